@@ -1,0 +1,24 @@
+"""Latencies in cycles, from the edge that registers an input to the edge that registers the result.
+
+The only place that knows them: the RTL asserts its pipelines against these constants, the cycle
+engine adds them up. A latency of n means: input presented in cycle t, output valid in cycle t + n.
+"""
+
+#: Cycles of one fp32 addition; also what the data wave spends per PE row.
+HOP = 4
+
+#: Cycles of the exact bf16 x bf16 product in a PE.
+PRODUCT_LATENCY = 1
+
+#: The accumulator foot, every mode: fp32 addition, or exact conversion to int32 and addition.
+FOOT_LATENCY = HOP
+
+
+def array_latency(dim):
+    """Cycles from a row at the array's input (`i_valid`) to its sums at the output (`o_valid`).
+
+    Row r of the array starts r * HOP cycles late, column c another c cycles; the output is
+    de-skewed, so every column waits for the last one. The array is busy for as many cycles after
+    the last valid input.
+    """
+    return PRODUCT_LATENCY + HOP * dim + dim - 1
