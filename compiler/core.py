@@ -8,7 +8,7 @@ Grammar (as JAX)::
     aval    ::= dtype[shape]            (`~` before it: weakly typed, as a Python scalar)
 
 A jaxpr is data; a pass is a function from jaxpr to jaxpr that calls :func:`check_jaxpr` before and
-after. :func:`eval_jaxpr` runs one with NumPy, bit for bit as the chip does: it is every pass's oracle.
+after. :func:`eval_jaxpr` runs one with NumPy, bit for bit as the chip does: every pass's oracle.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,6 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-
 from tilewright.compiler.errors import DtypeError, JaxprError, OperandError
 from tilewright.compiler.source import UNKNOWN, Source
 
@@ -135,8 +134,8 @@ class Params(dict):
 class Primitive:
     """One operation of the IR; its rules are registered beside it, by kind.
 
-    Every primitive has two rules. ``impl(*arrays, **params)`` computes with NumPy, bit for bit as the
-    chip. ``abstract(*avals, **params)`` returns the result's aval, and raises OperandError. A pass
+    Every primitive has two rules. ``impl(*arrays, **params)`` computes with NumPy, bit for bit as
+    the chip. ``abstract(*avals, **params)`` returns the result's aval, and raises OperandError. A pass
     that needs another kind (``jvp``, ``batch``, ...) registers it with :meth:`rule` and looks it up
     in `rules`.
 

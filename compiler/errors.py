@@ -1,4 +1,4 @@
-"""Errors that a user of the front end can meet; each one names the operation and the user's line."""
+"""Errors that users of the front end meet; each one names the operation and the user's line."""
 
 
 class TilewrightError(Exception):

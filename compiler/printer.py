@@ -3,7 +3,6 @@
 from itertools import count
 
 import numpy as np
-
 from tilewright.compiler.core import SHORT_NAMES, Literal
 
 WIDTH = 80

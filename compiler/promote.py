@@ -2,8 +2,8 @@
 
 An edge leads from a type to the smallest ones above it; the result of a promotion is the least
 upper bound. ``i*`` and ``f*`` are the weak types of Python's int and float: they give way to any
-dtype of their kind. Without 64-bit types int64 becomes int32, uint64 uint32 and float64 float32, and
-so does a promotion that meets there. int16, uint16 and float16 are in the lattice, but refused.
+dtype of their kind. Without 64-bit types int64 becomes int32, uint64 uint32 and float64 float32,
+and so does a promotion that meets there. int16, uint16 and float16 are in the lattice, but refused.
 
 Source: JAX, "Type promotion semantics" (docs.jax.dev/en/latest/type_promotion.html).
 """
@@ -11,7 +11,6 @@ Source: JAX, "Type promotion semantics" (docs.jax.dev/en/latest/type_promotion.h
 from functools import cache
 
 import numpy as np
-
 from tilewright.compiler.core import (
     DTYPES,
     FLOATS,

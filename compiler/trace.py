@@ -5,7 +5,7 @@ equation, also when all operands are concrete (as JAX does), so nothing runs dur
 a trace it hands the operation to `eager_hook`.
 
 Concrete values are NumPy arrays and scalars, Python scalars, :class:`core.Literal`, and any object
-with `shape`, `dtype` and ``__array__`` (a device array). Captured ones become constants of the jaxpr:
+with `shape`, `dtype` and ``__array__`` (a device array). Captured ones become the jaxpr's constants:
 a NumPy array by copy, any other object as it is, so that a device array stays on its device.
 """
 
@@ -13,7 +13,6 @@ import threading
 from contextlib import contextmanager
 
 import numpy as np
-
 from tilewright.compiler import tree
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, ShapedArray, Var, check_jaxpr, eval_jaxpr
 from tilewright.compiler.errors import (
@@ -87,7 +86,7 @@ class Trace:
 
     def __init__(self):
         self.eqns, self.invars = [], []
-        self.consts = {}  # id(captured) -> (captured, constvar, value); holding it keeps the id valid
+        self.consts = {}  # id(captured) -> (captured, constvar, value); keeps the id valid
         self.live = True
 
     def new_arg(self, aval):
@@ -231,8 +230,8 @@ def eval_eagerly(primitive, args, params):
     return eval_jaxpr(jaxpr, [concrete(a) for a in args])[0]
 
 
-#: Called as ``eager_hook(primitive, args, params)`` for an operation on concrete values outside of a
-#: trace; the SDK replaces it. `aval_of`, `concrete` and `primitive_jaxpr` are its tools.
+#: Called as ``eager_hook(primitive, args, params)`` for an operation on concrete values outside of
+#: a trace; the SDK replaces it. `aval_of`, `concrete` and `primitive_jaxpr` are its tools.
 eager_hook = eval_eagerly
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class _NodeType:
-    """How one class flattens to ``(keys, children, aux)`` and is rebuilt from ``(aux, children)``."""
+    """How one class flattens to ``(keys, children, aux)`` and is rebuilt from the last two."""
 
     flatten: Callable
     unflatten: Callable
@@ -118,9 +118,11 @@ def register_dataclass(cls, data_fields=None, meta_fields=()):
         raise ValueError(f"{cls.__name__} is registered already")
     meta = tuple(meta_fields)
     init = [f.name for f in dataclasses.fields(cls) if f.init]
-    data = tuple(data_fields) if data_fields is not None else tuple(f for f in init if f not in meta)
-    if set(data) | set(meta) != set(init) or set(data) & set(meta):
-        raise ValueError(f"data_fields and meta_fields must be exactly {init}, not {data} and {meta}")
+    data = (
+        tuple(data_fields) if data_fields is not None else tuple(f for f in init if f not in meta)
+    )
+    if sorted(data + meta) != sorted(init):
+        raise ValueError(f"data and meta fields must be exactly {init}, not {data} and {meta}")
 
     def flatten_node(value):
         children = [getattr(value, name) for name in data]
