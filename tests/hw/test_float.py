@@ -9,7 +9,6 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-
 from tilewright.hw import float as fp
 from tilewright.isa import timing
 from tilewright.sim import numerics as nm
@@ -91,8 +90,10 @@ def vectors(count, seed):
 @pytest.fixture(scope="module")
 def results(unit):
     x, y, z = vectors(50_000, 11)
-    padded = {k: np.concatenate([v, np.zeros(4, np.uint32)]) for k, v in zip("xyz", (x, y, z),
-                                                                              strict=True)}
+    padded = {
+        k: np.concatenate([v, np.zeros(4, np.uint32)])
+        for k, v in zip("xyz", (x, y, z), strict=True)
+    }
     out = unit.run(padded, list(LATENCY))
     return x, y, z, {k: v[LATENCY[k] : LATENCY[k] + len(x)] for k, v in out.items()}
 
