@@ -51,7 +51,11 @@ void tw_run(void* p, long n, int ni, const int* in, char** src, int no, const in
 """  # noqa: E501
 
 PORT = re.compile(r"^  (?:input|output) (?:wire )?(?:\[(\d+):0\] )?(\w+);", re.MULTILINE)
-VERILATOR = ["--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-fatal", "-Wno-WIDTH", "-Wno-CASEINCOMPLETE", "--output-split", "2000", "--output-split-cfuncs", "500"]
+VERILATOR = [
+    *("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert"),
+    *("-Wno-fatal", "-Wno-WIDTH", "-Wno-CASEINCOMPLETE"),
+    *("--output-split", "2000", "--output-split-cfuncs", "500"),
+]
 
 
 def storage(width):
