@@ -1,0 +1,193 @@
+"""The RTL engine: the chip's own Verilog, compiled by Verilator, with a C++ memory around it.
+
+The program is put into the simulated DRAM, the host registers are written over AXI4-Lite as a driver would, and
+the result is read back the same way. `RtlChip` is one powered-up chip; `run` is what `sim.run` calls.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+
+from tilewright.isa.config import ChipConfig
+from tilewright.isa.table import Fault, Unit
+from tilewright.sim.rtl_build import library
+
+EVENT = np.dtype(
+    [("kind", "<u4"), ("unit", "<u4"), ("value", "<u4"), ("pad", "<u4"), ("cycle", "<u8")]
+)
+CTRL, STATUS, FAULT, FAULT_PC, CODE_BASE, CODE_COUNT = 0x004, 0x008, 0x00C, 0x010, 0x014, 0x018
+COUNTERS = 0x100
+CAUSES = ("issuing", "semaphore", "port", "memory", "empty")
+
+
+class RtlError(RuntimeError):
+    """The RTL did something that no legal program explains (a hang, a silent host port)."""
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    lib = ctypes.CDLL(str(path))
+    u32, u64, ptr = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p
+    signatures = {
+        "tw_new": (ptr, [u64, u64, u32, u64]),
+        "tw_free": (None, [ptr]),
+        "tw_copy": (None, [ptr, u32, ptr, u64, ctypes.c_int]),
+        "tw_host_write": (ctypes.c_int, [ptr, u32, u32]),
+        "tw_host_read": (ctypes.c_int, [ptr, u32, ctypes.POINTER(u32)]),
+        "tw_options": (None, [ptr] + [ctypes.c_int] * 4),
+        "tw_run": (ctypes.c_int, [ptr, u64, u64]),
+        "tw_spin": (None, [ptr, u64]),
+        "tw_array_cycles": (u64, [ptr]),
+        "tw_events": (u64, [ptr, ctypes.POINTER(ptr)]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib
+
+
+class RtlChip:
+    """One chip out of reset, with an empty memory.
+
+    Parameters
+    ----------
+    config : the geometry.
+    stall : per cent of cycles in which each AXI channel stalls at random (0: ideal memory, whose cycles
+        equal the cycle engine's).
+    seed : of the stalls.
+    """
+
+    def __init__(self, config: ChipConfig, *, stall: int = 0, seed: int = 0,
+                 read_latency: int = 60, write_latency: int = 20):  # fmt: skip
+        self.config = config
+        self._lib = _open(library(config))
+        self._chip = self._lib.tw_new(read_latency, write_latency, stall, seed)
+
+    def close(self) -> None:
+        """Free the model; the chip cannot be used afterwards."""
+        if self._chip:
+            self._lib.tw_free(self._chip)
+            self._chip = None
+
+    def __enter__(self) -> RtlChip:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def write(self, address: int, data: bytes | np.ndarray) -> None:
+        """Put bytes into DRAM."""
+        raw = np.frombuffer(bytes(data) if isinstance(data, bytes) else data, np.uint8)
+        raw = np.ascontiguousarray(raw)
+        self._lib.tw_copy(self._chip, address, raw.ctypes.data, raw.size, 1)
+
+    def read(self, address: int, count: int) -> np.ndarray:
+        """Take (count,) uint8 out of DRAM."""
+        raw = np.empty(count, np.uint8)
+        self._lib.tw_copy(self._chip, address, raw.ctypes.data, count, 0)
+        return raw
+
+    def host_write(self, register: int, value: int) -> None:
+        """Write a host register over AXI4-Lite."""
+        if not self._lib.tw_host_write(self._chip, register, value):
+            raise RtlError(f"host port did not answer a write to {register:#05x}")
+
+    def host_read(self, register: int) -> int:
+        """Read a host register over AXI4-Lite."""
+        value = ctypes.c_uint32()
+        if not self._lib.tw_host_read(self._chip, register, ctypes.byref(value)):
+            raise RtlError(f"host port did not answer a read of {register:#05x}")
+        return value.value
+
+    def options(self, *, always_clock: bool = False, record: bool = True,
+                error_read: bool = False, error_write: bool = False) -> None:  # fmt: skip
+        """Harness switches: ungate the array's clock, keep events, answer with AXI errors."""
+        self._lib.tw_options(self._chip, always_clock, record, error_read, error_write)
+
+    def spin(self, cycles: int) -> None:
+        """Give `cycles` clock cycles."""
+        self._lib.tw_spin(self._chip, cycles)
+
+    @property
+    def array_cycles(self) -> int:
+        """Cycles for which the array was clocked since power-up."""
+        return self._lib.tw_array_cycles(self._chip)
+
+    def start(self, code_base: int, code_count: int) -> None:
+        """Write code address and length, then start."""
+        self.host_write(CODE_BASE, code_base)
+        self.host_write(CODE_COUNT, code_count)
+        self.host_write(CTRL, 1)
+
+    def finish(self, limit: int, patience: int = 100_000) -> None:
+        """Run until the chip stops.
+
+        Raises
+        ------
+        RtlError
+            After `limit` cycles, or when nothing has moved for `patience` cycles.
+        """
+        status = self._lib.tw_run(self._chip, limit, patience)
+        if status:
+            why = f"nothing moved for {patience} cycles" if status == 2 else f"limit of {limit} cycles"
+            raise RtlError(f"the RTL did not finish: {why}")
+
+    def events(self) -> np.ndarray:
+        """(n,) EVENT: what the trace ports said, in order."""
+        at = ctypes.c_void_p()
+        count = self._lib.tw_events(self._chip, ctypes.byref(at))
+        if not count:
+            return np.empty(0, EVENT)
+        raw = ctypes.string_at(at.value, count * EVENT.itemsize)
+        return np.frombuffer(raw, EVENT)
+
+    def counters(self) -> dict[str, int]:
+        """All counters, by the names that `RunResult.counters` uses."""
+        word = lambda i: self.host_read(COUNTERS + 4 * i)  # noqa: E731
+        out = {
+            "cycles": word(0),
+            "macs_useful": word(1) | word(2) << 32,
+            "macs_padding": word(3) | word(4) << 32,
+            "beats_read": word(5),
+            "beats_written": word(6),
+        }
+        for unit in list(Unit)[:4]:
+            name = unit.name.lower()
+            for j, cause in enumerate((*CAUSES, "instructions")):
+                out[f"{name}_{cause}"] = word(8 + 8 * unit + j)
+        return out
+
+
+def trace_of(events: np.ndarray) -> list[tuple[int, int, int, int, int]]:
+    """(id, pc, unit, start, end) of each executed instruction, from the trace ports' events.
+
+    Instructions get their id in the sequencer's order; a unit's ends come in the order of its starts.
+    """
+    begins, ends = [], []
+    starts: dict[int, list[tuple[int, int]]] = {u: [] for u in range(4)}
+    dones: dict[int, list[int]] = {u: [] for u in range(4)}
+    for kind, unit, value, _, cycle in events.tolist():
+        if kind == 0:
+            begins.append((value, cycle))
+        elif kind == 1:
+            ends.append(cycle)
+        elif kind == 2:
+            starts[unit].append((value, cycle))
+        else:
+            dones[unit].append(cycle)
+    rows = [
+        [i, pc, int(Unit.SEQ), begin, ends[i] if i < len(ends) else -1]
+        for i, (pc, begin) in enumerate(begins)
+    ]
+    for unit, started in starts.items():
+        for (number, begin), end in zip(started, dones[unit], strict=True):
+            rows[number][2:] = [unit, begin, end]
+    return [tuple(r) for r in rows]
+
+
+def fault_of(chip: RtlChip) -> tuple[Fault, int] | None:
+    """(code, pc) if the chip stopped on a fault."""
+    code = chip.host_read(FAULT)
+    return (Fault(code), chip.host_read(FAULT_PC)) if code else None
