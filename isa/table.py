@@ -115,6 +115,7 @@ class Field:
     signed: bool = False
     reg: bool = False
     enum: type[IntEnum] | None = None
+    default: int = 0  # what `Instr.make` and the assembler take if it is not named
 
     @property
     def low(self) -> int:
@@ -199,7 +200,7 @@ def _stride(name: str, meaning: str) -> Field:
 
 
 def _count(name: str, meaning: str) -> Field:
-    return Field(name, 16, meaning, reg=True)
+    return Field(name, 16, meaning, reg=True, default=1)
 
 
 def _dram(name: str, meaning: str, signed: bool = False) -> Field:
@@ -219,13 +220,13 @@ _RA = Field("ra", _REG, "first source register")
 _B = Field("b", 32, "second operand: an integer or a register", signed=True, reg=True)
 _TARGET = Field("target", 26, "instruction index to go on with")
 _SEM = Field("sem", 5, "semaphore")
-_N = Field("n", 8, "count")
+_N = Field("n", 8, "count", default=1)
 
 _WIDE16 = (Conv.COPY16, Conv.F32_BF16, Conv.F32_HI, Conv.F32_MID, Conv.F32_LO)
 _LOAD = (
     Field("mem", 1, "destination memory", enum=Mem),
     Field("conv", 4, "conversion", enum=Conv),
-    Field("pack", 2, "innermost dimensions that make one local row, 1 to 3"),
+    Field("pack", 2, "innermost dimensions that make one local row, 1 to 3", default=1),
     Field("fill", 1, "1: write `value` instead of reading DRAM"),
     Field("xpose", 1, "1: transpose blocks of dim x dim"),
     Field("gather", 1, "1: the row index of dimension 1 comes from local memory"),
@@ -245,6 +246,7 @@ _LOAD = (
     _stride("l3", "local distance of dimension 3"),
     Field("value", 32, "fill value: one element of the local type in its low bits", reg=True),
     _local("index", "granule of the first int32 gather index"),
+    _dram("bound", "gather indices in 0 to bound - 1 are in range"),
 )
 _LOAD_RULES = (
     Rule("in", "conv", tuple(Conv)),
@@ -387,6 +389,7 @@ def _stream(name: str, what: str) -> tuple[Field, ...]:
         Field(f"{name}_type", 3, f"{what}: element type", enum=Type),
         _local(name, f"{what}: first local row"),
         _stride(f"{name}_row", f"{what}: local distance of rows"),
+        _stride(f"{name}_unit", f"{what}: local distance of consecutive units of a row"),
     )
 
 
@@ -408,7 +411,7 @@ _VECTOR = (
 _KLOAD = (
     _dram("dram", "byte address of the micro-operations"),
     Field("kernel", 10, "first micro-operation to write"),
-    Field("count", 10, "micro-operations, 8 bytes each"),
+    Field("count", 10, "micro-operations, 8 bytes each", default=1),
 )
 
 

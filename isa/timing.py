@@ -17,8 +17,12 @@ FOOT_LATENCY = HOP
 def array_latency(dim):
     """Cycles from a row at the array's input (`i_valid`) to its sums at the output (`o_valid`).
 
-    Row r of the array starts r * HOP cycles late, column c another c cycles; the output is
-    de-skewed, so every column waits for the last one. The array is busy for as many cycles after
-    the last valid input.
+    PE row 0 only multiplies, every other row adds; column c starts c cycles late, and the output
+    is de-skewed, so every column waits for the last one. The array is busy for as many cycles
+    after the last valid input.
     """
-    return PRODUCT_LATENCY + HOP * dim + dim - 1
+    return PRODUCT_LATENCY + HOP * (dim - 1) + dim - 1
+
+
+#: Cycles from a tile's first weight row to the first row that may use it, if weights come gapless.
+WEIGHT_LEAD = 2

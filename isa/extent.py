@@ -1,0 +1,320 @@
+"""Which local rows an instruction touches, from its fields alone: the one description, as data.
+
+An `Operand` starts at its base and spreads by its `Term`s: (count - 1) * stride, added to `lo` if
+negative, else to `hi`. The RTL's EXTENT stage walks the same lists with one multiplier: first
+`PRODUCTS[name]`, then the terms of `OPERANDS[name]` in order, one step each, skipped or not, so that
+EXTENT_CYCLES is fixed for each opcode. Port masks, range checks and the checker's races use the result.
+
+For the RTL: a count is 1 to 65535; a stride of more than LOCAL_BITS + 1 bits (s1, s2 of a scratchpad
+store) with a count above 1 always leaves the memory, as does a base above it.
+
+The gather and scatter indices, and VECTOR's streams, get their entries when those modes are built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tilewright.isa.config import STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.encoding import IllegalInstruction
+from tilewright.isa.table import (
+    CONV_BYTES,
+    INSTRUCTIONS,
+    TYPE_BYTES,
+    Conv,
+    Dest,
+    Fault,
+    Mem,
+    Spec,
+    Type,
+    When,
+)
+
+MAX_COUNT = 65535  # of row elements and of matmul rows
+
+#: Bytes of one element in the local memory, by conversion.
+LOCAL_BYTES = {c: (1, 2, 4, 2, 2, 2, 2, 4, 4)[c] for c in Conv}
+_WIDE = tuple(c for c in Conv if LOCAL_BYTES[c] > 1)
+_SPAD = ("mem", (Mem.SPAD,))
+
+
+@dataclass(frozen=True)
+class Term:
+    """`count` steps of `stride` (a field, a derived count, or an integer), if `when` holds."""
+
+    count: str
+    stride: str | int
+    when: When = ()
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One local operand.
+
+    `mem` is a memory or the field that holds it. An access at a row covers two granules if `pair`
+    holds, else one. The first `per_pass` terms belong to one MATMUL pass. It exists if `when` holds.
+    """
+
+    name: str
+    access: str  # "r", "w", "rw"
+    mem: Mem | str
+    base: str
+    terms: tuple[Term, ...]
+    pair: When | None = None
+    per_pass: int = 0
+    when: When = ()
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Inclusive range of granules (scratchpad) or rows (accumulator) of one operand."""
+
+    operand: str
+    access: str
+    mem: Mem
+    lo: int
+    hi: int
+
+
+OPERANDS: dict[str, tuple[Operand, ...]] = {
+    "load": (
+        Operand(
+            "loc",
+            "w",
+            "mem",
+            "loc",
+            (
+                Term("units", "l0"),
+                Term("c1", "l1", when=(("pack", (1,)),)),
+                Term("c2", "l2", when=(("pack", (1, 2)),)),
+                Term("c3", "l3"),
+            ),
+            pair=(_SPAD, ("conv", _WIDE)),
+        ),
+    ),
+    "matmul": (
+        Operand(
+            "a",
+            "r",
+            Mem.SPAD,
+            "a",
+            (Term("r0", "as0"), Term("r1", "as1"), Term("kblocks", "ak")),
+            pair=(("a_type", (Type.BF16,)),),
+            per_pass=2,
+        ),
+        Operand(
+            "w",
+            "r",
+            Mem.SPAD,
+            "w",
+            (Term("dim", "ws"), Term("kblocks", "wk"), Term("nblocks", "wn")),
+            pair=(("a_type", (Type.BF16,)),),
+            per_pass=1,
+        ),
+        Operand("c", "rw", Mem.ACC, "c", (Term("rows", 1), Term("nblocks", "cn")), per_pass=1),
+    ),
+    "store": (
+        Operand(
+            "loc",
+            "r",
+            "mem",
+            "loc",
+            (Term("units", "l0"), Term("c1", "l1"), Term("c2", "l2")),
+            pair=(_SPAD, ("type", (Type.BF16,))),
+        ),
+        Operand(
+            "vec",
+            "r",
+            Mem.ACC,
+            "vec",
+            (Term("vectors", "vs"), Term("units", 1)),
+            when=(("vectors", (1, 2, 3)),),
+        ),
+        Operand(
+            "dst",
+            "w",
+            Mem.SPAD,
+            "dst",
+            (Term("units", "d0"), Term("c1", "s1"), Term("c2", "s2")),
+            pair=(("out", (Type.BF16,)),),
+            when=(("dest", (Dest.SPAD,)),),
+        ),
+    ),
+    "vector": (),
+    "kload": (),
+}
+
+#: Products that come before the terms: name of the result -> factors (a factor of `when` only if it holds).
+PRODUCTS: dict[str, tuple[tuple[str, str, When], ...]] = {
+    "load": (("row_elems", "c1", (("pack", (2, 3)),)), ("row_elems", "c2", (("pack", (3,)),))),
+    "matmul": (("rows", "r1", ()),),
+    "store": (),
+    "vector": (),
+    "kload": (),
+}
+#: What a product starts from.
+PRODUCT_BASE = {"row_elems": "c0", "rows": "r0"}
+
+#: Multiplier steps of the EXTENT stage, by opcode.
+EXTENT_CYCLES = {
+    INSTRUCTIONS[n].opcode: len(PRODUCTS[n]) + sum(len(o.terms) for o in OPERANDS[n])
+    for n in OPERANDS
+}
+
+
+def _holds(when: When, v: Mapping[str, int]) -> bool:
+    return all(v[name] in allowed for name, allowed in when)
+
+
+def _blocks(n: int, size: int) -> int:
+    return -(-n // size)
+
+
+def unit_elements(config: ChipConfig, values: Mapping[str, int]) -> int:
+    """Elements of one unit of a LOAD: `dim`, or `dim`/2 for 4 bytes in the scratchpad."""
+    wide = values["mem"] == Mem.SPAD and LOCAL_BYTES[Conv(values["conv"])] == 4
+    return config.dim // 2 if wide else config.dim
+
+
+def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[str, int]:
+    """Counts that follow from the fields.
+
+    LOAD: `row_elems`, `units`. MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`, `vectors`
+    (how many are enabled). Always `dim`.
+    """
+    out = {"dim": config.dim}
+    for name, factor, when in PRODUCTS.get(spec.name, ()):
+        start = out.get(name, values[PRODUCT_BASE[name]])
+        out[name] = start * (values[factor] if _holds(when, values) else 1)
+    if spec.name == "load":
+        out["units"] = _blocks(out["row_elems"], unit_elements(config, values))
+    elif spec.name == "matmul":
+        out["kblocks"] = _blocks(values["k"], config.dim)
+        out["nblocks"] = _blocks(values["n"], config.dim)
+    elif spec.name == "store":
+        out["units"] = _blocks(values["c0"], config.dim)
+        out["vectors"] = values["ibias"] + values["scale"] + values["bias"]
+    return out
+
+
+def _spread(terms: Iterable[Term], v: Mapping[str, int]) -> tuple[int, int]:
+    """Lowest and highest offset that the terms reach."""
+    lo = hi = 0
+    for term in terms:
+        if _holds(term.when, v):
+            stride = term.stride if isinstance(term.stride, int) else v[term.stride]
+            reach = (v[term.count] - 1) * stride
+            lo, hi = lo + min(reach, 0), hi + max(reach, 0)
+    return lo, hi
+
+
+def _span(operand: Operand, v: Mapping[str, int]) -> int:
+    return 2 if operand.pair is not None and _holds(operand.pair, v) else 1
+
+
+def _mem(operand: Operand, v: Mapping[str, int]) -> Mem:
+    return operand.mem if isinstance(operand.mem, Mem) else Mem(v[operand.mem])
+
+
+def extents(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> list[Extent]:
+    """Every local operand of an instruction with resolved values which keep the rules."""
+    v = {**values, **derived(config, spec, values)}
+    out = []
+    for o in OPERANDS.get(spec.name, ()):
+        if _holds(o.when, v):
+            lo, hi = _spread(o.terms, v)
+            base = v[o.base]
+            out.append(Extent(o.name, o.access, _mem(o, v), base + lo, base + hi + _span(o, v) - 1))
+    return out
+
+
+def pass_offsets(config: ChipConfig, values: Mapping[str, int]) -> dict[str, int]:
+    """`a_lo`, `a_hi`, `w_lo`, `w_hi` of `hw.payload`: one pass's granules, the same for all passes."""
+    spec = INSTRUCTIONS["matmul"]
+    v = {**values, **derived(config, spec, values)}
+    out = {}
+    for o in OPERANDS["matmul"][:2]:
+        lo, hi = _spread(o.terms[: o.per_pass], v)
+        out[f"{o.name}_lo"], out[f"{o.name}_hi"] = lo, hi + _span(o, v) - 1
+    return out
+
+
+def pass_extents(
+    config: ChipConfig, values: Mapping[str, int], kb: int, nb: int
+) -> tuple[Extent, Extent, Extent]:
+    """A, W and C of one MATMUL pass (K-block `kb`, N-block `nb`)."""
+    off = pass_offsets(config, values)
+    a = values["a"] + kb * values["ak"]
+    w = values["w"] + kb * values["wk"] + nb * values["wn"]
+    c = values["c"] + nb * values["cn"]
+    return (
+        Extent("a", "r", Mem.SPAD, a + off["a_lo"], a + off["a_hi"]),
+        Extent("w", "r", Mem.SPAD, w + off["w_lo"], w + off["w_hi"]),
+        Extent("c", "rw", Mem.ACC, c, c + values["r0"] * values["r1"] - 1),
+    )
+
+
+def bank_masks(config: ChipConfig, items: Iterable[Extent]) -> tuple[int, int, int, int]:
+    """Ports wanted, one bit per bank: scratchpad read, write, accumulator read, write."""
+    masks = {(m, a): 0 for m in Mem for a in "rw"}
+    for e in items:
+        bank = config.spad_bank if e.mem == Mem.SPAD else config.acc_bank
+        first, last = e.lo // bank, e.hi // bank
+        for a in e.access:
+            masks[e.mem, a] |= (2 << last) - (1 << first)
+    return (
+        masks[Mem.SPAD, "r"],
+        masks[Mem.SPAD, "w"],
+        masks[Mem.ACC, "r"],
+        masks[Mem.ACC, "w"],
+    )
+
+
+def check_range(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> None:
+    """Check that counts fit the chip's counters and that each operand stays in its memory.
+
+    Raises
+    ------
+    IllegalInstruction
+        With `Fault.RANGE`; names the operand, its lowest and highest row, and the memory's size.
+    """
+    counts = derived(config, spec, values)
+    for name, limit in (("row_elems", MAX_COUNT), ("rows", MAX_COUNT)):
+        if counts.get(name, 0) > limit:
+            raise IllegalInstruction(
+                Fault.RANGE, f"{spec.name}: {name} must be at most {limit}, not {counts[name]}"
+            )
+    if counts.get("vectors") and counts["units"] > STORE_VECTOR_UNITS:
+        raise IllegalInstruction(
+            Fault.RANGE,
+            f"{spec.name} with ibias, scale or bias must have at most {STORE_VECTOR_UNITS} units "
+            f"(column blocks) in a row, not {counts['units']}",
+        )
+    for e in extents(config, spec, values):
+        size = config.spad_granules if e.mem == Mem.SPAD else config.acc_rows
+        if e.lo < 0 or e.hi >= size:
+            what = "scratchpad granules" if e.mem == Mem.SPAD else "accumulator rows"
+            raise IllegalInstruction(
+                Fault.RANGE,
+                f"{spec.name}.{e.operand} must stay in {what} 0 to {size - 1}, "
+                f"not {e.lo} to {e.hi}",
+            )
+
+
+def dram_extent(spec: Spec, values: Mapping[str, int]) -> tuple[str, int, int] | None:
+    """(access, first byte, last byte) of the DRAM operand, or None if there is none."""
+    v = values
+    if spec.name == "load" and not v["fill"]:
+        steps = [(v[f"c{i}"], v[f"s{i}"]) for i in (1, 2, 3)]
+        access, base, run = "r", v["dram"], v["c0"] * CONV_BYTES[Conv(v["conv"])]
+    elif spec.name == "store" and v["dest"] == Dest.DRAM:
+        steps = [(v[f"c{i}"], v[f"s{i}"]) for i in (1, 2)]
+        access, base, run = "w", v["dst"], v["c0"] * TYPE_BYTES[Type(v["out"])]
+    elif spec.name == "kload":
+        steps, access, base, run = [], "r", v["dram"], 8 * v["count"]
+    else:
+        return None
+    reach = [(n - 1) * s for n, s in steps]
+    lo = base + sum(min(r, 0) for r in reach)
+    return access, lo, base + sum(max(r, 0) for r in reach) + run - 1
