@@ -1,15 +1,14 @@
 """MATMUL's front: cuts the instruction at the queue's head into passes.
 
-A pass is one weight tile (`dim` x `dim`) times all rows; passes run over the N-blocks (outer) and the
-K-blocks (inner). Bases advance by additions only. For each pass the front gives the issue module the
-banks that it needs, and the core its addresses and valid sizes.
+A pass is one weight tile (`dim` x `dim`) times all rows; passes run over the N-blocks (outer) and
+the K-blocks (inner). Bases advance by additions only. For each pass the front gives the issue module
+the banks that it needs, and the core its addresses and valid sizes.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
-
 from tilewright.hw.payload import payload
 from tilewright.isa.config import BANKS, LOCAL_BITS
 
