@@ -1,16 +1,16 @@
 """Instructions as values and as words: encode, decode, resolve registers, check the table's rules.
 
 Everything is derived from `tilewright.isa.table`. A word is refused in the order in which the chip
-refuses it: OPCODE (unknown opcode, bits above the fields, a register number above 15), then FIELD (a
-register's value does not fit, an enumeration or a rule is broken), then UNIMPLEMENTED; `extent` adds
-RANGE.
+refuses it: OPCODE (unknown opcode, bits above the fields, a register number above 15), then FIELD
+(a register's value does not fit, an enumeration or a rule is broken), then UNIMPLEMENTED; `extent`
+adds RANGE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 
 from tilewright.isa.config import INSTR_BYTES, REGISTERS
@@ -189,7 +189,7 @@ def resolve(instr: Instr, regs: Sequence[int]) -> dict[str, int]:
     Raises
     ------
     IllegalInstruction
-        With `Fault.FIELD` for the first field, in field order, which its register's value does not fit.
+        With `Fault.FIELD` for the first field, in field order, whose register's value is too large.
     """
     values = dict(instr.values)
     if not instr.regs:
@@ -212,11 +212,11 @@ def resolve(instr: Instr, regs: Sequence[int]) -> dict[str, int]:
     return values
 
 
-@lru_cache(maxsize=None)
+@cache
 def rules(spec: Spec) -> tuple[Rule, ...]:
     """All rules in the order in which they are checked; Python and RTL evaluate this list.
 
-    First the members of enumerated fields, then the table's FIELD rules, then its UNIMPLEMENTED ones.
+    First the members of enumerated fields, then the table's FIELD rules, then UNIMPLEMENTED ones.
     """
     members = tuple(
         Rule("in", f.name, tuple(int(x) for x in f.enum))

@@ -2,11 +2,12 @@
 
 An `Operand` starts at its base and spreads by its `Term`s: (count - 1) * stride, added to `lo` if
 negative, else to `hi`. The RTL's EXTENT stage walks the same lists with one multiplier: first
-`PRODUCTS[name]`, then the terms of `OPERANDS[name]` in order, one step each, skipped or not, so that
-EXTENT_CYCLES is fixed for each opcode. Port masks, range checks and the checker's races use the result.
+`PRODUCTS[name]`, then the terms of `OPERANDS[name]` in order, one step each, skipped or not, so
+that EXTENT_CYCLES is fixed for each opcode. Port masks, range checks and the checker's races use
+the result.
 
-For the RTL: a count is 1 to 65535; a stride of more than LOCAL_BITS + 1 bits (s1, s2 of a scratchpad
-store) with a count above 1 always leaves the memory, as does a base above it.
+For the RTL: a count is 1 to 65535; a stride of more than LOCAL_BITS + 1 bits (s1, s2 of a
+scratchpad store) with a count above 1 always leaves the memory, as does a base above it.
 
 The gather and scatter indices, and VECTOR's streams, get their entries when those modes are built.
 """
@@ -53,7 +54,8 @@ class Operand:
     """One local operand.
 
     `mem` is a memory or the field that holds it. An access at a row covers two granules if `pair`
-    holds, else one. The first `per_pass` terms belong to one MATMUL pass. It exists if `when` holds.
+    holds, else one. The first `per_pass` terms belong to one MATMUL pass. It is there if `when`
+    holds.
     """
 
     name: str
@@ -145,7 +147,7 @@ OPERANDS: dict[str, tuple[Operand, ...]] = {
     "kload": (),
 }
 
-#: Products that come before the terms: name of the result -> factors (a factor of `when` only if it holds).
+#: Products that come before the terms: (result, factor, when); a factor counts if `when` holds.
 PRODUCTS: dict[str, tuple[tuple[str, str, When], ...]] = {
     "load": (("row_elems", "c1", (("pack", (2, 3)),)), ("row_elems", "c2", (("pack", (3,)),))),
     "matmul": (("rows", "r1", ()),),
@@ -230,7 +232,7 @@ def extents(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> list[E
 
 
 def pass_offsets(config: ChipConfig, values: Mapping[str, int]) -> dict[str, int]:
-    """`a_lo`, `a_hi`, `w_lo`, `w_hi` of `hw.payload`: one pass's granules, the same for all passes."""
+    """`a_lo`, `a_hi`, `w_lo`, `w_hi` of `hw.payload`: one pass's granules, alike in all passes."""
     spec = INSTRUCTIONS["matmul"]
     v = {**values, **derived(config, spec, values)}
     out = {}

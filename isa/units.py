@@ -1,0 +1,266 @@
+"""The units' instructions: fields, rules and semantics of LOAD, MATMUL, STORE, VECTOR and KLOAD."""
+
+from __future__ import annotations
+
+from tilewright.isa.config import LOCAL_BITS
+from tilewright.isa.forms import Conv, Dest, Fault, Field, Mem, Oob, Rule, Type, When
+
+
+def _local(name: str, meaning: str) -> Field:
+    return Field(name, LOCAL_BITS, meaning, reg=True)
+
+
+def _stride(name: str, meaning: str) -> Field:
+    return Field(name, LOCAL_BITS, meaning, signed=True, reg=True)
+
+
+def _count(name: str, meaning: str) -> Field:
+    return Field(name, 16, meaning, reg=True, default=1)
+
+
+def _dram(name: str, meaning: str, signed: bool = False) -> Field:
+    return Field(name, 32, meaning, signed=signed, reg=True)
+
+
+def _absent(*names: str, when: When = ()) -> tuple[Rule, ...]:
+    return tuple(
+        Rule("zero", n, when=when, fault=Fault.UNIMPLEMENTED, text=f"mode {n} is not built yet")
+        for n in names
+    )
+
+
+_WIDE16 = (Conv.COPY16, Conv.F32_BF16, Conv.F32_HI, Conv.F32_MID, Conv.F32_LO)
+LOAD_TEXT = """\
+Reads a strided box of DRAM, c0 contiguous elements by c1 by c2 by c3 runs (a stride of 0 repeats,
+strides may overlap and be negative), converts each element and writes local rows. The innermost
+`pack` dimensions are concatenated into one row; a row is cut into units (scratchpad: dim elements
+of 1 byte in a granule, dim elements of 2 bytes or dim/2 of 4 bytes in an aligned pair;
+accumulator: dim elements of 32 bits), and the tail of its last unit is zero. Unit u of the row at
+(i1, i2, i3) goes to loc + u*l0 + i1*l1 + i2*l2 + i3*l3, without the terms of packed dimensions.
+With `fill` nothing is read: every element is `value`. Any byte alignment is legal. `gather` takes
+the index of dimension 1 from int32 in the scratchpad; an index outside 0 to bound - 1 is clamped,
+or gives `value`. Conversions: copy8/16/32 move bytes; f32_bf16 rounds to nearest even; f32_hi,
+f32_mid and f32_lo are the three bf16 parts whose sum is the fp32 value; i8_i32 and u8_i32 widen.
+At most 65535 elements in a local row (else fault RANGE).
+"""
+LOAD = (
+    Field("mem", 1, "destination memory", enum=Mem),
+    Field("conv", 4, "conversion", enum=Conv),
+    Field("pack", 2, "innermost dimensions that make one local row, 1 to 3", default=1),
+    Field("fill", 1, "1: write `value` instead of reading DRAM"),
+    Field("xpose", 1, "1: transpose blocks of dim x dim"),
+    Field("gather", 1, "1: the row index of dimension 1 comes from local memory"),
+    Field("oob", 1, "out-of-range gather index", enum=Oob),
+    _dram("dram", "byte address of the first element"),
+    _count("c0", "elements of one contiguous run"),
+    _count("c1", "runs of dimension 1"),
+    _count("c2", "runs of dimension 2"),
+    _count("c3", "runs of dimension 3"),
+    _dram("s1", "bytes from one step of dimension 1 to the next", True),
+    _dram("s2", "bytes from one step of dimension 2 to the next", True),
+    _dram("s3", "bytes from one step of dimension 3 to the next", True),
+    _local("loc", "first local row (granules; rows of the accumulator)"),
+    _stride("l0", "local distance of consecutive units inside a row"),
+    _stride("l1", "local distance of dimension 1 (if not packed)"),
+    _stride("l2", "local distance of dimension 2 (if not packed)"),
+    _stride("l3", "local distance of dimension 3"),
+    Field("value", 32, "fill value: one element of the local type in its low bits", reg=True),
+    _local("index", "granule of the first int32 gather index"),
+    _dram("bound", "gather indices in 0 to bound - 1 are in range"),
+)
+LOAD_RULES = (
+    Rule("in", "conv", tuple(Conv)),
+    Rule("in", "pack", (1, 2, 3)),
+    *(Rule("nonzero", c) for c in ("c0", "c1", "c2", "c3")),
+    Rule(
+        "in",
+        "conv",
+        (Conv.COPY32, Conv.I8_I32, Conv.U8_I32),
+        when=(("mem", (Mem.ACC,)),),
+        text="the accumulator holds 32-bit rows",
+    ),
+    Rule(
+        "in",
+        "conv",
+        (Conv.COPY8, Conv.COPY32, *_WIDE16),
+        when=(("mem", (Mem.SPAD,)),),
+        text="int8 to int32 goes to the accumulator only",
+    ),
+    *(
+        Rule(
+            "even",
+            f,
+            when=(("mem", (Mem.SPAD,)), ("conv", (*_WIDE16, Conv.COPY32))),
+            text="2 and 4 byte elements live in aligned pairs of granules",
+        )
+        for f in ("loc", "l0", "l1", "l2", "l3")
+    ),
+    *_absent("xpose", "gather"),
+    Rule(
+        "in",
+        "conv",
+        (Conv.COPY8, Conv.COPY16, Conv.COPY32, Conv.F32_BF16, Conv.I8_I32, Conv.U8_I32),
+        fault=Fault.UNIMPLEMENTED,
+        text="fp32 part selection is not built yet",
+    ),
+)
+
+MATMUL_TEXT = """\
+C[i, j] (+)= sum over kk of A[i, kk] * W[kk, j] for r0*r1 rows, k and n elements. It runs as
+passes, N-blocks outer, K-blocks inner; a pass holds dim x dim weights and streams all rows. Row i
+= (i1, i0) of A lies at a + kb*ak + i0*as0 + i1*as1, weight row j at w + kb*wk + nb*wn + j*ws, row
+i of C at c + nb*cn + i. bf16 x bf16 sums in fp32: a column adds its products from row 0 of the
+block down, starting from +0, then adds the sum to the accumulator; 8-bit operands, signed or
+unsigned each, sum exactly and accumulate in wrapping int32. acc=0 overwrites C with the first
+K-block, acc=1 adds. Operands beyond k count as zero, whatever memory holds; all dim weight rows
+of a pass are addressed and must exist. Columns of C beyond n hold the sums of what W holds there.
+At most 65535 rows (else fault RANGE).
+"""
+MATMUL = (
+    Field("a_type", 3, "type of the activations", enum=Type),
+    Field("w_type", 3, "type of the weights", enum=Type),
+    Field("acc", 1, "1: add to the accumulator, 0: overwrite it with the first K-block"),
+    _local("a", "granule of activation row 0, K-block 0"),
+    _count("r0", "activation rows of the inner level"),
+    _count("r1", "activation rows of the outer level; the pass has r0 * r1 rows"),
+    _stride("as0", "granules between rows of the inner level"),
+    _stride("as1", "granules between rows of the outer level"),
+    _stride("ak", "granules between K-blocks of a row"),
+    _local("w", "granule of weight row 0 (k = 0), N-block 0"),
+    _stride("ws", "granules between weight rows (k and k + 1 of one K-block)"),
+    _stride("wk", "granules between K-blocks of the weights"),
+    _stride("wn", "granules between N-blocks of the weights"),
+    _count("k", "contraction length in elements"),
+    _count("n", "output columns in elements"),
+    _local("c", "accumulator row of output row 0, N-block 0"),
+    _stride("cn", "accumulator rows between N-blocks"),
+)
+_INT8 = (Type.I8, Type.U8)
+MATMUL_RULES = (
+    Rule("in", "a_type", (*_INT8, Type.BF16)),
+    Rule("in", "w_type", (Type.BF16,), when=(("a_type", (Type.BF16,)),), text="operands agree"),
+    Rule("in", "w_type", _INT8, when=(("a_type", _INT8),), text="operands agree"),
+    *(Rule("nonzero", c) for c in ("r0", "r1", "k", "n")),
+    *(
+        Rule("even", f, when=(("a_type", (Type.BF16,)),), text="bf16 rows are pairs of granules")
+        for f in ("a", "as0", "as1", "ak", "w", "ws", "wk", "wn")
+    ),
+)
+
+STORE_TEXT = """\
+Reads c2 x c1 rows of c0 elements and writes them to DRAM, or to the scratchpad in granules. Unit
+(block of dim columns) j of row (i1, i2) is read at loc + j*l0 + i1*l1 + i2*l2. Row (i1, i2)
+begins at byte dst + i1*s1 + i2*s2 and is contiguous; in the scratchpad unit j goes to dst + j*d0
++ i1*s1 + i2*s2 and its tail is zero. Epilogue, in this order: add int32 vector (`ibias`,
+wrapping); to fp32; times fp32 vector (`scale`); plus fp32 vector (`bias`); clamp to lo and hi;
+round to nearest even; add zp; saturate to `out`. The integer path leaves out fp32: add, clamp as
+int32, add zp, saturate. Vector v of the enabled ones (ibias, scale, bias in this order) has its
+block j in accumulator row vec + v*vs + j; with any, a row has at most 16 units (else fault
+RANGE). `scatter` takes row indices from int32 in the scratchpad; `pool` writes the maximum of
+each window.
+"""
+STORE = (
+    Field("mem", 1, "source memory", enum=Mem),
+    Field("type", 3, "type of the source", enum=Type),
+    Field("dest", 1, "where it writes", enum=Dest),
+    Field("out", 3, "type that it writes", enum=Type),
+    Field("int_path", 1, "1: integer epilogue without scale and bias"),
+    Field("ibias", 1, "1: add an int32 vector first, wrapping"),
+    Field("scale", 1, "1: multiply by an fp32 vector"),
+    Field("bias", 1, "1: add an fp32 vector"),
+    Field("clamp", 1, "1: clamp to lo and hi"),
+    Field("scatter", 1, "1: row indices come from local memory"),
+    Field("pool", 1, "1: max-pool pool_h x pool_w windows of rows on the way out"),
+    Field("pool_h", 4, "window height"),
+    Field("pool_w", 4, "window width"),
+    Field("pool_sh", 4, "window step down"),
+    Field("pool_sw", 4, "window step right"),
+    Field("zp", 16, "zero point, added after rounding", signed=True),
+    _local("loc", "first source row (granules; rows of the accumulator)"),
+    _count("c0", "elements of one row"),
+    _count("c1", "rows of dimension 1"),
+    _count("c2", "rows of dimension 2"),
+    _stride("l0", "local distance of consecutive units (column blocks) of a row"),
+    _stride("l1", "local distance of dimension 1"),
+    _stride("l2", "local distance of dimension 2"),
+    _dram("dst", "byte address, or granule, of the first element"),
+    _dram("s1", "bytes (granules) between rows of dimension 1", True),
+    _dram("s2", "bytes (granules) between rows of dimension 2", True),
+    _stride("d0", "scratchpad destination: granules between units"),
+    _local("vec", "accumulator row of the first vector (ibias, scale, bias: those enabled)"),
+    _stride("vs", "accumulator rows between one vector and the next"),
+    Field("lo", 32, "lower clamp: fp32 bits, or int32 on the integer path", reg=True),
+    Field("hi", 32, "upper clamp: fp32 bits, or int32 on the integer path", reg=True),
+    _local("index", "granule of the first int32 scatter index"),
+)
+_SPAD_DST = (("dest", (Dest.SPAD,)),)
+STORE_RULES = (
+    Rule("in", "type", (Type.I32, Type.F32), when=(("mem", (Mem.ACC,)),)),
+    Rule(
+        "in",
+        "type",
+        (*_INT8, Type.BF16),
+        when=(("mem", (Mem.SPAD,)),),
+        text="32-bit rows are stored from the accumulator",
+    ),
+    Rule("in", "out", tuple(Type)),
+    Rule(
+        "in", "out", (*_INT8, Type.BF16), when=_SPAD_DST, text="the scratchpad takes 8 or 16 bits"
+    ),
+    *(Rule("nonzero", c) for c in ("c0", "c1", "c2")),
+    Rule("in", "out", (*_INT8, Type.I32), when=(("int_path", (1,)),)),
+    Rule("in", "type", (*_INT8, Type.I32), when=(("int_path", (1,)),)),
+    Rule("zero", "scale", when=(("int_path", (1,)),)),
+    Rule("zero", "bias", when=(("int_path", (1,)),)),
+    Rule("zero", "ibias", when=(("type", (Type.BF16, Type.F32)),)),
+    Rule("zero", "zp", when=(("out", (Type.BF16, Type.F32)),)),
+    *(
+        Rule("even", f, when=(("type", (Type.BF16,)),), text="bf16 rows are pairs of granules")
+        for f in ("loc", "l0", "l1", "l2")
+    ),
+    *(
+        Rule("even", f, when=(*_SPAD_DST, ("out", (Type.BF16,))), text="bf16 rows are pairs")
+        for f in ("dst", "s1", "s2", "d0")
+    ),
+    *_absent("scatter", "pool"),
+)
+
+
+def _stream(name: str, what: str) -> tuple[Field, ...]:
+    return (
+        Field(f"{name}_mem", 1, f"{what}: memory", enum=Mem),
+        Field(f"{name}_type", 3, f"{what}: element type", enum=Type),
+        _local(name, f"{what}: first local row"),
+        _stride(f"{name}_row", f"{what}: local distance of rows"),
+        _stride(f"{name}_unit", f"{what}: local distance of consecutive units of a row"),
+    )
+
+
+VECTOR_TEXT = """\
+Runs a micro-kernel (see micro-operations) over `rows` rows of `cols` elements: `head` operations
+once per row, `body` once for each unit of dim elements, `tail` once per row. Unit j of row i of a
+stream lies at base + i*row + j*unit. Reductions give the identity to lanes beyond `cols`.
+"""
+VECTOR = (
+    Field("kernel", 10, "first micro-operation in the micro-kernel memory"),
+    Field("head", 6, "micro-operations of the head (once per row)"),
+    Field("body", 8, "micro-operations of the body (once per unit of the row)"),
+    Field("tail", 6, "micro-operations of the tail (once per row)"),
+    _count("rows", "rows"),
+    _count("cols", "elements of a row"),
+    *_stream("x", "load stream x"),
+    *_stream("y", "load stream y"),
+    *_stream("z", "load stream z"),
+    *_stream("o", "store stream o"),
+    *_stream("p", "store stream p"),
+    Field("u", 32, "scalar operand u", reg=True),
+    Field("v", 32, "scalar operand v", reg=True),
+)
+KLOAD_TEXT = """\
+Loads `count` micro-operations of 8 bytes from DRAM to micro-kernel memory at `kernel`.
+"""
+KLOAD = (
+    _dram("dram", "byte address of the micro-operations"),
+    Field("kernel", 10, "first micro-operation to write"),
+    Field("count", 10, "micro-operations, 8 bytes each", default=1),
+)
