@@ -1,8 +1,8 @@
 """MATMUL's front: cuts the instruction at the queue's head into passes.
 
 A pass is one weight tile (`dim` x `dim`) times all rows; passes run over the N-blocks (outer) and
-the K-blocks (inner). Bases advance by additions only. For each pass the front gives the issue module
-the banks that it needs, and the core its addresses and valid sizes.
+the K-blocks (inner). Bases advance by additions only. For each pass the front gives the issue
+module the banks that it needs, and the core its addresses and valid sizes.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
