@@ -1,0 +1,151 @@
+"""The weight-stationary systolic array: `dim` columns, and the triangles that skew rows and sums.
+
+Rows enter and leave whole; inside, PE row r works `data_skew(r)` cycles and column c another c
+cycles later. The next tile's weights, their enables and the switch travel with the data, so
+loading never stops the rows. Weight rows arrive W[0] first.
+
+For Verilog the column is one module, converted once and instanced `dim` times: see
+`array_verilog_sources`. Elsewhere (`blackbox=False`) columns are ordinary submodules.
+"""
+
+import os
+
+from amaranth.back import verilog
+from amaranth.hdl import Cat, ClockSignal, Instance, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from tilewright.hw.column import Column, column_name, data_skew, slices, weight_skew
+from tilewright.hw.float import BF16_WIDTH, bf16_decode, delay
+from tilewright.isa.timing import array_latency
+
+
+class Array(wiring.Component):
+    """A `dim` x `dim` array; every register in clock domain "array", which may be gated.
+
+    Parameters
+    ----------
+    dim : int
+    tag_width : int, bits that accompany each row
+    blackbox : bool, instance the column as a Verilog module of another source
+
+    Members
+    -------
+    i_valid : a row is presented
+    i_a : (dim x 16) the row, bf16, element 0 lowest
+    i_switch : this row is the first to use the weights loaded last
+    i_tag : passes unchanged
+    i_w_valid : a weight row is presented; `dim` of them make a tile, W[0] first, gaps are legal
+    i_w : (dim x 16) the weight row, bf16, column 0 lowest
+    o_valid, o_tag, o_sum : a row of (dim x 32) fp32 column sums
+
+    Timing
+    ------
+    `array_latency(dim)` cycles from `i_valid` to `o_valid`, for which the array needs its clock
+    after the last valid input; one row and one weight row per cycle. Let a tile's switch be in
+    cycle s and the previous one's in cycle p. Its weight row k must be presented in one of the
+    cycles p + k to s - 1 + max(k - 1, 0): any time between the two switches, and, without gaps,
+    from two cycles before s (one cycle at dim 1).
+    """
+
+    def __init__(self, dim, tag_width=1, blackbox=True):
+        if dim < 2 or dim & (dim - 1):
+            raise ValueError(f"dim must be a power of two of at least 2, not {dim!r}")
+        self.dim = dim
+        self.tag_width = tag_width
+        self.blackbox = blackbox
+        super().__init__(
+            {
+                "i_valid": In(1),
+                "i_a": In(dim * 16),
+                "i_switch": In(1),
+                "i_tag": In(tag_width),
+                "i_w_valid": In(1),
+                "i_w": In(dim * 16),
+                "o_valid": Out(1),
+                "o_tag": Out(tag_width),
+                "o_sum": Out(dim * 32),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        left = self._left_edge(m)
+        tops = self._top_edge(m)
+        sums = []
+        for c in range(self.dim):
+            left, total = self._column(m, c, left, tops[c])
+            sums.append(delay(m, "array", total, self.dim - 1 - c, f"deskew{c}"))
+        m.d.comb += self.o_sum.eq(Cat(*sums))
+        self._passengers(m)
+        return m
+
+    def _left_edge(self, m):
+        """Decode and skew a row; return the packed inputs of column 0."""
+        index = Signal(range(self.dim))
+        with m.If(self.i_w_valid):
+            m.d.array += index.eq(index + 1)
+        a, switch, enable = [], [], []
+        go = self.i_valid & self.i_switch
+        decoded = [bf16_decode(word) for word in slices(self.i_a, 16)]
+        for r in range(self.dim):
+            hop = data_skew(r) - data_skew(r - 1) if r else 0
+            go = delay(m, "array", go, hop, f"go{r}")
+            switch.append(go)
+            a.append(delay(m, "array", decoded[r], data_skew(r), f"skew{r}"))
+            take = self.i_w_valid & (index == r)
+            enable.append(delay(m, "array", take, weight_skew(r), f"take{r}"))
+        return {"a": Cat(*a), "switch": Cat(*switch), "enable": Cat(*enable)}
+
+    def _top_edge(self, m):
+        decoded = [bf16_decode(word) for word in slices(self.i_w, 16)]
+        return [delay(m, "array", word, c, f"wskew{c}") for c, word in enumerate(decoded)]
+
+    def _column(self, m, c, left, top):
+        """Add column `c`; return what it passes to the right, and its sum."""
+        right = {
+            "a": Signal(self.dim * BF16_WIDTH, name=f"a{c}"),
+            "switch": Signal(self.dim, name=f"switch{c}"),
+            "enable": Signal(self.dim, name=f"enable{c}"),
+        }
+        total = Signal(32, name=f"sum{c}")
+        if self.blackbox:
+            m.submodules[f"column{c}"] = Instance(
+                column_name(self.dim),
+                i_array_clk=ClockSignal("array"),
+                i_i_w=top,
+                o_o_sum=total,
+                **{f"i_i_{k}": v for k, v in left.items()},
+                **{f"o_o_{k}": v for k, v in right.items()},
+            )
+            return right, total
+        column = Column(self.dim)
+        m.submodules[f"column{c}"] = column
+        m.d.comb += [column.i_w.eq(top), total.eq(column.o_sum)]
+        for name in left:
+            m.d.comb += getattr(column, f"i_{name}").eq(left[name])
+            m.d.comb += right[name].eq(getattr(column, f"o_{name}"))
+        return right, total
+
+    def _passengers(self, m):
+        """Delay the valid bit (with reset) and the tag."""
+        cycles = array_latency(self.dim)
+        valid = Signal(cycles)
+        m.d.array += valid.eq(Cat(self.i_valid, valid[: cycles - 1]))
+        tags = Signal(cycles * self.tag_width, reset_less=True)
+        m.d.array += tags.eq(Cat(self.i_tag, tags[: (cycles - 1) * self.tag_width]))
+        m.d.comb += [
+            self.o_valid.eq(valid[cycles - 1]),
+            self.o_tag.eq(tags[(cycles - 1) * self.tag_width :]),
+        ]
+
+
+def array_verilog_sources(dim):
+    """Return ``{file name: Verilog}`` of the modules that `Array(dim)` instances as black boxes."""
+    os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
+    column = Column(dim)
+    name = column_name(dim)
+    ports = [member for _, _, member in column.signature.flatten(column)]
+    text = verilog.convert(column, name=name, emit_src=False, ports=ports)
+    at = text.index(";", text.index(f"module {name}(")) + 1
+    # One C++ class for all columns: half the build time, and the code stays in the caches.
+    return {f"{name}.v": f"{text[:at]} /*verilator no_inline_module*/{text[at:]}"}

@@ -1,0 +1,70 @@
+"""The foot of the array: adds a row of column sums to the old accumulator row.
+
+Float rows add in fp32. int8 products sum exactly in the array's fp32 (at most 2^19), so an int row
+converts each sum to an integer without rounding and adds it to an int32 that wraps.
+"""
+
+from amaranth.hdl import Cat, Const, Module, Mux
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from tilewright.hw.column import slices
+from tilewright.hw.float import delay, flush, fp32_add, stage, wire
+from tilewright.isa.timing import FOOT_LATENCY
+
+#: Largest exponent of an integer column sum: 32 products of at most 2^16.
+INT_BITS = 22
+
+
+class Foot(wiring.Component):
+    """`dim` accumulator adders in clock domain "array".
+
+    Members
+    -------
+    i_sum : (dim x 32) canonical fp32 column sums
+    i_acc : (dim x 32) the old row: fp32, or int32 if `i_int`; ignored if `i_overwrite`
+    i_int : sums are integers and the accumulator is int32
+    i_overwrite : the new row is the sum
+    o_row : (dim x 32) the new row
+
+    Timing
+    ------
+    `FOOT_LATENCY` cycles in every mode, one row per cycle; modes travel with their row.
+    """
+
+    def __init__(self, dim):
+        self.dim = dim
+        super().__init__(
+            {
+                "i_sum": In(dim * 32),
+                "i_acc": In(dim * 32),
+                "i_int": In(1),
+                "i_overwrite": In(1),
+                "o_row": Out(dim * 32),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        is_int = delay(m, "array", self.i_int, FOOT_LATENCY, "is_int")
+        rows = []
+        for c, (x, old) in enumerate(
+            zip(slices(self.i_sum, 32), slices(self.i_acc, 32), strict=True)
+        ):
+            # -0 is the neutral element of fp32 addition
+            empty = Mux(self.i_int, 0, 1 << 31)
+            acc = wire(m, Mux(self.i_overwrite, empty, old), f"acc{c}")
+            total = fp32_add(m, "array", wire(m, flush(acc), f"facc{c}"), x, f"add{c}")
+            rows.append(Mux(is_int, self._integer(m, c, x, acc), total))
+        m.d.comb += self.o_row.eq(Cat(*rows))
+        return m
+
+    def _integer(self, m, c, x, acc):
+        """Convert the exact integer `x` and add it, in `FOOT_LATENCY` stages."""
+        mantissa = Cat(x[0:23], Const(1, 1))
+        size = wire(m, (mantissa >> (150 - x[23:31])[0:5])[0:INT_BITS], f"size{c}")
+        size = Mux(x[23:31] < 127, 0, size)
+        signed = Mux(x[31], -size, size)[0 : INT_BITS + 1].as_signed()
+        whole = stage(m, "array", signed, f"whole{c}")
+        old = stage(m, "array", acc, f"old{c}")
+        total = stage(m, "array", (whole + old)[0:32], f"itotal{c}")
+        return delay(m, "array", total, FOOT_LATENCY - 2, f"ihold{c}")
