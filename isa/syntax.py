@@ -1,0 +1,69 @@
+"""How the fields of each instruction are written; assembler and disassembler share it.
+
+A unit's line reads ``mnemonic memory[address], ..., words, flag field=value ... ; clause ; ...``.
+Memory operands and words have fixed places, destination first; a flag is a 1-bit field's name;
+every other field is ``name=value`` and left out at its default. Clauses: ``wait s3>=1`` (at most two),
+``read s4`` (read-done signal), ``done s5``. A scalar line lists its fields in the table's order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from tilewright.isa.table import SYNC, Field, Spec
+
+
+@dataclass(frozen=True)
+class Place:
+    """A memory operand: `field` holds the address, `space` is a fixed name or a field."""
+
+    field: str
+    space: str
+    optional_with: str = ""  # may be left out (address 0) if this flag is set
+
+
+@dataclass(frozen=True)
+class Form:
+    """Memory operands in order; enumerated fields which are written as words, with a separator."""
+
+    places: tuple[Place, ...] = ()
+    words: tuple[str, ...] = ()
+    separator: str = ""
+
+
+FORMS = {
+    "load": Form((Place("loc", "mem"), Place("dram", "dram", "fill")), ("conv",)),
+    "matmul": Form(
+        (Place("c", "acc"), Place("a", "spad"), Place("w", "spad")), ("a_type", "w_type"), "*"
+    ),
+    "store": Form((Place("dst", "dest"), Place("loc", "mem")), ("type", "out"), "->"),
+    "kload": Form((Place("dram", "dram"),)),
+}
+REGISTER_FIELDS = ("rd", "ra")
+SEMAPHORE_FIELDS = ("sem",)
+TARGET_FIELDS = ("target",)
+FLOAT_FIELDS = ("lo", "hi")  # shown as f32(...) on the float path
+SYNC_NAMES = tuple(f.name for f in SYNC)
+
+
+def form(spec: Spec) -> Form:
+    """How an instruction of a unit is written."""
+    return FORMS.get(spec.name, Form())
+
+
+def members(enum: type[IntEnum]) -> dict[str, int]:
+    """Lower-case names of an enumeration."""
+    return {m.name.lower(): int(m) for m in enum}
+
+
+def spaces(spec: Spec, place: Place) -> dict[str, int | None]:
+    """Memory names that a place takes, and what they set its space field to."""
+    if place.space in spec.layout and spec.layout[place.space][1].enum is not None:
+        return members(spec.layout[place.space][1].enum)
+    return {place.space: None}
+
+
+def is_flag(field: Field) -> bool:
+    """Whether the bare name sets this field."""
+    return field.bits == 1 and field.enum is None and field.name not in SYNC_NAMES
