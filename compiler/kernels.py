@@ -1,0 +1,258 @@
+"""The kernel IR: what one pass over the chip's memories computes.
+
+A kernel reads *views* (shape, strides and offset over a buffer in DRAM: reshape, transpose, slice and broadcast
+move no data), has at most one contraction, applies one STORE epilogue, and writes one dense row-major buffer::
+
+    kernel   ::= name: out = source [epilogue]
+    source   ::= contract(a[B,M,K], w[B,K,N]) | map(x[R,C]) | move(x[...])
+    epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype
+
+`move` copies bits; `map` applies the epilogue to an array. Everything is immutable and prints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from tilewright.compiler.core import SHORT_NAMES
+from tilewright.compiler.source import UNKNOWN, Source
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """A dense row-major array in DRAM, equal only to itself.
+
+    Parameters
+    ----------
+    kind : "input", "const", "temp" or "output".
+    index : position among its kind.
+    value : the array of a const, else None.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    kind: str
+    index: int = 0
+    value: object = None
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.name}:{SHORT_NAMES[self.dtype]}[{','.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class View:
+    """Elements of a buffer: ``offset + sum(i_d * strides[d])``, in elements of the buffer's dtype."""
+
+    buffer: Buffer
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+
+    @staticmethod
+    def whole(buffer: Buffer) -> View:
+        """The buffer itself."""
+        return View(buffer, buffer.shape, dense_strides(buffer.shape))
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.buffer.dtype
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is the whole buffer in row-major order."""
+        return (
+            self.offset == 0
+            and prod(self.shape) == prod(self.buffer.shape)
+            and all(
+                n == 1 or s == d
+                for n, s, d in zip(self.shape, self.strides, dense_strides(self.shape), strict=True)
+            )
+        )
+
+    def transpose(self, permutation: tuple[int, ...]) -> View:
+        """Permute dimensions."""
+        shape = tuple(self.shape[p] for p in permutation)
+        return View(self.buffer, shape, tuple(self.strides[p] for p in permutation), self.offset)
+
+    def slice(self, start: tuple[int, ...], limit: tuple[int, ...], step: tuple[int, ...]) -> View:
+        """Take start, start + step, ... below limit of each dimension."""
+        shape = tuple(-(-(b - a) // s) for a, b, s in zip(start, limit, step, strict=True))
+        strides = tuple(x * s for x, s in zip(self.strides, step, strict=True))
+        offset = self.offset + sum(a * x for a, x in zip(start, self.strides, strict=True))
+        return View(self.buffer, shape, strides, offset)
+
+    def broadcast(self, shape: tuple[int, ...], dims: tuple[int, ...]) -> View:
+        """Repeat along new dimensions and dimensions of size 1; `dims` as in broadcast_in_dim."""
+        strides = [0] * len(shape)
+        for d, n, s in zip(dims, self.shape, self.strides, strict=True):
+            strides[d] = s if n == shape[d] else 0
+        return View(self.buffer, tuple(shape), tuple(strides), self.offset)
+
+    def reshape(self, shape: tuple[int, ...]) -> View | None:
+        """The same elements in row-major order in another shape, or None if that needs a copy."""
+        if prod(shape) == 0:
+            return View(self.buffer, tuple(shape), dense_strides(shape), self.offset)
+        groups = collapse(self.shape, self.strides)
+        strides: list[int] = []
+        at = len(groups) - 1
+        left, stride = groups[at] if groups else (1, 0)
+        for n in reversed(shape):
+            if n == 1:
+                strides.append(0)
+                continue
+            while left == 1 and at > 0:
+                at -= 1
+                left, stride = groups[at]
+            if left % n:
+                return None
+            strides.append(stride)
+            stride *= n
+            left //= n
+        return View(self.buffer, tuple(shape), tuple(reversed(strides)), self.offset)
+
+    def __str__(self) -> str:
+        if self.is_dense and self.shape == self.buffer.shape:
+            return self.buffer.name
+        offset = f"+{self.offset}" if self.offset else ""
+        pairs = ",".join(f"{n}:{s}" for n, s in zip(self.shape, self.strides, strict=True))
+        return f"{self.buffer.name}{offset}[{pairs}]"
+
+
+def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Row-major strides in elements."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+def collapse(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(size, stride) with dimensions merged where one step outside equals a run inside."""
+    out: list[tuple[int, int]] = []
+    for n, s in zip(shape, strides, strict=True):
+        if n == 1:
+            continue
+        if out and out[-1][1] == n * s:
+            out[-1] = (out[-1][0] * n, s)
+        else:
+            out.append((n, s))
+    return out
+
+
+@dataclass(frozen=True)
+class Contract:
+    """a (B, M, K) times w (B, K, N), B may be 1; the chip accumulates in fp32 or int32."""
+
+    a: View
+    w: View
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """(B, M, N, K)."""
+        b, m, k = self.a.shape
+        return b, m, self.w.shape[2], k
+
+    def __str__(self) -> str:
+        return f"contract({self.a}, {self.w})"
+
+
+@dataclass(frozen=True)
+class Map:
+    """An array (R, C) to which the epilogue applies; vectors run along C."""
+
+    x: View
+
+    def __str__(self) -> str:
+        return f"map({self.x})"
+
+
+@dataclass(frozen=True)
+class Move:
+    """An array of any rank, copied bit by bit into row-major order."""
+
+    x: View
+
+    def __str__(self) -> str:
+        return f"move({self.x})"
+
+
+#: A per-column operand: a view (C,) of float32 (ibias: int32), or one number for all columns.
+Vector = View | float | int
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """STORE's fixed-function epilogue, in the order in which it applies (DESIGN §4)."""
+
+    out: np.dtype
+    int_path: bool = False
+    ibias: Vector | None = None
+    scale: Vector | None = None
+    bias: Vector | None = None
+    lo: float | int | None = None
+    hi: float | int | None = None
+    zero_point: int = 0
+
+    @property
+    def vectors(self) -> tuple[Vector, ...]:
+        """The enabled vectors, in the hardware's order."""
+        return tuple(v for v in (self.ibias, self.scale, self.bias) if v is not None)
+
+    def __str__(self) -> str:
+        steps = [f"+ i32 {self.ibias}"] if self.ibias is not None else []
+        steps += [f"* {self.scale}"] if self.scale is not None else []
+        steps += [f"+ {self.bias}"] if self.bias is not None else []
+        if self.lo is not None or self.hi is not None:
+            low = "" if self.lo is None else self.lo
+            steps.append(f"clamp {low}..{'' if self.hi is None else self.hi}")
+        steps += [f"+ zp {self.zero_point}"] if self.zero_point else []
+        return " ".join([*steps, f"-> {SHORT_NAMES[self.out]}"])
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """One kernel; `out` is written dense, rows in the source's order.
+
+    `eqns` are the indices of the jaxpr's equations that it computes, `source` the user's line.
+    """
+
+    name: str
+    source: Contract | Map | Move
+    epilogue: Epilogue
+    out: Buffer
+    eqns: tuple[int, ...] = ()
+    user: Source = UNKNOWN
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.out} = {self.source} {self.epilogue}"
+
+
+@dataclass(frozen=True, eq=False)
+class KernelProgram:
+    """All kernels in execution order, with the program's buffers.
+
+    `outputs[i]` is the buffer of result i; it may be an input or const buffer only if the result is
+    that array itself (nothing computes it).
+    """
+
+    kernels: tuple[Kernel, ...]
+    inputs: tuple[Buffer, ...]
+    consts: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def __str__(self) -> str:
+        head = f"inputs {', '.join(map(str, self.inputs))}"
+        consts = [f"consts {', '.join(map(str, self.consts))}"] if self.consts else []
+        tail = f"outputs {', '.join(b.name for b in self.outputs)}"
+        notes = [f"# {n}" for n in self.notes]
+        return "\n".join([head, *consts, *map(str, self.kernels), tail, *notes])
