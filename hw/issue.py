@@ -1,0 +1,400 @@
+"""Issue: queues, heads, semaphores, the port arbiter, releases, and where the cycles went.
+
+One instruction of each unit stands at its queue's head until its waits hold, the unit is ready and
+all ports of its banks are free (docs/microarchitecture.md §2). MATMUL's head asks once for each
+pass, with masks that its front gives. Semaphores and the arbiter live here, so that a decision
+needs no signal from outside but the units' registered `ready`.
+
+The VECTOR unit has a place in the counters only: the sequencer refuses its instructions.
+"""
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+from tilewright.hw.matmul_front import MatmulFrontSignature
+from tilewright.hw.payload import UnitSignature, payload
+from tilewright.hw.queue import Queue
+from tilewright.isa.config import BANKS, QUEUE_DEPTH, SEM_MAX, SEMAPHORES
+from tilewright.isa.table import SYNC, Unit
+
+INFLIGHT = 32  # items of one unit that are granted and not done; the units' own limits are lower
+ID_BITS = 32
+PORTS = ("spad_r", "spad_w", "acc_r", "acc_w")
+UNITS = ("load", "matmul", "store")  # those that exist
+CAUSES = ("issuing", "semaphore", "port", "memory", "empty")
+
+#: What an item holds: (mask, its ports, whether read_release or done frees it).
+HOLDS = {
+    "load": (("spad_w", ("spad_w",), "done"), ("acc_w", ("acc_w",), "done")),
+    "matmul": (("spad_r", ("spad_r",), "read"), ("acc", ("acc_r", "acc_w"), "done")),
+    "store": (
+        ("spad_r", ("spad_r",), "read"),
+        ("acc_r", ("acc_r",), "read"),
+        ("spad_w", ("spad_w",), "done"),
+    ),
+}
+#: Masks that travel with an instruction (MATMUL's come from its front).
+ENTRY_MASKS = {"load": ("spad_w", "acc_w"), "matmul": (), "store": ("spad_r", "acc_r", "spad_w")}
+SYNC_LAYOUT = data.StructLayout({f.name: unsigned(f.bits) for f in SYNC})
+
+
+def entry(name: str) -> data.StructLayout:
+    """Layout of a queue entry of one unit."""
+    return data.StructLayout(
+        {
+            "instr": payload(name),
+            "sync": SYNC_LAYOUT,
+            "masks": data.StructLayout({p: BANKS for p in ENTRY_MASKS[name]}),
+            "id": ID_BITS,
+        }
+    )
+
+
+class DispatchSignature(wiring.Signature):
+    """From the sequencer (as written) to one queue: push, entry, and whether it is full or quiet.
+
+    `quiet`: queue, head and pipeline hold nothing, in this cycle; a push at t shows from t + 1.
+    """
+
+    def __init__(self, name: str):
+        super().__init__({"push": Out(1), "entry": Out(entry(name)), "full": In(1), "quiet": In(1)})
+
+
+class SemaphoreSignature(wiring.Signature):
+    """The sequencer's access to a semaphore: post adds n, take subtracts it, `enough` compares."""
+
+    def __init__(self):
+        super().__init__(
+            {"sem": Out(5), "n": Out(8), "post": Out(1), "take": Out(1), "enough": In(1)}
+        )
+
+
+@dataclass
+class _Lane:
+    """The signals of one unit inside the issue module."""
+
+    name: str
+    unit: wiring.PureInterface
+    queue: Queue
+    ok: Signal
+    request: Signal
+    grant: Signal
+    first: Signal
+    last: Signal
+    busy: Signal  # an item is granted and not done
+    masks: dict  # of the head
+    ports: Signal  # 4 * BANKS bits, the head's
+    held: Signal  # 4 * BANKS bits, of items in flight
+
+    @property
+    def head(self):
+        return self.queue.head
+
+
+class Issue(wiring.Component):
+    """The issue module.
+
+    **Members**
+
+    <unit> : Out(UnitSignature(unit))
+        load, matmul, store.
+    front : Out(MatmulFrontSignature())
+        Cuts MATMUL's head into passes.
+    dispatch_<unit> : In(DispatchSignature(unit))
+        From the sequencer.
+    semaphore : In(SemaphoreSignature())
+        For the sequencer's post and wait.
+    run, clear : In(1)
+        Count causes; set semaphores and counters to 0 (all quiet).
+    overflow : Out(1)
+        A semaphore's count went above SEM_MAX in the cycle before; it stays there.
+    counters : Out(32) array of 4 * 6
+        For each `Unit` the causes in CAUSES order, then instructions.
+    started, done, id_<unit> : Out(4), Out(4), Out(32)
+        For the trace: instruction started, instruction done, id of the head.
+
+    **Timing**
+
+    Exactly docs/microarchitecture.md §2.
+    """
+
+    def __init__(self):
+        members = {}
+        for name in UNITS:
+            members[name] = Out(UnitSignature(name))
+            members[f"dispatch_{name}"] = In(DispatchSignature(name))
+            members[f"id_{name}"] = Out(ID_BITS)
+        super().__init__(
+            members
+            | {
+                "front": Out(MatmulFrontSignature()),
+                "semaphore": In(SemaphoreSignature()),
+                "run": In(1),
+                "clear": In(1),
+                "overflow": Out(1),
+                "started": Out(4),
+                "done": Out(4),
+                "counters": Out(32).array(4 * (len(CAUSES) + 1)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = [self._lane(m, name) for name in UNITS]
+        self._arbiter(m, lanes)
+        signals = [s for lane in lanes for s in self._flight(m, lane)]
+        self._semaphores(m, lanes, signals)
+        for lane in lanes:
+            self._count(m, lane)
+        with m.If(self.clear):
+            m.d.sync += self._counter(Unit.VECTOR, "empty").eq(0)
+        with m.Elif(self.run):
+            empty = self._counter(Unit.VECTOR, "empty")
+            m.d.sync += empty.eq(empty + 1)
+        return m
+
+    def _counter(self, unit, cause):
+        names = (*CAUSES, "instructions")
+        return self.counters[unit * len(names) + names.index(cause)]
+
+    def _lane(self, m, name):
+        """Queue, head and request of one unit."""
+        m.submodules[f"queue_{name}"] = queue = Queue(entry(name), QUEUE_DEPTH)
+        unit, dispatch = getattr(self, name), getattr(self, f"dispatch_{name}")
+        lane = _Lane(
+            name,
+            unit,
+            queue,
+            ok=Signal(name=f"{name}_ok"),
+            request=Signal(name=f"{name}_request"),
+            grant=Signal(name=f"{name}_grant"),
+            first=Signal(name=f"{name}_first", init=1),
+            last=Signal(name=f"{name}_last"),
+            busy=Signal(name=f"{name}_busy"),
+            masks={p: queue.head.masks[p] for p in ENTRY_MASKS[name]},
+            ports=Signal(4 * BANKS, name=f"{name}_ports"),
+            held=Signal(4 * BANKS, name=f"{name}_held"),
+        )
+        if name == "matmul":
+            front = self.front
+            lane.masks = {"spad_r": front.spad_r, "acc": front.acc}
+            m.d.comb += [
+                front.head_valid.eq(queue.valid),
+                front.head.eq(queue.head.instr),
+                front.advance.eq(lane.grant),
+                lane.last.eq(front.last),
+            ]
+        else:
+            m.d.comb += lane.last.eq(1)
+        m.d.comb += [
+            queue.push.eq(dispatch.push),
+            queue.entry.eq(dispatch.entry),
+            queue.pop.eq(lane.grant & lane.last),
+            dispatch.full.eq(queue.full),
+            lane.request.eq(lane.ok & unit.ready),
+            unit.start.eq(lane.grant),
+            unit.instr.eq(queue.head.instr),
+            getattr(self, f"id_{name}").eq(queue.head.id),
+            self.started[Unit[name.upper()]].eq(lane.grant & lane.first),
+        ]
+        m.d.comb += lane.ports.eq(_by_port(name, lane.masks))
+        with m.If(lane.grant):
+            m.d.sync += lane.first.eq(lane.last)
+        return lane
+
+    def _arbiter(self, m, lanes):
+        """All ports or none; oldest first; a younger one takes nothing that an older one wants."""
+        older = {}
+        for i, a in enumerate(lanes):
+            for b in lanes[i + 1 :]:
+                before = Signal(name=f"{a.name}_before_{b.name}")
+                m.d.comb += before.eq(a.head.id < b.head.id)
+                older[a.name, b.name], older[b.name, a.name] = before, ~before
+        for lane in lanes:
+            others = [o for o in lanes if o is not lane]
+            taken = Signal(4 * BANKS, name=f"{lane.name}_taken")
+            wanted = [
+                o.ports & (o.request & older[o.name, lane.name]).replicate(4 * BANKS)
+                for o in others
+            ]
+            m.d.comb += taken.eq(_any([o.held for o in others] + wanted))
+            blocked = self.front.blocked if lane.name == "matmul" else Const(0, 1)
+            m.d.comb += lane.grant.eq(lane.request & ~(lane.ports & taken).any() & ~blocked)
+
+    def _flight(self, m, lane):
+        """Items in flight: a ring of what to free and signal. Returns its two signals."""
+        unit, name = lane.unit, lane.name
+        kinds = {mask: kind for mask, _, kind in HOLDS[name]}
+        layout = data.StructLayout(
+            {
+                "masks": data.StructLayout({k: BANKS for k in kinds}),
+                "rd_en": 1,
+                "rd_sem": 5,
+                "done_en": 1,
+                "done_sem": 5,
+                "last": 1,
+            }
+        )
+        m.submodules[f"ring_{name}"] = ring = memory.Memory(shape=layout, depth=INFLIGHT, init=[])
+        write = ring.write_port()
+        at_read, at_done = ring.read_port(domain="comb"), ring.read_port(domain="comb")
+        write_at = Signal(range(INFLIGHT), name=f"{name}_write_at")
+        count = Signal(range(INFLIGHT + 1), name=f"{name}_in_flight")
+        sync = lane.head.sync
+        m.d.comb += [
+            write.en.eq(lane.grant),
+            write.addr.eq(write_at),
+            *(write.data.masks[k].eq(lane.masks[k]) for k in kinds),
+            write.data.rd_en.eq(sync.rd_en & lane.last),
+            write.data.rd_sem.eq(sync.rd_sem),
+            write.data.done_en.eq(sync.done_en & lane.last),
+            write.data.done_sem.eq(sync.done_sem),
+            write.data.last.eq(lane.last),
+        ]
+        read_at = Signal(range(INFLIGHT), name=f"{name}_read_at")
+        done_at = Signal(range(INFLIGHT), name=f"{name}_done_at")
+        m.d.comb += [at_read.addr.eq(read_at), at_done.addr.eq(done_at)]
+        m.d.sync += [
+            write_at.eq(write_at + lane.grant),
+            read_at.eq(read_at + unit.read_release),
+            done_at.eq(done_at + unit.done),
+            count.eq(count + lane.grant - unit.done),
+        ]
+        held = {}
+        for mask, kind in kinds.items():
+            release, item = (unit.read_release, at_read) if kind == "read" else (unit.done, at_done)
+            held[mask] = _hold(
+                m,
+                f"{name}_{mask}",
+                Mux(lane.grant, lane.masks[mask], 0),
+                Mux(release, item.data.masks[mask], 0),
+            )
+        m.d.comb += [
+            lane.held.eq(_by_port(name, held)),
+            lane.busy.eq(count != 0),
+            getattr(self, f"dispatch_{name}").quiet.eq(lane.queue.empty & ~lane.busy),
+            self.done[Unit[name.upper()]].eq(unit.done & at_done.data.last),
+        ]
+        if name == "matmul":
+            m.d.comb += self.front.reading.eq(read_at != write_at)
+        return [
+            (unit.read_release & at_read.data.rd_en, at_read.data.rd_sem),
+            (unit.done & at_done.data.done_en, at_done.data.done_sem),
+        ]
+
+    def _semaphores(self, m, lanes, signals):
+        """Counts; and `ok` of each head, one cycle after both its waits hold."""
+        counts = Array(Signal(range(SEM_MAX + 1), name=f"sem{i}") for i in range(SEMAPHORES))
+        takes = []
+        for lane in lanes:
+            sync = lane.head.sync
+            same = sync.wait0 == sync.wait1
+            need = Signal(9, name=f"{lane.name}_need")  # two waits on one semaphore add up
+            holds = Signal(name=f"{lane.name}_holds")
+            m.d.comb += [
+                need.eq(sync.wait1_n + Mux(same, sync.wait0_n, 0)),
+                holds.eq((counts[sync.wait0] >= sync.wait0_n) & (counts[sync.wait1] >= need)),
+            ]
+            # 0 in a head's first cycle: cleared when the one before it leaves
+            m.d.sync += lane.ok.eq(lane.queue.valid & (lane.ok | holds) & ~(lane.grant & lane.last))
+            begin = lane.grant & lane.first
+            takes += [(begin, sync.wait0, sync.wait0_n), (begin, sync.wait1, sync.wait1_n)]
+        seq = self.semaphore
+        m.d.comb += seq.enough.eq(counts[seq.sem] >= seq.n)
+        takes.append((seq.take, seq.sem, seq.n))
+
+        add = _Scatter(m, "signal", signals)
+        remove = _Scatter(m, "take", [(en, sem) for en, sem, _ in takes])
+        over = Signal(SEMAPHORES)
+        post = Signal(SEMAPHORES)
+        m.d.comb += post.eq(seq.post << seq.sem)
+        touched = Signal()
+        m.d.comb += touched.eq(
+            self.clear
+            | seq.post
+            | Cat(en for en, _ in signals).any()
+            | Cat(t[0] for t in takes).any()
+        )
+        for i, count in enumerate(counts):
+            total = Signal(signed(11), name=f"total{i}")
+            m.d.comb += total.eq(
+                count
+                + Mux(post[i], seq.n, 0)
+                + sum(add.hits(i))
+                - sum(Mux(hit, n, 0) for hit, (_, _, n) in zip(remove.hits(i), takes, strict=True))
+            )
+            m.d.comb += over[i].eq(touched & (total > SEM_MAX))
+            with m.If(self.clear):
+                m.d.sync += count.eq(0)
+            with m.Elif(touched):
+                m.d.sync += count.eq(Mux(total > SEM_MAX, SEM_MAX, total))
+        m.d.sync += self.overflow.eq(over.any() & ~self.clear)
+
+    def _count(self, m, lane):
+        """One cause for each cycle of the unit, the first that holds."""
+        unit = Unit[lane.name.upper()]
+        cause = Signal(len(CAUSES), name=f"{lane.name}_cause")
+        valid = lane.queue.valid
+        with m.If(lane.unit.issuing | lane.grant):
+            m.d.comb += cause[0].eq(1)
+        with m.Elif(valid & ~lane.ok):
+            m.d.comb += cause[1].eq(1)
+        with m.Elif(valid & lane.request):
+            m.d.comb += cause[2].eq(1)
+        with m.Elif(lane.busy):
+            m.d.comb += cause[3].eq(1)
+        with m.Else():
+            m.d.comb += cause[4].eq(1)
+        events = {name: cause[i] for i, name in enumerate(CAUSES)}
+        events["instructions"] = lane.grant & lane.first
+        for name, event in events.items():
+            counter = self._counter(unit, name)
+            with m.If(self.clear):
+                m.d.sync += counter.eq(0)
+            with m.Elif(self.run & event):
+                m.d.sync += counter.eq(counter + 1)
+
+
+class _Scatter:
+    """One-hot vectors of (enable, semaphore) pairs."""
+
+    def __init__(self, m, name, pairs):
+        self._hot = [Signal(SEMAPHORES, name=f"{name}{j}") for j in range(len(pairs))]
+        m.d.comb += [hot.eq(en << sem) for hot, (en, sem) in zip(self._hot, pairs, strict=True)]
+
+    def hits(self, i):
+        """Which of the pairs hit semaphore `i`."""
+        return [hot[i] for hot in self._hot]
+
+
+def _any(vectors):
+    """Bitwise or."""
+    total = vectors[0]
+    for v in vectors[1:]:
+        total = total | v
+    return total
+
+
+def _by_port(name, masks):
+    """One vector of all ports, in PORTS order, from a unit's masks."""
+    port = {p: Const(0, BANKS) for p in PORTS}
+    for mask, ports, _ in HOLDS[name]:
+        for p in ports:
+            port[p] = masks[mask]
+    return Cat(port[p] for p in PORTS)
+
+
+def _hold(m, name, grant, release):
+    """Count the holders of each of BANKS ports; which ports are held.
+
+    The counts are fields of one register, because one wide addition simulates faster than eight;
+    none goes above INFLIGHT or below 0, so that no carry crosses a field.
+    """
+    bits = INFLIGHT.bit_length()
+    counts = Signal(BANKS * bits, name=f"{name}_holders")
+    pad = Const(0, bits - 1)
+    up, down = (Cat(Cat(mask[b], pad) for b in range(BANKS)) for mask in (grant, release))
+    m.d.sync += counts.eq(counts + up - down)
+    return Cat(counts[b * bits : (b + 1) * bits].any() for b in range(BANKS))
