@@ -24,7 +24,7 @@ class Array(wiring.Component):
 
     Parameters
     ----------
-    dim : int
+    dim : int, a power of two of at least 2 (`ChipConfig` refuses others)
     tag_width : int, bits that accompany each row
     blackbox : bool, instance the column as a Verilog module of another source
 
@@ -44,12 +44,10 @@ class Array(wiring.Component):
     after the last valid input; one row and one weight row per cycle. Let a tile's switch be in
     cycle s and the previous one's in cycle p. Its weight row k must be presented in one of the
     cycles p + k to s - 1 + max(k - 1, 0): any time between the two switches, and, without gaps,
-    from two cycles before s (one cycle at dim 1).
+    from two cycles before s (`isa.timing.WEIGHT_LEAD`).
     """
 
     def __init__(self, dim, tag_width=1, blackbox=True):
-        if dim < 2 or dim & (dim - 1):
-            raise ValueError(f"dim must be a power of two of at least 2, not {dim!r}")
         self.dim = dim
         self.tag_width = tag_width
         self.blackbox = blackbox
