@@ -135,9 +135,9 @@ class Primitive:
     """One operation of the IR; its rules are registered beside it, by kind.
 
     Every primitive has two rules. ``impl(*arrays, **params)`` computes with NumPy, bit for bit as
-    the chip. ``abstract(*avals, **params)`` returns the result's aval, and raises OperandError. A pass
-    that needs another kind (``jvp``, ``batch``, ...) registers it with :meth:`rule` and looks it up
-    in `rules`.
+    the chip. ``abstract(*avals, **params)`` gives the result's aval, or raises
+    OperandError. A pass that needs another kind (``jvp``, ``batch``, ...) registers it with
+    :meth:`rule` and finds it in `rules`.
 
     Parameters
     ----------

@@ -21,18 +21,31 @@ def is_operand(value):
     return isinstance(value, _OPERANDS) or trace.is_device_array(value)
 
 
-def _check_operands(name, values):
+def operand_avals(name, values):
+    """Return the avals of operands; an error names the function and the user's line."""
     for value in values:
         if not is_operand(value):
             raise OperandError(
                 f"{name} takes arrays and numbers, not {type(value).__name__} (at {user_source()})"
             )
+    try:
+        return [trace.aval_of(v) for v in values]
+    except DtypeError as error:
+        raise DtypeError(f"{name}: {error} (at {user_source()})") from None
 
 
 def _located(name, avals, error):
     """Return an error of the same class that names operation, operands and the user's line."""
     types = ", ".join(map(str, avals))
     return type(error)(f"{name}({types}): {error} (at {user_source()})")
+
+
+def dtype_named(name, dtype):
+    """Return the chip's dtype for a user's dtype argument of the function `name`."""
+    try:
+        return promote.canonical_dtype(dtype)
+    except DtypeError as error:
+        raise DtypeError(f"{name}: {error} (at {user_source()})") from None
 
 
 def convert(x, dtype, weak_type=False):
@@ -54,8 +67,8 @@ def convert(x, dtype, weak_type=False):
 
 def broadcast_to(x, shape):
     """NumPy's broadcast_to."""
-    _check_operands("broadcast_to", (x,))
-    shape = _shape_tuple(shape)
+    operand_avals("broadcast_to", (x,))
+    shape = shape_tuple(shape)
     old = trace.aval_of(x).shape
     if old == shape:
         return x
@@ -68,8 +81,7 @@ def broadcast_to(x, shape):
 
 def promoted(name, *values):
     """Return operands of one dtype and one shape (or rank 0), as element-wise primitives take."""
-    _check_operands(name, values)
-    avals = [trace.aval_of(v) for v in values]
+    avals = operand_avals(name, values)
     try:
         dtype, weak = promote.promote_types(*avals)
         shape = promote.broadcast_shapes(*(a.shape for a in avals))
@@ -125,7 +137,7 @@ def divide(x1, x2):
 
 def negative(x):
     """NumPy's negative."""
-    _check_operands("negative", (x,))
+    operand_avals("negative", (x,))
     return trace.bind(p.neg_p, x)
 
 
@@ -138,7 +150,7 @@ def clip(x, min=None, max=None):
 
 def round(x, decimals=0):
     """NumPy's round, to nearest even; integers stay as they are."""
-    _check_operands("round", (x,))
+    operand_avals("round", (x,))
     if decimals != 0:
         raise UnsupportedError(f"round: decimals must be 0, not {decimals!r} (at {user_source()})")
     if trace.aval_of(x).dtype not in core.FLOATS:
@@ -148,17 +160,18 @@ def round(x, decimals=0):
 
 def rint(x):
     """NumPy's rint: round to nearest even; integers become float32."""
-    _check_operands("rint", (x,))
+    operand_avals("rint", (x,))
     return trace.bind(p.round_nearest_even_p, _inexact(x))
 
 
 def astype(x, dtype):
     """NumPy's astype: float to int truncates and saturates (NaN gives 0), int to int wraps."""
-    _check_operands("astype", (x,))
-    return convert(x, promote.canonical_dtype(dtype))
+    operand_avals("astype", (x,))
+    return convert(x, dtype_named("astype", dtype))
 
 
-def _shape_tuple(shape):
+def shape_tuple(shape):
+    """Return a shape given as an int or as a sequence of ints."""
     try:
         return (
             (operator.index(shape),)
@@ -199,10 +212,10 @@ def _reshaped(x, shape):
 
 def reshape(x, shape, order="C"):
     """NumPy's reshape, in C order; one dimension may be -1."""
-    _check_operands("reshape", (x,))
+    operand_avals("reshape", (x,))
     if order != "C":
         raise UnsupportedError(f"reshape: order must be 'C', not {order!r} (at {user_source()})")
-    old, shape = trace.aval_of(x), _shape_tuple(shape)
+    old, shape = trace.aval_of(x), shape_tuple(shape)
     if shape.count(-1) == 1:
         rest = int(np.prod([n for n in shape if n != -1], dtype=np.int64))
         if rest == 0 or old.size % rest:
@@ -213,12 +226,13 @@ def reshape(x, shape, order="C"):
 
 def ravel(x, order="C"):
     """NumPy's ravel."""
-    return reshape(x, -1 if trace.aval_of(x).size else 0, order)
+    (aval,) = operand_avals("ravel", (x,))
+    return reshape(x, (aval.size,), order)
 
 
 def transpose(x, axes=None):
     """NumPy's transpose."""
-    _check_operands("transpose", (x,))
+    operand_avals("transpose", (x,))
     ndim = trace.aval_of(x).ndim
     axes = tuple(reversed(range(ndim))) if axes is None else tuple(_axes(tuple(axes), ndim))
     if len(axes) != ndim:
@@ -256,7 +270,7 @@ def moveaxis(x, source, destination):
 
 def expand_dims(x, axis):
     """NumPy's expand_dims."""
-    _check_operands("expand_dims", (x,))
+    operand_avals("expand_dims", (x,))
     shape = list(trace.aval_of(x).shape)
     given = axis if isinstance(axis, tuple | list) else (axis,)
     for place in sorted(_axes(axis, len(shape) + len(given))):
@@ -266,7 +280,7 @@ def expand_dims(x, axis):
 
 def squeeze(x, axis=None):
     """NumPy's squeeze."""
-    _check_operands("squeeze", (x,))
+    operand_avals("squeeze", (x,))
     shape = trace.aval_of(x).shape
     ones = [d for d, n in enumerate(shape) if n == 1]
     axes = ones if axis is None else _axes(axis, len(shape))
@@ -281,11 +295,11 @@ def dot_general(
     lhs, rhs, dimension_numbers, precision=None, preferred_element_type=None, name="dot_general"
 ):
     """JAX's dot_general, on operands as they are."""
-    _check_operands(name, (lhs, rhs))
+    operand_avals(name, (lhs, rhs))
     (lc, rc), (lb, rb) = dimension_numbers
     numbers = tuple(tuple(int(d) for d in dims) for dims in (lc, rc, lb, rb))
     if preferred_element_type is not None:
-        preferred_element_type = promote.canonical_dtype(preferred_element_type)
+        preferred_element_type = dtype_named(name, preferred_element_type)
     precision = "default" if precision is None else str(precision).lower()
     return trace.bind(
         dot_general_p,
@@ -299,8 +313,7 @@ def dot_general(
 
 def _contraction_operands(name, a, b, preferred):
     """Promote the operands of a matmul; with a preferred type, bytes of either sign stay bytes."""
-    _check_operands(name, (a, b))
-    avals = trace.aval_of(a), trace.aval_of(b)
+    avals = operand_avals(name, (a, b))
     bytes_ = (core.int8, core.uint8)
     if preferred is not None and all(v.dtype in bytes_ and not v.weak_type for v in avals):
         return a, b
@@ -351,7 +364,7 @@ def matmul(a, b, *, precision=None, preferred_element_type=None):
 
 def dot(a, b, *, precision=None, preferred_element_type=None):
     """NumPy's dot: the last dimension of `a` with the second to last of `b`; scalars multiply."""
-    left, right = trace.aval_of(a), trace.aval_of(b)
+    left, right = operand_avals("dot", (a, b))
     if not left.ndim or not right.ndim:
         return multiply(a, b)
     a, b = _contraction_operands("dot", a, b, preferred_element_type)

@@ -52,6 +52,7 @@ def _elementwise(name, allowed, on_float, on_int):
         dtype = args[0].dtype
         if dtype in FLOATS:
             result = on_float(*map(numerics.bf16_to_f32, args))
+            result = result.reshape(np.broadcast_shapes(*(a.shape for a in args)))
             return result if dtype == core.float32 else numerics.f32_to_bf16(result)
         with np.errstate(over="ignore", divide="ignore"):
             return np.asarray(on_int(*args)).astype(dtype, copy=False)

@@ -3,8 +3,8 @@
 ``dimension_numbers = ((lhs_contracting, rhs_contracting), (lhs_batch, rhs_batch))``. The result's
 dimensions are batch, then lhs free, then rhs free. The contracted dimensions are flattened in the
 order in which they are listed; K ascends in blocks of `dim`. float32 operands are rounded to
-bfloat16 at precision 'default'; float products are added in float32, integer ones in int32 that wraps, and
-the sum is then converted to the result's dtype.
+bfloat16 at precision 'default'; float products are added in float32, integer ones in int32
+that wraps, and the sum is then converted to the result's dtype.
 """
 
 from math import prod
@@ -43,7 +43,7 @@ def result_dtype(lhs, rhs, preferred_element_type):
     kind = FLOATS if lhs in FLOATS else INTS
     if preferred_element_type not in kind:
         raise OperandError(
-            f"preferred_element_type must be a {'float' if kind is FLOATS else 'integer'} dtype "
+            f"preferred_element_type must be {'a float' if kind is FLOATS else 'an integer'} dtype "
             f"for {lhs} operands, not {preferred_element_type}"
         )
     if preferred_element_type.itemsize < lhs.itemsize:
@@ -105,10 +105,10 @@ def _dot_impl(
     batch = tuple(lhs.shape[d] for d in lb)
     rows, cols = [lhs.shape[d] for d in lf], [rhs.shape[d] for d in rf]
     depth = prod(lhs.shape[d] for d in lc)
-    a = lhs.transpose(*lb, *lf, *lc).reshape(prod(batch), prod(rows), depth)
-    w = rhs.transpose(*rb, *rc, *rf).reshape(prod(batch), depth, prod(cols))
+    a = lhs.transpose((*lb, *lf, *lc)).reshape(prod(batch), prod(rows), depth)
+    w = rhs.transpose((*rb, *rc, *rf)).reshape(prod(batch), depth, prod(cols))
     dtype = result_dtype(lhs.dtype, rhs.dtype, preferred_element_type)
     out = np.empty((prod(batch), prod(rows), prod(cols)), dtype)
     for i in range(len(out)):
         out[i] = convert(_matmul(a[i], w[i], precision, dim), new_dtype=dtype)
-    return out.reshape(*batch, *rows, *cols)
+    return out.reshape((*batch, *rows, *cols))

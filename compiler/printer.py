@@ -47,7 +47,7 @@ def jaxpr_text(jaxpr, *, source=False):
     lines = [equation(eqn) for eqn in jaxpr.eqns]
     outs = ", ".join(atom(a) for a in jaxpr.outvars)
     result = f"({outs},)" if len(jaxpr.outvars) == 1 else f"({outs})"
-    head = f"{{ lambda {consts + ' ' if consts else ''}; {inputs}. let"
+    head = f"{{ lambda {consts}; {inputs}. let"
     one_line = f"{' '.join([head, *lines])} in {result} }}"
     if len(lines) <= 1 and len(one_line) <= WIDTH and not source:
         return one_line

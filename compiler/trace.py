@@ -5,8 +5,8 @@ equation, also when all operands are concrete (as JAX does), so nothing runs dur
 a trace it hands the operation to `eager_hook`.
 
 Concrete values are NumPy arrays and scalars, Python scalars, :class:`core.Literal`, and any object
-with `shape`, `dtype` and ``__array__`` (a device array). Captured ones become the jaxpr's constants:
-a NumPy array by copy, any other object as it is, so that a device array stays on its device.
+with `shape`, `dtype` and ``__array__`` (a device array). Captured ones become constants of the
+jaxpr: a NumPy array by copy, any other object as it is, so that a device array stays on its device.
 """
 
 import threading
@@ -233,6 +233,24 @@ def eval_eagerly(primitive, args, params):
 #: Called as ``eager_hook(primitive, args, params)`` for an operation on concrete values outside of
 #: a trace; the SDK replaces it. `aval_of`, `concrete` and `primitive_jaxpr` are its tools.
 eager_hook = eval_eagerly
+
+
+def asarray_unchanged(value):
+    """The default `asarray_hook`."""
+    return value
+
+
+#: Called with an ndarray that a creation function (`tnp.asarray`, `tnp.zeros`) made outside of a
+#: trace; the SDK replaces it by a transfer to the device.
+asarray_hook = asarray_unchanged
+
+
+def lift(value):
+    """Return a concrete value as an array: a tracer within a trace, else what the hook makes."""
+    trace = current_trace()
+    if trace is not None:
+        return Tracer(trace, trace.atom(value, "asarray"), user_source())
+    return value if is_device_array(value) else asarray_hook(concrete(value))
 
 
 def bind(primitive, *args, **params):

@@ -1,0 +1,225 @@
+"""NumPy's functions for the chip: ``import tilewright.numpy as tnp``.
+
+Names, argument order and meaning follow NumPy and JAX. Within `tw.jit` a function records
+equations; on concrete arrays it runs at once. What the chip cannot do yet is not here, and asking
+for it is an error that says so.
+"""
+
+import numpy as _np
+from tilewright.compiler import core as _core
+from tilewright.compiler import ops as _ops
+from tilewright.compiler import trace as _trace
+from tilewright.compiler.errors import UnsupportedError as _UnsupportedError
+from tilewright.compiler.ops import (
+    add,
+    astype,
+    broadcast_to,
+    clip,
+    divide,
+    dot,
+    equal,
+    expand_dims,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    matmul,
+    matrix_transpose,
+    maximum,
+    minimum,
+    moveaxis,
+    multiply,
+    negative,
+    not_equal,
+    ravel,
+    reshape,
+    rint,
+    round,
+    squeeze,
+    subtract,
+    swapaxes,
+    transpose,
+)
+from tilewright.compiler.primitives import convert as _convert
+from tilewright.compiler.promote import canonical_dtype as _canonical_dtype
+from tilewright.compiler.promote import promote_types as _promote_types
+from tilewright.compiler.source import user_source as _user_source
+
+true_divide = divide
+permute_dims = transpose
+
+float32 = _np.float32
+bfloat16 = _core.bfloat16.type
+int8 = _np.int8
+uint8 = _np.uint8
+int32 = _np.int32
+uint32 = _np.uint32
+bool_ = _np.bool_
+dtype = _np.dtype
+
+newaxis = None
+pi = _np.pi
+e = _np.e
+inf = _np.inf
+nan = _np.nan
+
+
+def asarray(a, dtype=None):
+    """Return `a` (array, number, nested list of numbers) as an array; 64-bit values narrow."""
+    if isinstance(a, _trace.Tracer) or _trace.is_device_array(a):
+        return a if dtype is None else astype(a, dtype)
+    if isinstance(a, list | tuple) and _holds_tracer(a):
+        raise _UnsupportedError(
+            f"asarray: a list of traced arrays cannot be joined yet (at {_user_source()})"
+        )
+    value = _np.asarray(a)
+    if dtype is not None:
+        value = _trace.concrete(value)
+        target = _ops.dtype_named("asarray", dtype)
+        value = _convert(value, new_dtype=target)
+    return _trace.lift(value)
+
+
+def array(object, dtype=None, copy=True):
+    """Return a new array; arrays of Tilewright are immutable, so copying is free."""
+    if copy and isinstance(object, _np.ndarray):
+        object = object.copy()
+    return asarray(object, dtype)
+
+
+def _holds_tracer(items):
+    return any(
+        isinstance(i, _trace.Tracer) or (isinstance(i, list | tuple) and _holds_tracer(i))
+        for i in items
+    )
+
+
+def full(shape, fill_value, dtype=None):
+    """Return an array of a shape, every element `fill_value`."""
+    aval = _trace.aval_of(fill_value)
+    target = aval.dtype if dtype is None else _ops.dtype_named("full", dtype)
+    value = _ops.convert(fill_value, target)
+    shape = _ops.shape_tuple(shape)
+    if _trace.current_trace() is None and not isinstance(value, _trace.Tracer):
+        return _trace.lift(_np.array(_np.broadcast_to(_trace.concrete(value), shape)))
+    return broadcast_to(value, shape)
+
+
+def zeros(shape, dtype=float32):
+    """Return an array of zeros."""
+    return full(shape, 0, dtype)
+
+
+def ones(shape, dtype=float32):
+    """Return an array of ones."""
+    return full(shape, 1, dtype)
+
+
+def full_like(a, fill_value, dtype=None):
+    """Return an array with the shape (and, by default, the dtype) of `a`."""
+    aval = _trace.aval_of(a)
+    return full(aval.shape, fill_value, aval.dtype if dtype is None else dtype)
+
+
+def zeros_like(a, dtype=None):
+    """Return zeros with the shape (and, by default, the dtype) of `a`."""
+    return full_like(a, 0, dtype)
+
+
+def ones_like(a, dtype=None):
+    """Return ones with the shape (and, by default, the dtype) of `a`."""
+    return full_like(a, 1, dtype)
+
+
+def shape(a):
+    """Return the shape of an array."""
+    return _trace.aval_of(a).shape
+
+
+def ndim(a):
+    """Return the rank of an array."""
+    return _trace.aval_of(a).ndim
+
+
+def size(a):
+    """Return the number of elements of an array."""
+    return _trace.aval_of(a).size
+
+
+def result_type(*args):
+    """Return the dtype to which arrays, numbers and dtypes promote."""
+    avals = [
+        _core.ShapedArray((), _canonical_dtype(a))
+        if isinstance(a, type | str | _np.dtype)
+        else _trace.aval_of(a)
+        for a in args
+    ]
+    return _promote_types(*avals)[0]
+
+
+__all__ = [
+    "add",
+    "array",
+    "asarray",
+    "astype",
+    "bfloat16",
+    "bool_",
+    "broadcast_to",
+    "clip",
+    "divide",
+    "dot",
+    "dtype",
+    "e",
+    "equal",
+    "expand_dims",
+    "float32",
+    "full",
+    "full_like",
+    "greater",
+    "greater_equal",
+    "inf",
+    "int8",
+    "int32",
+    "less",
+    "less_equal",
+    "matmul",
+    "matrix_transpose",
+    "maximum",
+    "minimum",
+    "moveaxis",
+    "multiply",
+    "nan",
+    "ndim",
+    "negative",
+    "newaxis",
+    "not_equal",
+    "ones",
+    "ones_like",
+    "permute_dims",
+    "pi",
+    "ravel",
+    "reshape",
+    "result_type",
+    "rint",
+    "round",
+    "shape",
+    "size",
+    "squeeze",
+    "subtract",
+    "swapaxes",
+    "transpose",
+    "true_divide",
+    "uint8",
+    "uint32",
+    "zeros",
+    "zeros_like",
+]
+
+
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    functions = ", ".join(__all__)
+    raise _UnsupportedError(
+        f"tilewright.numpy has no {name!r} (at {_user_source()}); it has: {functions}"
+    )
