@@ -29,3 +29,76 @@ WEIGHT_LEAD = 2
 
 #: Cycles of STORE's epilogue: integer bias, to fp32, scale, bias, clamp, to int32, saturate.
 EPILOGUE_LATENCY = 1 + 2 + 3 + HOP + 1 + 2 + 1
+
+# LOAD, STORE, MATMUL and the sequencer: docs/microarchitecture.md says what each one means.
+
+#: A register slice at the chip's boundary, each way. LOAD's constants include it: on the unit's own
+#: port AR comes AXI_SLICE earlier, and an R beat AXI_SLICE later, than on the chip's pins.
+AXI_SLICE = 1
+#: LOAD: first slot of a burst to its AR on the pins (one register, one slice).
+LOAD_AR = 1 + AXI_SLICE
+#: LOAD: beat on the pins to its last local write; also to done and read_release. One slice; merge
+#: into a chunk; a row's last chunk lags one cycle; convert into a local unit.
+LOAD_WRITE = 3 + AXI_SLICE
+#: LOAD: fill slot to its pass cycle. The unpacker has an instruction two cycles after its grant;
+#: the pass cycle is counted before the slice, as that of a beat on the pins.
+LOAD_FILL = 1 - AXI_SLICE
+#: LOAD: instructions granted and not done; one still counts in its done cycle.
+LOAD_INFLIGHT = 8
+#: LOAD: bursts between AR and last R beat. Never binds at a read latency of 60.
+LOAD_OUTSTANDING = 64
+#: LOAD: request of `ldw` to its AR on the pins; its last beat on the pins to `ldw_done`.
+LDW_AR = 1 + AXI_SLICE
+LDW_DONE = 1 + AXI_SLICE
+
+
+def ldw_latency(bus_bytes, read_latency):
+    """Cycles from LOAD's `ldw_valid` (LOAD quiet) to `ldw_done`; a narrow bus takes two beats."""
+    return LDW_AR + read_latency + max(1, 4 // bus_bytes) - 1 + LDW_DONE
+
+
+#: STORE: slot to its W beat on the pins.
+STORE_W = 16
+#: STORE: response on the pins to done.
+STORE_B = 2
+#: STORE: last slot to done, scratchpad destination.
+STORE_SPAD = 16
+#: STORE: last slot to read_release.
+STORE_READ = 2
+#: STORE: instructions granted and not done.
+STORE_INFLIGHT = 8
+
+#: MATMUL: last row's slot to read_release.
+MATMUL_READ = 2
+#: MATMUL: least cycles of a pass, so that an accumulator row is written before it is read again.
+MATMUL_MIN_PERIOD = 8
+#: MATMUL: passes granted and not done.
+MATMUL_INFLIGHT = 8
+
+
+def matmul_done(dim):
+    """MATMUL: cycles from a pass's last row slot to done."""
+    return array_latency(dim) + FOOT_LATENCY + 4
+
+
+#: Fetch: first cycle in which the address generator can request.
+FETCH_START = 0
+#: Fetch: request of a line to its first beat readable, less the memory's read latency.
+FETCH_READ = 4
+#: Cycle after a discard's EXEC cycle in which the generator can request the target's line.
+FETCH_RESTART = 1
+#: Sequencer: EXTENT cycles besides `isa.extent.EXTENT_CYCLES`.
+SEQ_EXTENT = 0
+#: Sequencer: last done pulse to the first cycle that a fence, halt, ldw or stw sees as quiet.
+SEQ_QUIET = 1
+#: Sequencer: a quiet `ldw` (`stw`) to its last EXEC cycle, less the memory's latency.
+SEQ_LDW = 4
+SEQ_STW = 4
+#: Sequencer: last EXEC cycle of `halt` (of a fault: quiet) to the last counted cycle.
+SEQ_HALT = 0
+SEQ_FAULT = 0
+
+#: Local memories: read request to data at the reader.
+MEM_READ = 2
+#: Local memories: a write at t is seen by a read request at t + MEM_WRITE.
+MEM_WRITE = 1
