@@ -1,7 +1,8 @@
 """A program: code, data, what goes in and out, and where each instruction comes from; one file.
 
 The file is in the safetensors format: tensors ``code`` and ``data.N`` (bytes), and as metadata one
-JSON manifest with the format's version and the SHA-256 of all content. Equal programs are equal files. Reading a damaged or
+JSON manifest with the format's version and the SHA-256 of all content. Equal programs are equal
+files. Reading a damaged or
 foreign file fails with one `ProgramError` that says what, where, and how to mend it.
 """
 

@@ -2,7 +2,7 @@
 
 A unit's line reads ``mnemonic memory[address], ..., words, flag field=value ... ; clause ; ...``.
 Memory operands and words have fixed places, destination first; a flag is a 1-bit field's name;
-every other field is ``name=value`` and left out at its default. Clauses: ``wait s3>=1`` (at most two),
+every other field is ``name=value``, left out at its default. Clauses: ``wait s3>=1`` (at most two),
 ``read s4`` (read-done signal), ``done s5``. A scalar line lists its fields in the table's order.
 """
 

@@ -16,6 +16,7 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<float>\d+\.\d*(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+)"
     r"|(?P<int>0[xX][0-9a-fA-F_]+|0[bB][01_]+|\d[\d_]*)"
     r"|(?P<name>\.?[A-Za-z_][A-Za-z_0-9.]*)"
+    r"|(?P<text>\"(?:[^\"\\]|\\.)*\")"
     r"|(?P<op>->|>=|<<|>>|[-+*/&|()\[\],;:=@]))"
 )
 _LEVELS = (("|",), ("&",), ("<<", ">>"), ("+", "-"), ("*", "/"))
@@ -33,7 +34,7 @@ class AssemblyError(ValueError):
 
 @dataclass(frozen=True)
 class Token:
-    """Kind ("int", "float", "name", "op", "end"), its text, and its column from 1."""
+    """Kind ("int", "float", "name", "text", "op", "end"), its text, and its column from 1."""
 
     kind: str
     text: str
@@ -60,7 +61,7 @@ class Line:
     def __init__(self, file: str, line: int, text: str, lookup: Callable[[str], int | None]):
         self.file, self.line, self.source, self.lookup = file, line, text, lookup
         self.known: Iterable[str] = ()
-        self.tokens = self._tokens(text.split("#", 1)[0].rstrip())
+        self.tokens = self._tokens(text.rstrip())
         self.at = 0
 
     def _tokens(self, text: str) -> list[Token]:
@@ -69,11 +70,13 @@ class Line:
             m = _TOKEN.match(text, at)
             if m is None:
                 at += len(text[at:]) - len(text[at:].lstrip())
+                if text[at] == "#":
+                    break
                 bad = Token("op", text[at], at + 1)
                 raise self.error(f"character {text[at]!r} has no meaning here", bad)
             out.append(Token(m.lastgroup, m[m.lastgroup], m.start(m.lastgroup) + 1))
             at = m.end()
-        return [*out, Token("end", "end of line", len(text) + 1)]
+        return [*out, Token("end", "end of line", min(at, len(text)) + 1)]
 
     def error(self, message: str, token: Token | None = None, hint: str = "") -> AssemblyError:
         """An error at `token` (default: the next one)."""

@@ -1,0 +1,237 @@
+"""Assembly text to a `Program`.
+
+One instruction per line, as `syntax` describes; ``#`` starts a comment, ``name:`` a label. A label
+names the next instruction (its index) or the next data (its DRAM byte address). Directives:
+
+    .config tw4                     chip; also dim=4,spad_kib=8,acc_kib=4
+    .const NAME = expression
+    .data address                   where the following data lie in DRAM
+    .word 1, 2   .bytes 1, 2   .f32 1.5, -2     data: 32-bit, 8-bit, fp32, little-endian
+    .raw 0x...                      an instruction word as one number
+    .dram bytes                     size of the DRAM that the program uses
+    .input name, dtype[4, 8], address           also .output; a name may stand in "quotes"
+
+The text is read twice: first for labels (unknown names are 0), then for good.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tilewright.isa.config import INSTR_BYTES, PRESETS, ChipConfig, ConfigError, parse_config
+from tilewright.isa.encoding import encode
+from tilewright.isa.operands import parse_instruction
+from tilewright.isa.program import Origin, Port, Program, ProgramError
+from tilewright.isa.table import INSTRUCTIONS
+from tilewright.isa.text import AssemblyError, Line, float_bits, near
+
+_RESERVED = re.compile(r"[rs]\d+|f32")
+_DATA = {".word": 4, ".bytes": 1, ".f32": 4}
+_DTYPES = ("float32", "bfloat16", "int8", "uint8", "int32", "uint32", "bool")
+
+
+@dataclass
+class _Pass:
+    """What one reading of the text collects."""
+
+    names: dict[str, int]  # of the pass before; empty in the first
+    first: bool
+    found: dict[str, int] = field(default_factory=dict)
+    words: list[bytes] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)
+    segments: list[tuple[int, bytearray]] = field(default_factory=list)
+    ports: dict[str, list[Port]] = field(default_factory=lambda: {".input": [], ".output": []})
+    pending: list[str] = field(default_factory=list)
+    config: ChipConfig | None = None
+    dram: int | None = None
+
+    def lookup(self, name: str) -> int | None:
+        value = self.found.get(name, self.names.get(name))
+        return 0 if value is None and self.first else value
+
+    def bind(self, value: int) -> None:
+        """Give the pending labels their value."""
+        self.found.update(dict.fromkeys(self.pending, value))
+        self.pending.clear()
+
+
+def assemble(text: str, file: str = "<text>", config: ChipConfig | None = None) -> Program:
+    """Assemble a whole text.
+
+    Parameters
+    ----------
+    text : source.
+    file : its name, for errors and the source map.
+    config : the chip, if the text has no ``.config``; else tw16.
+
+    Raises
+    ------
+    AssemblyError
+        For the first mistake: file, line, column, and a hint.
+    """
+    names: dict[str, int] = {}
+    for first in (True, False):
+        state = _Pass(names, first)
+        line = None
+        for number, source in enumerate(text.splitlines(), 1):
+            line = Line(file, number, source, state.lookup)
+            line.known = names
+            try:
+                _line(line, state)
+            except RecursionError:
+                raise line.error("the expression is nested too deeply") from None
+        state.bind(len(state.words))
+        if not first and state.found != names and line is not None:
+            moved = next(n for n in state.found if state.found[n] != names.get(n))
+            raise line.error(f"label '{moved}' moves: an address depends on a later label")
+        names = state.found
+    data = tuple((addr, bytes(content)) for addr, content in state.segments if content)
+    try:
+        return Program(
+            state.config or config or PRESETS["tw16"],
+            b"".join(state.words),
+            data,
+            tuple(state.ports[".input"]),
+            tuple(state.ports[".output"]),
+            tuple(state.origins),
+            state.dram if state.dram is not None else max((a + len(d) for a, d in data), default=0),
+        )
+    except ProgramError as e:
+        raise AssemblyError(file, 1, 1, str(e), "", text.split("\n", 1)[0]) from e
+
+
+def assemble_file(path: str | Path, config: ChipConfig | None = None) -> Program:
+    """Assemble a file; raises `AssemblyError`, or `ProgramError` if it cannot be read."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as e:
+        raise ProgramError(f"{path}: cannot be read ({e.strerror}); check the path") from e
+    except UnicodeDecodeError as e:
+        raise ProgramError(f"{path}: is no UTF-8 text; 'tilewright disasm' reads programs") from e
+    return assemble(text, str(path), config)
+
+
+def _line(line: Line, state: _Pass) -> None:
+    while line.peek.kind == "name" and line.ahead(":"):
+        state.pending.append(_define(line, state))
+        line.take()
+    if line.ended:
+        return
+    token = line.peek
+    if token.text.startswith(".") and token.kind == "name":
+        _directive(line, state)
+    elif token.text in INSTRUCTIONS:
+        state.bind(len(state.words))
+        _emit(line, state, encode(parse_instruction(line)))
+    else:
+        hint = near(token.text, INSTRUCTIONS) or "a line is: [label:] instruction operands"
+        raise line.error(f"'{token.text}' is no instruction", hint=hint)
+    line.finish()
+
+
+def _define(line: Line, state: _Pass) -> str:
+    """Take a new name."""
+    token = line.name("a name")
+    if _RESERVED.fullmatch(token.text) or token.text.startswith("."):
+        raise line.error(f"'{token.text}' cannot be a name: it is reserved", token)
+    if token.text in state.found or token.text in state.pending:
+        raise line.error(f"'{token.text}' is defined twice", token)
+    return token.text
+
+
+def _emit(line: Line, state: _Pass, word: bytes) -> None:
+    state.words.append(word)
+    state.origins.append(Origin(line=f"{line.file}:{line.line}"))
+
+
+def _directive(line: Line, state: _Pass) -> None:
+    token = line.take()
+    name = token.text
+    if name in _DATA:
+        _data(line, state, name)
+    elif name == ".data":
+        address = _sized(line, 32)
+        state.segments.append((address, bytearray()))
+    elif name == ".const":
+        target = _define(line, state)
+        line.expect("=")
+        state.found[target] = line.expression()
+    elif name == ".raw":
+        state.bind(len(state.words))
+        _emit(line, state, _sized(line, 8 * INSTR_BYTES).to_bytes(INSTR_BYTES, "little"))
+    elif name == ".dram":
+        state.dram = line.expression()
+        if not 0 <= state.dram <= 1 << 32:
+            raise line.error(f".dram must be in 0 to {1 << 32}, not {state.dram}", token)
+    elif name == ".config":
+        _config(line, state)
+    elif name in (".input", ".output"):
+        state.ports[name].append(_port(line))
+    else:
+        every = (*_DATA, ".data", ".const", ".raw", ".dram", ".config", ".input", ".output")
+        raise line.error(f"'{name}' is no directive", token, near(name, every))
+
+
+def _sized(line: Line, bits: int, signed: bool = False) -> int:
+    """An expression that fits `bits`; negative ones too if `signed`."""
+    token = line.peek
+    value = line.expression()
+    low = -(1 << (bits - 1)) if signed else 0
+    if not low <= value < 1 << bits:
+        raise line.error(f"value must fit {bits} bits, not {value}", token)
+    return value
+
+
+def _data(line: Line, state: _Pass, name: str) -> None:
+    if not state.segments:
+        raise line.error(f"{name} must follow .data", hint=".data 0x1000 says where data lie")
+    base, content = state.segments[-1]
+    state.bind(base + len(content))
+    while True:
+        if name == ".f32":
+            content += struct.pack("<I", float_bits(line.number()))
+        else:
+            bits = 8 * _DATA[name]
+            value = _sized(line, bits, signed=True) & ((1 << bits) - 1)
+            content += value.to_bytes(_DATA[name], "little")
+        if not line.accept(","):
+            return
+
+
+def _config(line: Line, state: _Pass) -> None:
+    token = line.peek
+    rest = line.source.split("#", 1)[0][token.column - 1 :].strip()
+    line.at = len(line.tokens) - 1
+    try:
+        state.config = parse_config(rest)
+    except ConfigError as e:
+        raise line.error(str(e), token, near(rest, PRESETS)) from e
+
+
+def _port(line: Line) -> Port:
+    quoted = line.peek.kind == "text"
+    name = json.loads(line.take().text) if quoted else line.name("a name").text
+    line.expect(",")
+    dtype = line.name("a dtype")
+    if dtype.text not in _DTYPES:
+        raise line.error(
+            f"dtype must be one of {', '.join(_DTYPES)}, not '{dtype.text}'",
+            dtype,
+            near(dtype.text, _DTYPES),
+        )
+    shape = []
+    line.expect("[")
+    while not line.accept("]"):
+        shape.append(_sized(line, 32))
+        if not line.accept(","):
+            line.expect("]")
+            break
+    line.expect(",")
+    return Port(name, tuple(shape), dtype.text, _sized(line, 32))
+
+
+__all__ = ["AssemblyError", "assemble", "assemble_file"]

@@ -1,0 +1,182 @@
+"""Words to assembly text, which assembles back to the same bytes."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+
+from tilewright.isa.config import INSTR_BYTES
+from tilewright.isa.encoding import IllegalInstruction, Instr, decode
+from tilewright.isa.program import Port, Program
+from tilewright.isa.syntax import (
+    FLOAT_FIELDS,
+    REGISTER_FIELDS,
+    SEMAPHORE_FIELDS,
+    TARGET_FIELDS,
+    form,
+    is_flag,
+    members,
+    spaces,
+)
+from tilewright.isa.table import Field, Unit
+from tilewright.isa.text import float_bits
+
+_HEX_FROM = 1 << 12  # unsigned 32-bit values from here on are shown in hexadecimal
+
+
+def _member(field: Field, value: int) -> str | None:
+    return next((k for k, v in members(field.enum).items() if v == value), None)
+
+
+def _float(bits: int) -> str | None:
+    """``f32(...)`` if it gives exactly these bits."""
+    value = struct.unpack("<f", struct.pack("<I", bits))[0]
+    if value != value:
+        return None
+    text = f"{value:.9g}"
+    return f"f32({text})" if float_bits(float(text)) == bits else None
+
+
+def _value(instr: Instr, name: str, hexadecimal: bool = False) -> str:
+    field = instr.spec.layout[name][1]
+    value = instr.values[name]
+    if name in instr.regs:
+        return f"r{value}"
+    if field.enum is not None:
+        return _member(field, value) or str(value)
+    if name in FLOAT_FIELDS and not instr.values.get("int_path"):
+        return _float(value) or f"{value:#x}"
+    if hexadecimal or (field.bits == 32 and not field.signed and value >= _HEX_FROM):
+        return f"{value:#x}"
+    return str(value)
+
+
+def format_instruction(instr: Instr, labels: Mapping[int, str] | None = None) -> str:
+    """One instruction as a line of assembly; `labels` names branch targets."""
+    if instr.spec.unit == Unit.SEQ:
+        return _scalar(instr, labels or {})
+    left = {n: v for n, v in instr.values.items() if v != instr.spec.layout[n][1].default}
+    left |= {n: instr.values[n] for n in instr.regs}
+    parts = [*_memories(instr, left), *_words(instr, left)]
+    clauses = _clauses(instr, left)
+    rest = []
+    for name, value in left.items():
+        flag = is_flag(instr.spec.layout[name][1]) and value == 1
+        rest.append(name if flag else f"{name}={_value(instr, name)}")
+    line = ", ".join([*parts, " ".join(rest)] if rest else parts)
+    return " ; ".join([f"{instr.spec.name} {line}".rstrip(), *clauses])
+
+
+def _scalar(instr: Instr, labels: Mapping[int, str]) -> str:
+    parts = []
+    for field in instr.spec.fields:
+        value = instr.values[field.name]
+        if field.name in REGISTER_FIELDS:
+            parts.append(f"r{value}")
+        elif field.name in SEMAPHORE_FIELDS:
+            parts.append(f"s{value}")
+        elif field.name in TARGET_FIELDS:
+            parts.append(labels.get(value, str(value)))
+        else:
+            parts.append(_value(instr, field.name))
+    return f"{instr.spec.name} {', '.join(parts)}".rstrip()
+
+
+def _memories(instr: Instr, left: dict[str, int]) -> list[str]:
+    parts = []
+    for place in form(instr.spec).places:
+        if place.optional_with and instr.values[place.optional_with] and place.field not in left:
+            continue
+        known = spaces(instr.spec, place)
+        space = instr.values.get(place.space)
+        name = next(k for k, v in known.items() if v is None or v == space)
+        parts.append(f"{name}[{_value(instr, place.field, hexadecimal=True)}]")
+        left.pop(place.field, None)
+        if None not in known.values():
+            left.pop(place.space, None)
+    return parts
+
+
+def _words(instr: Instr, left: dict[str, int]) -> list[str]:
+    """The types as words; as ``name=value`` if one is no member of its enumeration."""
+    style = form(instr.spec)
+    fields = [instr.spec.layout[n][1] for n in style.words]
+    names = [_member(f, instr.values[f.name]) for f in fields]
+    for f in fields:
+        left.pop(f.name, None)
+    if None in names:
+        return [f"{f.name}={_value(instr, f.name)}" for f in fields]
+    return [style.separator.join(names)] if names else []
+
+
+def _clauses(instr: Instr, left: dict[str, int]) -> list[str]:
+    v = instr.values
+    out = []
+    for slot in ("wait0", "wait1"):
+        if not v[f"{slot}_n"] or (slot == "wait1" and not out):
+            break
+        out.append(f"wait s{v[slot]}>={v[f'{slot}_n']}")
+        left.pop(slot, None)
+        left.pop(f"{slot}_n")
+    for kind, word in (("rd", "read"), ("done", "done")):
+        if v[f"{kind}_en"]:
+            out.append(f"{word} s{v[f'{kind}_sem']}")
+            left.pop(f"{kind}_sem", None)
+            left.pop(f"{kind}_en")
+    return out
+
+
+def _decoded(code: bytes) -> list[Instr | bytes]:
+    out: list[Instr | bytes] = []
+    for i in range(0, len(code), INSTR_BYTES):
+        word = code[i : i + INSTR_BYTES]
+        try:
+            out.append(decode(word))
+        except IllegalInstruction:
+            out.append(word)
+    return out
+
+
+def labels_of(code: bytes) -> dict[int, str]:
+    """Names ``L<index>`` of all branch targets inside the program or at its end."""
+    items = _decoded(code)
+    targets = {
+        x.values[n] for x in items if isinstance(x, Instr) for n in TARGET_FIELDS if n in x.values
+    }
+    return {t: f"L{t}" for t in sorted(targets) if t <= len(items)}
+
+
+def disassemble(code: bytes) -> str:
+    """All instructions of `code` (a multiple of 64 bytes); a word that is none becomes ``.raw``."""
+    if len(code) % INSTR_BYTES:
+        raise ValueError(f"code must be a multiple of {INSTR_BYTES} bytes, not {len(code)}")
+    items, labels, lines = _decoded(bytes(code)), labels_of(code), []
+    for i, item in enumerate(items):
+        if i in labels:
+            lines.append(f"{labels[i]}:")
+        if isinstance(item, Instr):
+            lines.append("    " + format_instruction(item, labels))
+        else:
+            lines.append(f"    .raw {int.from_bytes(item, 'little'):#x}")
+    if len(items) in labels:
+        lines.append(f"{labels[len(items)]}:")
+    return "".join(line + "\n" for line in lines)
+
+
+def disassemble_program(program: Program) -> str:
+    """The whole program: chip, arrays, data, code."""
+    lines = [f".config {program.config.geometry}", f".dram {program.dram_size:#x}"]
+    lines += [_port(".input", p) for p in program.inputs]
+    lines += [_port(".output", p) for p in program.outputs]
+    for address, content in program.data:
+        lines.append(f".data {address:#x}")
+        for i in range(0, len(content), 16):
+            lines.append("    .bytes " + ", ".join(map(str, content[i : i + 16])))
+    return "\n".join(lines) + "\n" + disassemble(program.code)
+
+
+def _port(directive: str, port: Port) -> str:
+    shape = ", ".join(map(str, port.shape))
+    name = port.name if port.name.isidentifier() else json.dumps(port.name)
+    return f"{directive} {name}, {port.dtype}[{shape}], {port.addr:#x}"
