@@ -1,0 +1,283 @@
+"""The functional engine: one instruction at a time in program order, bit-exact, without a clock.
+
+`Machine` holds the chip's state; `Machine.run` gives the dynamic trace, from which the cycle engine
+takes its timing and the checker its happens-before relation. A wait that blocks in program order is
+a DEADLOCK fault (legality rule (a) of DESIGN §5): legal programs never meet it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from tilewright.isa.config import INSTR_BYTES, REGISTERS, SEM_MAX, SEMAPHORES, ChipConfig
+from tilewright.isa.encoding import IllegalInstruction, Instr, check_rules, decode, resolve
+from tilewright.isa.extent import check_range
+from tilewright.isa.table import Fault, Unit
+from tilewright.sim import exec_load, exec_matmul, exec_store
+from tilewright.sim.memory import Memory
+from tilewright.sim.result import TRACE, UNTIMED_COUNTERS, FaultInfo, RunResult
+from tilewright.sim.scalar import ALU, BRANCH, MASK, word_beats
+
+INSTRUCTION_LIMIT = 5_000_000
+_EXECUTE = {
+    Unit.LOAD: exec_load.execute,
+    Unit.MATMUL: exec_matmul.execute,
+    Unit.STORE: exec_store.execute,
+}
+
+
+class EndlessProgram(RuntimeError):
+    """A program executed more instructions than its limit."""
+
+
+class Executed(NamedTuple):
+    """One executed instruction.
+
+    `values` are the fields with registers resolved. An instruction that faulted is the trace's last
+    entry, has `unit` SEQ, and `instr` None if its word could not be decoded. `address` is what
+    `ldw` and `stw` accessed.
+    """
+
+    id: int
+    pc: int
+    unit: Unit
+    instr: Instr | None
+    values: Mapping[str, int]
+    address: int = 0
+
+
+@dataclass
+class Execution:
+    """A dynamic trace in program order, and how it ended."""
+
+    executed: list[Executed] = field(default_factory=list)
+    fault: FaultInfo | None = None
+
+    def trace(self) -> np.ndarray:
+        """The trace as `result.TRACE`, starts and ends -1."""
+        out = np.full(len(self.executed), -1, TRACE)
+        for i, name in enumerate(("id", "pc", "unit")):
+            out[name] = [e[i] for e in self.executed]
+        return out
+
+
+class Prepared(NamedTuple):
+    """What one word with given register operands does, whenever it is executed."""
+
+    instr: Instr
+    values: Mapping[str, int]
+    beats: int
+    useful: int
+    padding: int
+
+
+class Decoder:
+    """Decodes and checks words for one geometry, each combination of operands once."""
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        self._known: dict[object, Prepared] = {}
+
+    def __call__(self, word: bytes, regs: list[int]) -> Prepared:
+        """The checked instruction.
+
+        Raises
+        ------
+        IllegalInstruction
+            With the fault that the chip reports.
+        """
+        known = self._known.get(word)
+        if known is not None:
+            return known
+        instr = decode(word)
+        key: object = word
+        if instr.regs:
+            key = (
+                word,
+                *[regs[instr.values[name]] for name in instr.spec.reg_bit if name in instr.regs],
+            )
+            known = self._known.get(key)
+            if known is not None:
+                return known
+        values = resolve(instr, regs)
+        check_rules(instr.spec, values)
+        check_range(self.config, instr.spec, values)
+        prepared = Prepared(instr, values, *self._work(instr.spec.unit, values))
+        if len(self._known) > 1 << 16:
+            self._known.clear()
+        self._known[key] = prepared
+        return prepared
+
+    def _work(self, unit: Unit, v: Mapping[str, int]) -> tuple[int, int, int]:
+        """Beats, useful MACs, padding MACs."""
+        if unit is Unit.LOAD:
+            return exec_load.beats(v, self.config.bus_bytes), 0, 0
+        if unit is Unit.STORE:
+            return exec_store.beats(v, self.config.bus_bytes), 0, 0
+        if unit is Unit.MATMUL:
+            return 0, *exec_matmul.macs(v, self.config.dim)
+        return 0, 0, 0
+
+
+_decoders: dict[ChipConfig, Decoder] = {}
+
+
+class Machine:
+    """One chip with its memory, at rest: registers, semaphores and local memories are zero.
+
+    Parameters
+    ----------
+    config : the geometry.
+    memory : DRAM, changed in place.
+    data : False leaves the units' data alone (timing, legality): only scalar effects take place.
+    blocking : False lets a wait pass that would block (what a deadlocked sequencer dispatches).
+    """
+
+    def __init__(
+        self, config: ChipConfig, memory: Memory, *, data: bool = True, blocking: bool = True
+    ):
+        self.config = config
+        self.memory = memory
+        self.data = data
+        self.blocking = blocking
+        self.regs = [0] * REGISTERS
+        self.sems = [0] * SEMAPHORES
+        self.pc = 0
+        self.count = 0
+        self.halted = False
+        self.counters = dict.fromkeys(UNTIMED_COUNTERS, 0)
+        # (granules * dim,) bytes; (rows, dim) words and the same words as bytes
+        self.spad = np.zeros(config.spad_granules * config.dim if data else 0, np.uint8)
+        self.acc = np.zeros((config.acc_rows if data else 0, config.dim), np.int32)
+        self.acc_bytes = self.acc.reshape(-1).view(np.uint8)
+        self._decode = _decoders.setdefault(config, Decoder(config))
+
+    def run(self, code: bytes, limit: int = INSTRUCTION_LIMIT) -> Execution:
+        """Execute until halt or fault.
+
+        Raises
+        ------
+        EndlessProgram
+            After `limit` instructions.
+        """
+        words = [bytes(code[i : i + INSTR_BYTES]) for i in range(0, len(code), INSTR_BYTES)]
+        out = Execution()
+        while not self.halted and out.fault is None:
+            if self.count >= limit:
+                raise EndlessProgram(
+                    f"program executed {limit} instructions without halt (now at instruction "
+                    f"{self.pc}); raise the limit if it is meant to run that long"
+                )
+            out.fault = self._step(words, out.executed)
+        return out
+
+    def _step(self, words: list[bytes], executed: list[Executed]) -> FaultInfo | None:
+        """Execute one instruction and append it; gives the fault that stops the chip, if any."""
+        pc, number = self.pc, self.count
+        if pc >= len(words):
+            text = f"the program counter left the program of {len(words)} instructions"
+            return FaultInfo(Fault.PC, pc, Unit.SEQ, text)
+        self.count += 1
+        try:
+            done = self._decode(words[pc], self.regs)
+        except IllegalInstruction as e:
+            executed.append(Executed(number, pc, Unit.SEQ, *self._refused(words[pc])))
+            return FaultInfo(e.fault, pc, Unit.SEQ, str(e))
+        unit, v = done.instr.spec.unit, done.values
+        self.pc = pc + 1
+        address = 0
+        if unit is Unit.SEQ:
+            name = done.instr.spec.name
+            if name in ("ldw", "stw"):
+                address = (self.regs[v["ra"]] + v["b"]) & MASK
+            fault = self._scalar(name, v, pc, address)
+        else:
+            fault = self._queued(done, unit, pc)
+        executed.append(Executed(number, pc, unit, done.instr, v, address))
+        return fault
+
+    @staticmethod
+    def _refused(word: bytes) -> tuple[Instr | None, Mapping[str, int]]:
+        try:
+            instr = decode(word)
+        except IllegalInstruction:
+            return None, {}
+        return instr, instr.values
+
+    def _take(self, sem: int, n: int, pc: int, unit: Unit) -> FaultInfo | None:
+        if self.sems[sem] < n and self.blocking:
+            text = (
+                f"in program order the wait for {n} of semaphore {sem} blocks: "
+                f"its count is {self.sems[sem]}"
+            )
+            return FaultInfo(Fault.DEADLOCK, pc, unit, text)
+        self.sems[sem] = max(self.sems[sem] - n, 0)
+        return None
+
+    def _post(self, sem: int, n: int, pc: int, unit: Unit) -> FaultInfo | None:
+        self.sems[sem] += n
+        if self.sems[sem] > SEM_MAX and self.blocking:
+            text = f"semaphore {sem} went above {SEM_MAX}"
+            return FaultInfo(Fault.SEMAPHORE, pc, unit, text)
+        return None
+
+    def _queued(self, done: Prepared, unit: Unit, pc: int) -> FaultInfo | None:
+        """A unit's instruction: waits, data, counters, signals."""
+        v, counters = done.values, self.counters
+        for i in ("0", "1"):
+            if v["wait" + i + "_n"]:
+                fault = self._take(v["wait" + i], v["wait" + i + "_n"], pc, unit)
+                if fault is not None:
+                    return fault
+        if self.data:
+            _EXECUTE[unit](self, v)
+        counters[unit.name.lower() + "_instructions"] += 1
+        if unit is Unit.MATMUL:
+            counters["macs_useful"] += done.useful
+            counters["macs_padding"] += done.padding
+        else:
+            counters["beats_read" if unit is Unit.LOAD else "beats_written"] += done.beats
+        fault = self._post(v["rd_sem"], 1, pc, unit) if v["rd_en"] else None
+        if v["done_en"] and fault is None:
+            fault = self._post(v["done_sem"], 1, pc, unit)
+        return fault
+
+    def _scalar(self, name: str, v: Mapping[str, int], pc: int, address: int) -> FaultInfo | None:
+        """A sequencer instruction."""
+        regs = self.regs
+        if name in ALU:
+            regs[v["rd"]] = ALU[name](regs[v["ra"]], v["b"]) & MASK
+        elif name == "li":
+            regs[v["rd"]] = v["b"] & MASK
+        elif name in BRANCH:
+            if BRANCH[name](regs[v["ra"]], v["b"]):
+                self.pc = v["target"]
+        elif name == "jmp":
+            self.pc = v["target"]
+        elif name == "wait":
+            return self._take(v["sem"], v["n"], pc, Unit.SEQ)
+        elif name == "post":
+            return self._post(v["sem"], v["n"], pc, Unit.SEQ)
+        elif name == "ldw":
+            regs[v["rd"]] = int(self.memory.read(address, 4).view("<u4")[0])
+            self.counters["beats_read"] += word_beats(address, self.config.bus_bytes)
+        elif name == "stw":
+            self.memory.write(address, regs[v["rd"]].to_bytes(4, "little"))
+            self.counters["beats_written"] += word_beats(address, self.config.bus_bytes)
+        elif name == "halt":
+            self.halted = True
+        return None
+
+
+def run(
+    config: ChipConfig, code: bytes, memory: Memory, limit: int = INSTRUCTION_LIMIT
+) -> RunResult:
+    """Run `code` on `memory`, which is changed in place."""
+    machine = Machine(config, memory)
+    execution = machine.run(code, limit)
+    return RunResult(
+        "functional", memory, machine.counters, execution.trace(), fault=execution.fault
+    )
