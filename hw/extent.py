@@ -1,0 +1,258 @@
+"""EXTENT: walks the local operands of an instruction with one multiplier, one step per cycle.
+
+The steps are the data of `tilewright.isa.extent`: first the products (elements of a packed row,
+rows of a pass), then each operand's terms (count - 1) * stride, gathered into a lowest and a highest
+offset.
+One cycle after an operand's last term its ends are checked and its banks are added to the masks.
+"""
+
+from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+from tilewright.hw.decode import IR_BITS, fields, holds
+from tilewright.hw.matmul_front import bank_span
+from tilewright.isa.config import BANKS, LOCAL_BITS, STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.extent import LOCAL_BYTES, OPERANDS, PRODUCT_BASE, PRODUCTS
+from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, Mem
+
+UNITS = tuple(name for name in OPERANDS if OPERANDS[name])  # instructions that have steps
+STRIDE_BITS = LOCAL_BITS + 1
+_SUM = signed(40)  # sums of four products of 16 x 19 bits
+_OPERAND = data.StructLayout({"exists": 1, "acc": 1, "base": 32, "reads": 1, "writes": 1})
+
+
+class Extent(wiring.Component):
+    """The EXTENT stage.
+
+    **Members**
+
+    ir : In(IR_BITS)
+        The resolved instruction; held from `enter` until the instruction is pushed.
+    enter : In(1)
+        The next cycle is the first EXTENT cycle of `ir`'s instruction.
+    step : In(1)
+        This is an EXTENT cycle.
+    last : Out(1)
+        This is the last EXTENT cycle of the instruction.
+    none : Out(1)
+        The instruction of `ir` has no EXTENT cycle.
+    bad : Out(1)
+        Fault RANGE. Valid from the cycle after `last`.
+    product : Out(16)
+        `row_elems` of a LOAD, `rows` of a MATMUL. Valid likewise.
+    units : Out(16)
+        Units of a row (LOAD, STORE). Valid likewise.
+    a_lo, a_hi, w_lo, w_hi : Out(signed(LOCAL_BITS + 1))
+        Offsets of a MATMUL pass. Valid likewise.
+    spad_r, spad_w, acc_r, acc_w : Out(BANKS)
+        Banks that the instruction needs. Valid likewise.
+
+    **Timing** : `isa.extent.EXTENT_CYCLES` cycles.
+    """
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        offset = signed(LOCAL_BITS + 1)
+        super().__init__(
+            {
+                "ir": In(IR_BITS),
+                "enter": In(1),
+                "step": In(1),
+                "last": Out(1),
+                "none": Out(1),
+                "bad": Out(1),
+                "product": Out(16),
+                "units": Out(16),
+                **{n: Out(offset) for n in ("a_lo", "a_hi", "w_lo", "w_hi")},
+                **{n: Out(BANKS) for n in ("spad_r", "spad_w", "acc_r", "acc_w")},
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        self._values = {name: self._fields(m, name) for name in UNITS}
+        self._pick(m)
+        self._accumulate(m)
+        self._check(m)
+        return m
+
+    def _fields(self, m, name):
+        """Fields and derived counts of one instruction, as in `isa.extent.derived`."""
+        cfg = self.config
+        v = fields(INSTRUCTIONS[name], self.ir)
+        v["dim"] = Const(cfg.dim, 16)
+        if name == "load":
+            v["row_elems"] = self.product
+            full = _blocks(self.product, cfg.dim)
+            half = _blocks(self.product, cfg.dim // 2)
+            four = [c for c in LOCAL_BYTES if LOCAL_BYTES[c] == 4]
+            wide = holds((("mem", (Mem.SPAD,)), ("conv", tuple(four))), v)
+            v["units"] = Mux(wide, half, full)
+        elif name == "matmul":
+            v["rows"] = self.product
+            v["kblocks"] = _blocks(v["k"], cfg.dim)
+            v["nblocks"] = _blocks(v["n"], cfg.dim)
+        elif name == "store":
+            v["units"] = _blocks(v["c0"], cfg.dim)
+            v["vectors"] = (v["ibias"] + v["scale"] + v["bias"])[:2]
+        return v
+
+    def _pick(self, m):
+        """What the multiplier gets in each step, and what follows a step."""
+        total = sum(len(PRODUCTS[n]) + sum(len(o.terms) for o in OPERANDS[n]) for n in UNITS)
+        self._at = Signal(range(total), reset_less=True)
+        self._count = Signal(16)  # of a term: less one
+        self._stride = Signal(signed(STRIDE_BITS))
+        self._enable = Signal()  # the term exists
+        self._wide = Signal()  # the stride does not fit
+        self._is_product = Signal()
+        self._opens = Signal()  # first term of an operand
+        self._operand = Signal(_OPERAND)  # of the current term
+        self._closes = Signal()  # last term of an operand
+        self._span = Signal()  # accesses cover two granules
+        self._captures = {}  # MATMUL pass offsets: step -> operand
+        start = {}
+        index = 0
+        with m.Switch(self._at):
+            for name in UNITS:
+                start[name] = index
+                index = self._pick_unit(m, name, index)
+        with m.If(self.enter), m.Switch(self.ir[:OPCODE_BITS]):
+            for name in UNITS:
+                with m.Case(INSTRUCTIONS[name].opcode):
+                    m.d.sync += self._at.eq(start[name])
+        with m.Elif(self.step):
+            m.d.sync += self._at.eq(self._at + 1)
+        with m.Switch(self.ir[:OPCODE_BITS]):
+            with m.Case(*(INSTRUCTIONS[name].opcode for name in UNITS)):
+                m.d.comb += self.none.eq(0)
+            with m.Default():
+                m.d.comb += self.none.eq(1)
+
+    def _pick_unit(self, m, name, index):
+        v = self._values[name]
+        end = index + len(PRODUCTS[name]) + sum(len(o.terms) for o in OPERANDS[name]) - 1
+        begun = set()
+        for result, factor, when in PRODUCTS[name]:
+            with m.Case(index):
+                m.d.comb += [
+                    self._is_product.eq(1),
+                    self._enable.eq(holds(when, v)),
+                    self._count.eq(self.product if result in begun else v[PRODUCT_BASE[result]]),
+                    self._stride.eq(v[factor]),
+                    self.last.eq(index == end),
+                ]
+            begun.add(result)
+            index += 1
+        for operand in OPERANDS[name]:
+            acc = v[operand.mem] == Mem.ACC if isinstance(operand.mem, str) else operand.mem
+            for i, term in enumerate(operand.terms):
+                stride = v[term.stride] if isinstance(term.stride, str) else Const(term.stride, 2)
+                with m.Case(index):
+                    m.d.comb += [
+                        self._count.eq(v[term.count] - 1),
+                        self._stride.eq(stride),
+                        self._wide.eq(_too_wide(stride)),
+                        self._enable.eq(holds(term.when, v)),
+                        self._opens.eq(i == 0),
+                        self._closes.eq(i == len(operand.terms) - 1),
+                        self._span.eq(holds(operand.pair, v) if operand.pair is not None else 0),
+                        self._operand.exists.eq(holds(operand.when, v)),
+                        self._operand.acc.eq(acc),
+                        self._operand.base.eq(v[operand.base]),
+                        self._operand.reads.eq("r" in operand.access),
+                        self._operand.writes.eq("w" in operand.access),
+                        self.last.eq(index == end),
+                    ]
+                if name == "matmul" and i == operand.per_pass - 1 and operand.name in "aw":
+                    self._captures[index] = operand.name
+                index += 1
+        return index
+
+    def _accumulate(self, m):
+        """Multiply; keep the product, or widen the operand's offsets by it."""
+        self._lo, self._hi = (Signal(_SUM, name=n, reset_less=True) for n in ("lo", "hi"))
+        reach, lo, hi = (Signal(_SUM, name=n) for n in ("reach", "lo_before", "hi_before"))
+        next_lo, next_hi = Signal(_SUM), Signal(_SUM)
+        m.d.comb += [
+            reach.eq(Mux(self._enable, self._count * self._stride, 0)),
+            lo.eq(Mux(self._opens, 0, self._lo)),
+            hi.eq(Mux(self._opens, self._span, self._hi)),
+            next_lo.eq(Mux(reach < 0, lo + reach, lo)),
+            next_hi.eq(Mux(reach < 0, hi, hi + reach)),
+        ]
+        with m.If(self.step & self._is_product):
+            m.d.sync += self.product.eq(Mux(self._enable, reach, self._count))
+        with m.Elif(self.step):
+            m.d.sync += [self._lo.eq(next_lo), self._hi.eq(next_hi)]
+        for at, name in self._captures.items():
+            with m.If(self.step & (self._at == at)):
+                m.d.sync += getattr(self, f"{name}_lo").eq(next_lo)
+                m.d.sync += getattr(self, f"{name}_hi").eq(next_hi)
+        self._overflow = Signal()  # a product or a stride is too large for any memory
+        far = self._operand.exists & self._enable & self._wide & (self._count != 0)
+        m.d.comb += self._overflow.eq(
+            Mux(self._is_product, self._enable & (reach >> 16).any(), far)
+        )
+
+    def _check(self, m):
+        """Ends and banks of the operand whose last term was added in the cycle before."""
+        cfg = self.config
+        check = Signal()
+        operand = Signal(_OPERAND, reset_less=True)
+        low, high = Signal(signed(42)), Signal(signed(42))
+        outside = Signal()
+        size = Mux(operand.acc, cfg.acc_rows, cfg.spad_granules)
+        m.d.comb += [
+            low.eq(operand.base + self._lo),
+            high.eq(operand.base + self._hi),
+            outside.eq(check & operand.exists & ((low < 0) | (high >= size))),
+        ]
+        m.d.sync += check.eq(self.step & self._closes)
+        with m.If(self.step & self._closes):
+            m.d.sync += operand.eq(self._operand)
+
+        bad = Signal()
+        with m.If(self.enter):
+            m.d.sync += bad.eq(0)
+        with m.Else():
+            m.d.sync += bad.eq(bad | outside | (self.step & self._overflow))
+        store, load = self._values["store"], self._values["load"]
+        is_store = self.ir[:OPCODE_BITS] == INSTRUCTIONS["store"].opcode
+        m.d.comb += self.units.eq(Mux(is_store, store["units"], load["units"]))
+        m.d.comb += self.bad.eq(
+            bad
+            | outside
+            | (is_store & (store["vectors"] != 0) & (store["units"] > STORE_VECTOR_UNITS))
+        )
+
+        spans = (
+            bank_span(low[:LOCAL_BITS], high[:LOCAL_BITS], cfg.spad_bank),
+            bank_span(low[:LOCAL_BITS], high[:LOCAL_BITS], cfg.acc_bank),
+        )
+        for name in ("spad_r", "spad_w", "acc_r", "acc_w"):
+            in_acc = name.startswith("acc")
+            access = operand.reads if name.endswith("r") else operand.writes
+            hit = check & operand.exists & access & (operand.acc == in_acc)
+            now = Signal(BANKS, name=f"{name}_now")
+            kept = Signal(BANKS, name=f"{name}_kept")
+            m.d.comb += now.eq(Mux(hit, spans[in_acc], 0))
+            m.d.comb += getattr(self, name).eq(kept | now)
+            with m.If(self.enter):
+                m.d.sync += kept.eq(0)
+            with m.Else():
+                m.d.sync += kept.eq(kept | now)
+
+
+def _blocks(count, size):
+    """count / size, rounded up; `size` is a power of two."""
+    return (count + (size - 1)) >> ceil_log2(size)
+
+
+def _too_wide(stride):
+    """Whether a signed stride has more than STRIDE_BITS significant bits."""
+    if len(stride) <= STRIDE_BITS:
+        return Const(0, 1)
+    top = stride[STRIDE_BITS - 1 :]
+    return top.any() & ~top.all()

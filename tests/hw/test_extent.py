@@ -1,0 +1,115 @@
+"""EXTENT computes what `isa.extent` computes, in EXTENT_CYCLES cycles."""
+
+import random
+
+import pytest
+from amaranth.sim import Simulator
+from tilewright.hw.extent import Extent
+from tilewright.isa.config import parse_config
+from tilewright.isa.encoding import IllegalInstruction, check_rules
+from tilewright.isa.extent import (
+    EXTENT_CYCLES,
+    bank_masks,
+    check_range,
+    derived,
+    extents,
+    pass_offsets,
+)
+from tilewright.isa.table import INSTRUCTIONS, Fault
+
+
+def random_fields(rng, spec, config):
+    """Fields that keep the rules, with operands that often, not always, fit."""
+    while True:
+        values = {}
+        scale = rng.choice((2, 6, 40, 300))
+        for name, (_, f) in spec.layout.items():
+            if f.enum is not None:
+                values[name] = int(rng.choice(list(f.enum)))
+            elif f.bits == 18 and not f.signed:
+                values[name] = rng.randrange(rng.choice((16, config.spad_granules)))
+            elif f.bits in (18, 32) and f.signed:
+                values[name] = rng.choice((0, 1, 2, 4, -2, rng.randrange(-scale, scale)))
+                if rng.random() < 0.03:
+                    values[name] = rng.choice((f.low, f.high - 1, 1 << 17, -(1 << 17)))
+            elif f.bits == 16 and not f.signed:
+                values[name] = rng.randrange(1, scale + 2)
+                if rng.random() < 0.03:
+                    values[name] = rng.choice((65535, 60000, 256))
+            else:
+                values[name] = min(f.high, rng.randrange(4))
+            if name in ("xpose", "gather", "scatter", "pool", "zp"):
+                values[name] = 0
+        if "dst" in values:
+            values["dst"] = rng.choice(
+                (values["dst"], rng.randrange(config.spad_granules), 1 << 30)
+            )
+        for name, (_, f) in spec.layout.items():
+            if f.bits in (18, 32) and rng.random() < 0.7 and f.enum is None:
+                values[name] &= ~1
+        try:
+            check_rules(spec, values)
+        except IllegalInstruction:
+            continue
+        return values
+
+
+@pytest.mark.parametrize("config", ["tw4", "tw16", "dim=2,spad_kib=4,acc_kib=2"])
+def test_extent_agrees_with_python(config):
+    config = parse_config(config)
+    rng = random.Random(config.dim)
+    dut = Extent(config)
+    bad = {name: 0 for name in ("load", "matmul", "store")}
+
+    async def body(ctx):
+        for _ in range(900):
+            spec = INSTRUCTIONS[rng.choice(("load", "matmul", "store"))]
+            v = random_fields(rng, spec, config)
+            ir = spec.opcode
+            for name, (at, f) in spec.layout.items():
+                ir |= (v[name] & ((1 << f.bits) - 1)) << at
+            ctx.set(dut.ir, ir)
+            ctx.set(dut.enter, 1)
+            assert ctx.get(dut.none) == 0
+            await ctx.tick()
+            ctx.set(dut.enter, 0)
+            ctx.set(dut.step, 1)
+            cycles = 1
+            while not ctx.get(dut.last):
+                await ctx.tick()
+                cycles += 1
+            await ctx.tick()
+            ctx.set(dut.step, 0)
+            assert cycles == EXTENT_CYCLES[spec.opcode]
+            await ctx.delay(1e-9)
+            for _ in range(2):  # the results stay
+                try:
+                    check_range(config, spec, v)
+                except IllegalInstruction as error:
+                    assert error.fault == Fault.RANGE
+                    assert ctx.get(dut.bad), (spec.name, v)
+                    bad[spec.name] += 1
+                    break
+                assert not ctx.get(dut.bad), (spec.name, v)
+                counts = derived(config, spec, v)
+                if spec.name != "store":
+                    assert (
+                        ctx.get(dut.product)
+                        == counts[{"load": "row_elems", "matmul": "rows"}[spec.name]]
+                    )
+                if spec.name != "matmul":
+                    assert ctx.get(dut.units) == counts["units"]
+                else:
+                    for name, value in pass_offsets(config, v).items():
+                        assert ctx.get(getattr(dut, name)) == value
+                masks = bank_masks(config, extents(config, spec, v))
+                got = tuple(ctx.get(x) for x in (dut.spad_r, dut.spad_w, dut.acc_r, dut.acc_w))
+                assert got == masks, (spec.name, v)
+                await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(body)
+    sim.run()
+    assert all(n > 30 for n in bad.values()), bad
+    assert sum(bad.values()) < 900 * 0.9, bad
