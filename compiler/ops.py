@@ -131,8 +131,10 @@ def _inexact(x):
 
 def divide(x1, x2):
     """NumPy's true division; integers are converted to float32."""
-    x1, x2 = promoted("divide", x1, x2)
-    return trace.bind(p.div_p, _inexact(x1), _inexact(x2))
+    avals = operand_avals("divide", (x1, x2))
+    if not any(a.dtype in core.FLOATS for a in avals):  # directly, as JAX: not by way of int32
+        x1, x2 = _inexact(x1), _inexact(x2)
+    return trace.bind(p.div_p, *promoted("divide", x1, x2))
 
 
 def negative(x):

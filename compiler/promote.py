@@ -113,7 +113,8 @@ def scalar_value(value, dtype):
         info = np.iinfo(dtype)
         if not info.min <= value <= info.max:
             raise OverflowError(f"the Python value {value!r} does not fit {dtype}")
-    return np.asarray(value).astype(dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(value).astype(dtype)
 
 
 def broadcast_shapes(*shapes):

@@ -235,13 +235,13 @@ def eval_eagerly(primitive, args, params):
 eager_hook = eval_eagerly
 
 
-def asarray_unchanged(value):
+def asarray_unchanged(value, weak_type):
     """The default `asarray_hook`."""
     return value
 
 
-#: Called with an ndarray that a creation function (`tnp.asarray`, `tnp.zeros`) made outside of a
-#: trace; the SDK replaces it by a transfer to the device.
+#: Called as ``asarray_hook(ndarray, weak_type)`` by creation functions (`tnp.asarray`, `tnp.zeros`)
+#: outside of a trace; the SDK replaces it by a transfer to the device.
 asarray_hook = asarray_unchanged
 
 
@@ -250,7 +250,9 @@ def lift(value):
     trace = current_trace()
     if trace is not None:
         return Tracer(trace, trace.atom(value, "asarray"), user_source())
-    return value if is_device_array(value) else asarray_hook(concrete(value))
+    if is_device_array(value):
+        return value
+    return asarray_hook(concrete(value), aval_of(value).weak_type)
 
 
 def bind(primitive, *args, **params):

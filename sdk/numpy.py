@@ -68,6 +68,8 @@ def asarray(a, dtype=None):
     """Return `a` (array, number, nested list of numbers) as an array; 64-bit values narrow."""
     if isinstance(a, _trace.Tracer) or _trace.is_device_array(a):
         return a if dtype is None else astype(a, dtype)
+    if type(a) in (bool, int, float) and dtype is None:
+        return _trace.lift(a)  # weakly typed, as in JAX
     if isinstance(a, list | tuple) and _holds_tracer(a):
         raise _UnsupportedError(
             f"asarray: a list of traced arrays cannot be joined yet (at {_user_source()})"
@@ -96,12 +98,14 @@ def _holds_tracer(items):
 
 def full(shape, fill_value, dtype=None):
     """Return an array of a shape, every element `fill_value`."""
-    aval = _trace.aval_of(fill_value)
+    (aval,) = _ops.operand_avals("full", (fill_value,))
+    weak = aval.weak_type and dtype is None
     target = aval.dtype if dtype is None else _ops.dtype_named("full", dtype)
-    value = _ops.convert(fill_value, target)
+    value = _ops.convert(fill_value, target, weak)
     shape = _ops.shape_tuple(shape)
     if _trace.current_trace() is None and not isinstance(value, _trace.Tracer):
-        return _trace.lift(_np.array(_np.broadcast_to(_trace.concrete(value), shape)))
+        filled = _np.array(_np.broadcast_to(_trace.concrete(value), shape))
+        return _trace.asarray_hook(filled, weak)
     return broadcast_to(value, shape)
 
 

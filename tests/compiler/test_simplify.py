@@ -170,7 +170,7 @@ def test_device_constants_are_not_read():
 
 def test_results_may_be_inputs_and_literals():
     simple = assert_same_bits(lambda x: (x.T.T, x, tnp.asarray(2) + 3), x_of(F32))
-    assert str(simple) == "{ lambda ; a:f32[3,4]. let in (a, a, 5:i32[]) }"
+    assert str(simple) == "{ lambda ; a:f32[3,4]. let in (a, a, 5:~i32[]) }"
 
 
 def test_dead_code_and_constants_go():

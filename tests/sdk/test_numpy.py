@@ -99,7 +99,8 @@ def test_functions_are_numpys(ours, numpys):
 class Eager(trace.ArrayOperators):
     """The least that an array class of the SDK is: a value with the operators."""
 
-    def __init__(self, value):
+    def __init__(self, value, weak_type=False):
+        self.weak_type = weak_type
         self.value = np.asarray(value)
         self.shape, self.dtype = self.value.shape, self.value.dtype
 
@@ -144,6 +145,21 @@ def test_creation_defaults_to_float32():
     assert tnp.ones(3).shape == (3,)
     assert tnp.full((2,), 7).dtype == np.int32
     assert tnp.zeros_like(np.ones(2, np.int8)).dtype == np.int8
+
+
+def test_numbers_make_weakly_typed_arrays():
+    x = np.ones((2,), np.int8)
+    assert tnp.add(tnp.full((2,), 3), x).dtype == np.int8
+    assert tnp.add(tnp.asarray(3), x).dtype == np.int8
+    assert tnp.add(tnp.asarray([3, 3]), x).dtype == np.int32
+    jaxpr = make_jaxpr(lambda x: (tnp.full((2,), 3) * x, tnp.asarray(3) * x))(x)
+    assert [str(a) for a in jaxpr.out_avals] == ["i8[2]", "i8[2]"]
+
+
+def test_true_division_of_integers_converts_each_operand():
+    quotient = tnp.divide(np.int8([-6]), np.uint32([3_000_000_000]))
+    assert np.asarray(quotient).tolist() == [float(np.float32(-6) / np.float32(3e9))]
+    assert np.asarray(tnp.divide(np.uint8([6]), -4)).tolist() == [-1.5]
 
 
 def test_matmul_dtypes_follow_jax():
