@@ -214,7 +214,7 @@ def _config(line: Line, state: _Pass) -> None:
 
 def _port(line: Line) -> Port:
     quoted = line.peek.kind == "text"
-    name = json.loads(line.take().text) if quoted else line.name("a name").text
+    name = json.loads(line.take().text, strict=False) if quoted else line.name("a name").text
     line.expect(",")
     dtype = line.name("a dtype")
     if dtype.text not in _DTYPES:

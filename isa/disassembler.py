@@ -178,5 +178,5 @@ def disassemble_program(program: Program) -> str:
 
 def _port(directive: str, port: Port) -> str:
     shape = ", ".join(map(str, port.shape))
-    name = port.name if port.name.isidentifier() else json.dumps(port.name)
+    name = port.name if port.name.isidentifier() and port.name.isascii() else json.dumps(port.name)
     return f"{directive} {name}, {port.dtype}[{shape}], {port.addr:#x}"

@@ -89,16 +89,36 @@ class Fault(IntEnum):
     """Why the chip stopped. 0: it did not fault."""
 
     NONE = 0
-    OPCODE = 1  # no instruction has this opcode, or bits above its fields are set
-    FIELD = 2  # a field or a resolved register operand breaks a rule
-    RANGE = 3  # a local operand leaves its memory
-    PC = 4  # the program counter left the program
-    UNIMPLEMENTED = 5  # a legal instruction or mode that this chip does not have
-    WINDOW = 6  # a DRAM operand leaves the granted window
-    DEADLOCK = 7  # everything is blocked on semaphores
-    SEMAPHORE = 8  # a count went above SEM_MAX
-    BUS = 9  # an AXI error response
-    WATCHDOG = 10  # the host's cycle limit
+    OPCODE = 1
+    FIELD = 2
+    RANGE = 3
+    PC = 4
+    UNIMPLEMENTED = 5
+    WINDOW = 6
+    DEADLOCK = 7
+    SEMAPHORE = 8
+    BUS = 9
+    WATCHDOG = 10
+
+    @property
+    def meaning(self) -> str:
+        """In words."""
+        return _FAULTS[self]
+
+
+_FAULTS = {
+    Fault.NONE: "no fault",
+    Fault.OPCODE: "no instruction has this opcode, or bits above its fields are set",
+    Fault.FIELD: "a field or a resolved register operand breaks a rule",
+    Fault.RANGE: "a local operand leaves its memory",
+    Fault.PC: "the program counter left the program",
+    Fault.UNIMPLEMENTED: "a legal instruction or mode that this chip does not have",
+    Fault.WINDOW: "a DRAM operand leaves the granted window",
+    Fault.DEADLOCK: "everything is blocked on semaphores",
+    Fault.SEMAPHORE: "a count went above SEM_MAX",
+    Fault.BUS: "an AXI error response",
+    Fault.WATCHDOG: "the host's cycle limit",
+}
 
 
 @dataclass(frozen=True)
