@@ -1,9 +1,9 @@
 """EXTENT: walks the local operands of an instruction with one multiplier, one step per cycle.
 
 The steps are the data of `tilewright.isa.extent`: first the products (elements of a packed row,
-rows of a pass), then each operand's terms (count - 1) * stride, gathered into a lowest and a highest
-offset.
-One cycle after an operand's last term its ends are checked and its banks are added to the masks.
+rows of a pass), then each operand's terms (count - 1) * stride, gathered into a lowest and a
+highest offset. One cycle after an operand's last term its ends are checked and its banks are added
+to the masks.
 """
 
 from amaranth.hdl import Const, Module, Mux, Signal, signed
@@ -27,16 +27,16 @@ class Extent(wiring.Component):
 
     **Members**
 
+    enter, opcode : In(1), In(6)
+        A new instruction, with this opcode, comes next.
     ir : In(IR_BITS)
-        The resolved instruction; held from `enter` until the instruction is pushed.
-    enter : In(1)
-        The next cycle is the first EXTENT cycle of `ir`'s instruction.
+        The instruction, resolved; held from the first EXTENT cycle until it is pushed.
     step : In(1)
         This is an EXTENT cycle.
     last : Out(1)
         This is the last EXTENT cycle of the instruction.
     none : Out(1)
-        The instruction of `ir` has no EXTENT cycle.
+        An instruction with `opcode` has no EXTENT cycle.
     bad : Out(1)
         Fault RANGE. Valid from the cycle after `last`.
     product : Out(16)
@@ -56,8 +56,9 @@ class Extent(wiring.Component):
         offset = signed(LOCAL_BITS + 1)
         super().__init__(
             {
-                "ir": In(IR_BITS),
                 "enter": In(1),
+                "opcode": In(OPCODE_BITS),
+                "ir": In(IR_BITS),
                 "step": In(1),
                 "last": Out(1),
                 "none": Out(1),
@@ -118,17 +119,15 @@ class Extent(wiring.Component):
             for name in UNITS:
                 start[name] = index
                 index = self._pick_unit(m, name, index)
-        with m.If(self.enter), m.Switch(self.ir[:OPCODE_BITS]):
+        m.d.comb += self.none.eq(1)
+        with m.If(self.step):
+            m.d.sync += self._at.eq(self._at + 1)
+        with m.Switch(self.opcode):
             for name in UNITS:
                 with m.Case(INSTRUCTIONS[name].opcode):
-                    m.d.sync += self._at.eq(start[name])
-        with m.Elif(self.step):
-            m.d.sync += self._at.eq(self._at + 1)
-        with m.Switch(self.ir[:OPCODE_BITS]):
-            with m.Case(*(INSTRUCTIONS[name].opcode for name in UNITS)):
-                m.d.comb += self.none.eq(0)
-            with m.Default():
-                m.d.comb += self.none.eq(1)
+                    m.d.comb += self.none.eq(0)
+                    with m.If(self.enter):
+                        m.d.sync += self._at.eq(start[name])
 
     def _pick_unit(self, m, name, index):
         v = self._values[name]

@@ -69,6 +69,7 @@ def test_extent_agrees_with_python(config):
             for name, (at, f) in spec.layout.items():
                 ir |= (v[name] & ((1 << f.bits) - 1)) << at
             ctx.set(dut.ir, ir)
+            ctx.set(dut.opcode, spec.opcode)
             ctx.set(dut.enter, 1)
             assert ctx.get(dut.none) == 0
             await ctx.tick()
