@@ -1,0 +1,90 @@
+"""NumPy's contractions, `matmul` and `dot`, as one `dot_general` equation."""
+
+from tilewright.compiler import core, promote, trace
+from tilewright.compiler.elementwise import multiply
+from tilewright.compiler.errors import DtypeError, OperandError
+from tilewright.compiler.operands import convert, dtype_named, located, operand_avals
+from tilewright.compiler.primitives_dot import dot_general_p
+from tilewright.compiler.shaping import broadcast_to
+from tilewright.compiler.source import user_source
+
+
+def dot_general(
+    lhs, rhs, dimension_numbers, precision=None, preferred_element_type=None, name="dot_general"
+):
+    """JAX's dot_general, on operands as they are."""
+    operand_avals(name, (lhs, rhs))
+    (lc, rc), (lb, rb) = dimension_numbers
+    numbers = tuple(tuple(int(d) for d in dims) for dims in (lc, rc, lb, rb))
+    if preferred_element_type is not None:
+        preferred_element_type = dtype_named(name, preferred_element_type)
+    precision = "default" if precision is None else str(precision).lower()
+    return trace.bind(
+        dot_general_p,
+        lhs,
+        rhs,
+        dimension_numbers=(numbers[:2], numbers[2:]),
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
+
+
+def _contraction_operands(name, a, b, preferred):
+    """Promote the operands of a matmul; with a preferred type, bytes of either sign stay bytes."""
+    avals = operand_avals(name, (a, b))
+    bytes_ = (core.int8, core.uint8)
+    if preferred is not None and all(v.dtype in bytes_ and not v.weak_type for v in avals):
+        return a, b
+    try:
+        dtype, weak = promote.promote_types(*avals)
+    except DtypeError as error:
+        hint = "; or give preferred_element_type=int32" if avals[0].dtype in bytes_ else ""
+        raise located(name, avals, DtypeError(f"{error}{hint}")) from None
+    return convert(a, dtype, weak), convert(b, dtype, weak)
+
+
+def matmul(a, b, *, precision=None, preferred_element_type=None):
+    """NumPy's matmul; leading dimensions broadcast and are batch dimensions.
+
+    int8 operands give int8, as in JAX (the sum wraps), unless ``preferred_element_type=int32``.
+    """
+    a, b = _contraction_operands("matmul", a, b, preferred_element_type)
+    avals = left, right = trace.aval_of(a), trace.aval_of(b)
+    if not left.ndim or not right.ndim:
+        raise OperandError(
+            f"matmul({left}, {right}): operands must have at least one dimension "
+            f"(at {user_source()})"
+        )
+    depths = left.shape[-1], right.shape[-2 if right.ndim > 1 else 0]
+    if depths[0] != depths[1]:
+        raise OperandError(
+            f"matmul({left}, {right}): the last dimension of the first and the "
+            f"{'second to last' if right.ndim > 1 else 'only'} one of the second must be equal, "
+            f"not {depths[0]} and {depths[1]} (at {user_source()})"
+        )
+    try:
+        batch = promote.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    except OperandError as error:
+        raise located("matmul", avals, error) from None
+    if right.ndim <= 2 and left.ndim >= 1:  # the batch of the first, if any, is only more rows
+        numbers = (((left.ndim - 1,), (max(right.ndim - 2, 0),)), ((), ()))
+        return dot_general(a, b, numbers, precision, preferred_element_type, "matmul")
+    if left.ndim > 1:
+        a = broadcast_to(a, batch + left.shape[-2:])
+    else:  # (K,) @ (..., K, N)
+        a = broadcast_to(a, (*batch, *left.shape))
+    b = broadcast_to(b, batch + right.shape[-2:])
+    dims = tuple(range(len(batch)))
+    k = len(batch) + (1 if left.ndim > 1 else 0)
+    numbers = (((k,), (len(batch),)), (dims, dims))
+    return dot_general(a, b, numbers, precision, preferred_element_type, "matmul")
+
+
+def dot(a, b, *, precision=None, preferred_element_type=None):
+    """NumPy's dot: the last dimension of `a` with the second to last of `b`; scalars multiply."""
+    left, right = operand_avals("dot", (a, b))
+    if not left.ndim or not right.ndim:
+        return multiply(a, b)
+    a, b = _contraction_operands("dot", a, b, preferred_element_type)
+    numbers = (((left.ndim - 1,), (max(right.ndim - 2, 0),)), ((), ()))
+    return dot_general(a, b, numbers, precision, preferred_element_type, "dot")
