@@ -1,0 +1,321 @@
+"""The issue module's side of the contract (§2): queues, heads, semaphores, and the arbiter's loop.
+
+Time jumps from event to event. Each unit has one next event: a new head looks at its semaphores, or
+a request is tried (again). Releases need no events, because a granted item's release cycles are
+known at its grant. Signals on their way are a heap. Inside one cycle the order is that of the
+registers: counts first, then waits, then the sequencer's wait, then requests, the oldest first.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Any
+
+from tilewright.isa.config import QUEUE_DEPTH, SEM_MAX, SEMAPHORES
+from tilewright.isa.table import Unit
+from tilewright.sim.timing_causes import Intervals
+from tilewright.sim.timing_ops import Op
+from tilewright.sim.timing_seq import COUNT, ROOM
+from tilewright.sim.timing_units import NEVER, Load, Matmul, Store
+
+
+class Front:
+    """Queue and head of one unit.
+
+    Members: `pushed` (op, cycle), `index` of the head, `left` the cycle in which each head left;
+    `check` when the head looks at its waits, `request` from when on it requests, `attempt` when the
+    request can be granted at the earliest.
+    """
+
+    __slots__ = (
+        "attempt",
+        "check",
+        "head",
+        "left",
+        "port",
+        "pushed",
+        "request",
+        "semaphore",
+        "unit",
+        "valid",
+    )
+
+    def __init__(self, unit: Any):
+        self.unit = unit
+        self.pushed: list[tuple[Op, int]] = []
+        self.left: list[int] = []
+        self.head: Op | None = None
+        self.valid = 0
+        self.check = self.request = self.attempt = NEVER
+        self.semaphore = Intervals()
+        self.port = Intervals()
+
+    def load_head(self) -> None:
+        """Take the next instruction of the queue as head, if there is one."""
+        index = len(self.left)
+        self.check = self.request = self.attempt = NEVER
+        if index == len(self.pushed):
+            self.head = None
+            return
+        op, pushed = self.pushed[index]
+        self.head = op
+        self.valid = max(pushed + 2, self.left[-1] + 1 if index else 0)
+        if op.waits:
+            self.check = self.valid
+        else:
+            self.ok(self.valid + 1)
+
+    def ok(self, t: int) -> None:
+        """The head's ok register is 1 from `t` on."""
+        self.check = NEVER
+        self.semaphore.add(self.valid, t - 1)
+        self.request = self.attempt = max(t, self.unit.ready)
+
+    def room(self, t: int) -> int | None:
+        """First cycle from `t` on with room in the queue; None if that is not known yet."""
+        j = len(self.pushed) - QUEUE_DEPTH
+        if j < 0:
+            return t
+        if j > len(self.left):
+            return None
+        popped = max(self.pushed[j][1] + 1, self.left[j - 1] if j else 0)
+        return max(t, popped + 1)
+
+
+class Issue:
+    """Runs the units and the sequencer against each other.
+
+    `start` and `end` are cycles by instruction id, -1 where it did not happen; `stopped` is the
+    last counted cycle, or None if everything is blocked for ever.
+    """
+
+    def __init__(self, k: Any, size: int):
+        self.start, self.end = [-1] * size, [-1] * size
+        self.load, self.matmul, self.store = Load(k), Matmul(k), Store(k)
+        self.fronts: list[Front | None] = [None] * 4
+        for u, unit in (
+            (Unit.LOAD, self.load),
+            (Unit.MATMUL, self.matmul),
+            (Unit.STORE, self.store),
+        ):
+            self.fronts[u] = Front(unit)
+        self.active = [f for f in self.fronts if f is not None]
+        self.counts = [0] * SEMAPHORES
+        self.overflow: tuple[int, int] | None = None
+        self.posts: list[tuple[int, int, int]] = []
+        self.stopped: int | None = None
+        self.quiet_delay = k.SEQ_QUIET
+        self.sequencer: Any = iter(())
+        self.waits_for: tuple[str, int, Any] | None = None
+        self.look = NEVER  # when the sequencer's wait looks at its semaphore
+
+    # What the sequencer does to this module.
+
+    def push(self, op: Op, t: int) -> None:
+        """Put `op` into its unit's queue in cycle `t`."""
+        front = self.fronts[op.unit]
+        if front is None:
+            raise ValueError(f"instruction {op.id} (pc {op.pc}) is for a unit that is not built")
+        front.pushed.append((op, t))
+        if front.head is None:
+            front.load_head()
+
+    def room(self, op: Op, t: int) -> int | None:
+        """`Front.room` of the queue that `op` goes to."""
+        front = self.fronts[op.unit]
+        return t if front is None else front.room(t)
+
+    def post(self, t: int, sem: int, n: int = 1) -> None:
+        """Semaphore `sem` counts `n` more from `t` on."""
+        heappush(self.posts, (t, sem, n))
+
+    def stop(self, t: int) -> None:
+        """The chip reports in cycle `t`, the last one."""
+        self.stopped = t
+
+    def settle(self) -> int:
+        """Last event of a deadlocked run; its heads wait for semaphores until then."""
+        last = max([self.waits_for[1], *(f.unit.last_done for f in self.active)])
+        last = max([last, *(f.valid for f in self.active if f.head is not None)])
+        for f in self.active:
+            if f.head is not None:
+                f.semaphore.add(f.valid, last)
+        return last
+
+    # The sequencer's waits.
+
+    def _resume(self, t: int | None) -> None:
+        """Let the sequencer go on (its wait ended in `t`) until it has to wait again."""
+        self.look = NEVER
+        while True:
+            try:
+                self.waits_for = what, at, arg = self.sequencer.send(t)
+            except StopIteration:
+                self.waits_for = None
+                return
+            if what == COUNT:
+                self.look = at
+                return
+            t = self._answer(what, at, arg)
+            if t is None:
+                return
+
+    def _answer(self, what: str, at: int, arg: Any) -> int | None:
+        if what == ROOM:
+            return self.room(arg, at)
+        last = -1
+        for u in arg:
+            front = self.fronts[u]
+            if front is not None:
+                if front.head is not None:
+                    return None
+                last = max(last, front.unit.last_done)
+        return max(at, last + self.quiet_delay)
+
+    def _unit_moved(self) -> None:
+        """A head left: the sequencer may be waiting for room or quiet."""
+        if self.waits_for is not None and self.waits_for[0] != COUNT:
+            t = self._answer(*self.waits_for)
+            if t is not None:
+                self._resume(t)
+
+    # The loop.
+
+    def run(self, sequencer: Any) -> None:
+        """Run until nothing can happen any more."""
+        self.sequencer = sequencer
+        self._resume(None)
+        posts, active, counts = self.posts, self.active, self.counts
+        while True:
+            t = self.look
+            if posts and posts[0][0] < t:
+                t = posts[0][0]
+            for f in active:
+                if f.check < t:
+                    t = f.check
+                if f.attempt < t:
+                    t = f.attempt
+            if t == NEVER:
+                return
+            if posts and posts[0][0] == t:
+                self._count(t)
+            for f in active:
+                if f.check <= t:
+                    f.check = NEVER
+                    if all(counts[s] >= n for s, n in f.head.waits):
+                        f.ok(t + 1)
+            if self.look <= t:
+                self._look(t)
+            for f in active:
+                if f.attempt == t:
+                    self._arbitrate(t)
+                    break
+
+    def _count(self, t: int) -> None:
+        """Apply the signals that count from `t` on, and wake who waits for them."""
+        posts, counts = self.posts, self.counts
+        while posts and posts[0][0] == t:
+            _, sem, n = heappop(posts)
+            counts[sem] += n
+            if counts[sem] > SEM_MAX:
+                counts[sem] = SEM_MAX
+                self.overflow = self.overflow or (t, sem)
+        for f in self.active:
+            if f.head is not None and f.request == NEVER and f.valid <= t:
+                f.check = t
+        if self.waits_for is not None and self.waits_for[0] == COUNT:
+            self.look = max(t, self.waits_for[1])
+
+    def _look(self, t: int) -> None:
+        op = self.waits_for[2]
+        self.look = NEVER
+        if self.counts[op.sem] >= op.n:
+            self.counts[op.sem] -= op.n
+            self._resume(t)
+
+    def _arbitrate(self, t: int) -> None:
+        """Try the requests of cycle `t`, the oldest first."""
+        asking = [f for f in self.active if f.request <= t]
+        if len(asking) > 1:
+            asking.sort(key=lambda f: f.head.id)
+        older: list[tuple[int, Front]] = []  # (ports wanted, by whom)
+        for f in asking:
+            unit, work = f.unit, f.head.work
+            if unit is self.matmul:
+                mask = work.reads[unit.next] | work.rest[unit.next]
+            else:
+                mask = work.reads | work.rest
+            if f.attempt == t:
+                at = unit.own(work, t) if unit is self.matmul else t
+                for g in self.active:
+                    if g is not f:
+                        at = max(at, g.unit.free(mask, at))
+                for wanted, g in older:
+                    if wanted & mask:
+                        at = max(at, t + 1, g.attempt if g.request <= t else 0)
+                if at > t:
+                    f.attempt = at
+                elif unit is self.matmul:
+                    self._grant_passes(f, t, older)
+                else:
+                    self._grant(f, t)
+            older.append((mask, f))
+
+    def _begin(self, f: Front, t: int) -> None:
+        """The head of `f` starts in cycle `t`."""
+        op = f.head
+        self.start[op.id] = t
+        for sem, n in op.waits:
+            self.counts[sem] -= n
+
+    def _leave(self, f: Front, t: int, read: int, done: int) -> None:
+        """The head of `f` leaves in cycle `t`; its last item's releases are `read` and `done`."""
+        op = f.head
+        self.end[op.id] = done
+        if op.rd >= 0:
+            heappush(self.posts, (read + 1, op.rd, 1))
+        if op.done >= 0:
+            heappush(self.posts, (done + 1, op.done, 1))
+        f.left.append(t)
+        f.load_head()
+        self._unit_moved()
+
+    def _grant(self, f: Front, t: int) -> None:
+        f.port.add(f.request, t - 1)
+        self._begin(f, t)
+        read, done = f.unit.grant(t, f.head.work)
+        self._leave(f, t, read, done)
+
+    def _grant_passes(self, f: Front, t: int, older: list[tuple[int, Front]]) -> None:
+        """Grant MATMUL's pass at `t`, and those after it that come before any other event."""
+        unit, work = self.matmul, f.head.work
+        others = [g for g in self.active if g is not f]
+        horizon = self.look  # no other unit requests, and nothing is counted, before this cycle
+        if self.posts and self.posts[0][0] < horizon:
+            horizon = self.posts[0][0]
+        for g in others:
+            horizon = min(horizon, g.check, g.attempt)
+        wanted = 0  # by older requests that cannot be granted before the horizon
+        for mask, _ in older:
+            wanted |= mask
+        if unit.next == 0:
+            self._begin(f, t)
+        reads, rest, count = work.reads, work.rest, len(work.reads)
+        free = [h.free for g in others for h in (g.unit.reading, g.unit.writing) if h.last]
+        f.port.add(f.request, t - 1)
+        while True:
+            read, done = unit.grant(t, work)
+            if unit.next == count:
+                unit.next = 0
+                f.request = NEVER
+                self._leave(f, t, read, done)
+                return
+            mask = reads[unit.next] | rest[unit.next]
+            request = unit.ready
+            t = unit.own(work, request)
+            for freed in free:
+                t = freed(mask, t)
+            if t >= horizon or mask & wanted:
+                break
+            f.port.add(request, t - 1)
+        f.request, f.attempt = request, max(t, request)

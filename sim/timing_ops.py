@@ -1,0 +1,285 @@
+"""What the timing model knows of an instruction: an `Op`, lowered once from its resolved fields.
+
+An `Op` is small and holds no data: the sequencer's cycles, waits and signals, and the unit's `Work`
+(slots, port masks, passes). Beats are counted in closed form: the offset of a run inside a beat is
+periodic in every dimension, so a histogram of offsets is enough.
+
+A port mask has 32 bits: scratchpad read, scratchpad write, accumulator read, accumulator write, one
+bit for each of the 8 banks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import gcd
+from types import SimpleNamespace
+from typing import Any
+
+from tilewright.isa import timing as _timing
+from tilewright.isa.config import BANKS, ChipConfig
+from tilewright.isa.extent import (
+    EXTENT_CYCLES,
+    bank_masks,
+    derived,
+    extents,
+    pass_offsets,
+    unit_elements,
+)
+from tilewright.isa.table import (
+    BY_OPCODE,
+    CONV_BYTES,
+    TYPE_BYTES,
+    Conv,
+    Dest,
+    Fault,
+    Spec,
+    Type,
+    Unit,
+)
+from tilewright.sim.scalar import word_beats
+
+# What an Op does in EXEC.
+PUSH, SCALAR, POST, WAIT, FENCE, HALT, LDW, STW, FAULT = range(9)
+_KINDS = {"post": POST, "wait": WAIT, "fence": FENCE, "halt": HALT, "ldw": LDW, "stw": STW}
+_BRANCHES = ("beq", "bne", "blt", "bge")
+SPAD_READ, SPAD_WRITE, ACC_READ, ACC_WRITE = (i * BANKS for i in range(4))
+
+
+@dataclass(frozen=True)
+class Work:
+    """A LOAD's or STORE's slots and ports.
+
+    `reads` are the ports that read_release frees, `rest` those that done frees. `local` is a LOAD
+    that fills, or a STORE to the scratchpad.
+    """
+
+    slots: int
+    reads: int
+    rest: int
+    local: bool
+    beats: int = 0
+
+
+@dataclass(frozen=True)
+class Passes:
+    """A MATMUL's passes: rows of each, and by pass the banks of A, of W, and the accumulator's."""
+
+    rows: int
+    a: list[int]
+    w: list[int]
+    reads: list[int]
+    rest: list[int]
+    macs_useful: int = 0
+    macs_padding: int = 0
+
+
+class Op:
+    """One executed instruction.
+
+    `lead` is the number of cycles from the FETCH cycle that reads it to its first EXEC cycle.
+    `target` is the pc that a taken branch goes to, else -1. `rd` and `done` are semaphores or -1.
+    """
+
+    __slots__ = (
+        "done",
+        "id",
+        "kind",
+        "lead",
+        "n",
+        "pc",
+        "rd",
+        "sem",
+        "stage",
+        "target",
+        "unit",
+        "waits",
+        "work",
+    )
+
+    def __init__(
+        self, number, pc, unit, kind, lead, work=None, waits=(), rd=-1, done=-1, sem=0, n=0,
+        target=-1, stage="exec",
+    ):  # fmt: skip
+        self.id, self.pc, self.unit, self.kind, self.lead = number, pc, unit, kind, lead
+        self.work, self.waits, self.rd, self.done = work, waits, rd, done
+        self.sem, self.n, self.target, self.stage = sem, n, target, stage
+
+
+def constants(config: ChipConfig, read_latency: int = 60, write_latency: int = 20) -> Any:
+    """Every number of the contract for one geometry, as attributes by the contract's names."""
+    names = {n: getattr(_timing, n) for n in dir(_timing) if n.isupper()}
+    return SimpleNamespace(
+        **names,
+        dim=config.dim,
+        MATMUL_DONE=_timing.matmul_done(config.dim),
+        read_latency=read_latency,
+        write_latency=write_latency,
+    )
+
+
+def beats(start: int, run: int, steps: Iterable[tuple[int, int]], bus: int) -> int:
+    """Beats of `run` bytes at `start` + sum of i * stride, each (count, stride) of `steps`.
+
+    A run's beats depend on its offset in a beat only, and the offsets of a dimension repeat with
+    period bus / gcd(stride, bus): count how often each offset occurs.
+    """
+    offsets = {start % bus: 1}
+    for count, stride in steps:
+        stride %= bus
+        period = bus // gcd(stride, bus)
+        if period == 1:
+            offsets = {o: k * count for o, k in offsets.items()}
+            continue
+        spread: dict[int, int] = {}
+        for o, k in offsets.items():
+            for j in range(min(count, period)):
+                at = (o + j * stride) % bus
+                spread[at] = spread.get(at, 0) + k * ((count - j + period - 1) // period)
+        offsets = spread
+    return sum(k * ((o + run + bus - 1) // bus) for o, k in offsets.items())
+
+
+def _ports(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> tuple[int, int]:
+    """Read ports and write ports of an instruction."""
+    sr, sw, ar, aw = bank_masks(config, extents(config, spec, v))
+    return sr << SPAD_READ | ar << ACC_READ, sw << SPAD_WRITE | aw << ACC_WRITE
+
+
+def _load(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
+    reads, rest = _ports(config, spec, v)
+    if v["fill"]:
+        per_row = -(-derived(config, spec, v)["row_elems"] // unit_elements(config, v))
+        rows = v["c3"] * (v["c2"] if v["pack"] < 3 else 1) * (v["c1"] if v["pack"] < 2 else 1)
+        return Work(rows * per_row, reads, rest, True)
+    run = v["c0"] * CONV_BYTES[Conv(v["conv"])]
+    steps = [(v[f"c{i}"], v[f"s{i}"]) for i in (1, 2, 3)]
+    n = beats(v["dram"], run, steps, config.bus_bytes)
+    return Work(n, reads, rest, False, n)
+
+
+def _store(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
+    reads, rest = _ports(config, spec, v)
+    count = derived(config, spec, v)
+    vectors = count["units"] * count["vectors"]
+    if v["dest"] == Dest.SPAD:
+        return Work(vectors + count["units"] * v["c1"] * v["c2"], reads, rest, True)
+    run = v["c0"] * TYPE_BYTES[Type(v["out"])]
+    n = beats(v["dst"], run, [(v["c1"], v["s1"]), (v["c2"], v["s2"])], config.bus_bytes)
+    return Work(vectors + n, reads, rest, False, n)
+
+
+def _banks(bases: Iterable[int], lo: int, hi: int, bank: int) -> list[int]:
+    """Masks of the banks from base + lo to base + hi."""
+    return [(2 << (base + hi) // bank) - (1 << (base + lo) // bank) for base in bases]
+
+
+def _matmul(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Passes:
+    off, count = pass_offsets(config, v), derived(config, spec, v)
+    rows, kblocks, nblocks = count["rows"], range(count["kblocks"]), range(count["nblocks"])
+
+    sb, ab = config.spad_bank, config.acc_bank
+    a = _banks((v["a"] + kb * v["ak"] for kb in kblocks), off["a_lo"], off["a_hi"], sb)
+    a *= len(nblocks)
+    w_bases = (v["w"] + nb * v["wn"] + kb * v["wk"] for nb in nblocks for kb in kblocks)
+    w = _banks(w_bases, off["w_lo"], off["w_hi"], sb)
+    rest = []
+    for c in _banks((v["c"] + nb * v["cn"] for nb in nblocks), 0, rows - 1, ab):
+        rest += [c << ACC_READ | c << ACC_WRITE] * len(kblocks)
+    reads = [x | y for x, y in zip(a, w, strict=True)]
+    useful = rows * v["k"] * v["n"]
+    whole = rows * config.dim**2 * len(a)
+    return Passes(rows, a, w, reads, rest, useful, whole - useful)
+
+
+_WORK = {"load": _load, "store": _store, "matmul": _matmul}
+_SYNC = ("wait0", "wait0_n", "wait1", "wait1_n", "rd_en", "rd_sem", "done_en", "done_sem")
+
+
+@lru_cache(maxsize=1 << 14)
+def _cached(config: ChipConfig, opcode: int, values: tuple[int, ...]) -> tuple:
+    """Work, waits, rd signal, done signal; the opcode is the key because a Spec hashes slowly."""
+    spec = BY_OPCODE[opcode]
+    v = dict(zip(spec.layout, values, strict=True))
+    need: dict[int, int] = {}  # two waits on one semaphore add up
+    for i in "01":
+        if v[f"wait{i}_n"]:
+            need[v[f"wait{i}"]] = need.get(v[f"wait{i}"], 0) + v[f"wait{i}_n"]
+    waits = tuple(need.items())
+    rd = v["rd_sem"] if v["rd_en"] else -1
+    done = v["done_sem"] if v["done_en"] else -1
+    return _WORK[spec.name](config, spec, v), waits, rd, done
+
+
+def _target(executed: Any, following: int | None) -> int:
+    """Where a taken branch or jump goes; -1 if it falls through.
+
+    A branch to the next instruction looks the same either way; `executed.taken` decides, if given.
+    """
+    name, target = executed.instr.spec.name, executed.values.get("target", -1)
+    if name == "jmp":
+        return target
+    if name not in _BRANCHES or target != following:
+        return -1
+    falls = target == executed.pc + 1 and not getattr(executed, "taken", False)
+    return -1 if falls else target
+
+
+def lower_one(config: ChipConfig, executed: Any, following: int | None = None) -> Op:
+    """The `Op` of one executed instruction; `following` is the pc after it."""
+    instr, v = executed.instr, executed.values
+    spec = instr.spec
+    lead = 2 + len(instr.regs)
+    if spec.unit != Unit.SEQ:
+        work, waits, rd, done = _cached(config, spec.opcode, tuple(v.values()))
+        lead += EXTENT_CYCLES[spec.opcode] + _timing.SEQ_EXTENT
+        return Op(executed.id, executed.pc, int(spec.unit), PUSH, lead, work, waits, rd, done)
+    op = Op(executed.id, executed.pc, int(Unit.SEQ), _KINDS.get(spec.name, SCALAR), lead)
+    if op.kind in (POST, WAIT):
+        op.sem, op.n = v["sem"], v["n"]
+    elif op.kind in (LDW, STW):
+        op.n = word_beats(executed.address, config.bus_bytes)
+    else:
+        op.target = _target(executed, following)
+    return op
+
+
+def fault_op(number: int, pc: int, code: Fault, instr: Any = None) -> Op:
+    """The `Op` at which the sequencer stops.
+
+    A PC fault is found in FETCH, an OPCODE fault in DECODE, every other in EXEC (`instr` needed).
+    """
+    if code == Fault.PC:
+        return Op(number, pc, int(Unit.SEQ), FAULT, 0, stage="fetch")
+    if code == Fault.OPCODE:
+        return Op(number, pc, int(Unit.SEQ), FAULT, 1, stage="decode")
+    if instr is None:
+        raise ValueError(f"a {code.name} fault at pc {pc} must come with its instruction")
+    lead = 2 + len(instr.regs)
+    if instr.spec.unit != Unit.SEQ:
+        lead += EXTENT_CYCLES[instr.spec.opcode] + _timing.SEQ_EXTENT
+    return Op(number, pc, int(Unit.SEQ), FAULT, lead)
+
+
+def lower(
+    config: ChipConfig, executed: Sequence[Any], fault: tuple[Fault, int] | None = None
+) -> list[Op]:
+    """The whole trace as `Op`s, in program order.
+
+    Parameters
+    ----------
+    config : the chip's geometry.
+    executed : `sim.functional.Executed` records in program order.
+    fault : code and pc, if the program ended in a fault; then the last record is the instruction
+        that faulted, except after a PC fault, which has none.
+    """
+    records = list(executed)
+    refused = records.pop() if fault is not None and fault[0] != Fault.PC else None
+    following = [e.pc for e in executed[1:]]
+    if len(following) < len(records):
+        following.append(None if fault is None else fault[1])
+    ops = [lower_one(config, e, after) for e, after in zip(records, following, strict=True)]
+    if fault is not None:
+        ops.append(fault_op(len(ops), fault[1], fault[0], refused and refused.instr))
+    return ops

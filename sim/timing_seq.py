@@ -1,0 +1,107 @@
+"""The sequencer's side of the contract: fetch, and the walk through the executed instructions.
+
+`sequence` is a generator that runs ahead of the units as far as it can: it only stops where its
+next cycle depends on them, and then yields what it waits for. Pushes and posts carry their cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tilewright.isa.config import LINE_INSTRS, LINES, MAX_BURST
+from tilewright.isa.table import Unit
+from tilewright.sim.timing_ops import FAULT, FENCE, HALT, LDW, POST, PUSH, STW, WAIT, Op
+
+ROOM, COUNT, QUIET = "room", "count", "quiet"  # what the sequencer waits for
+_LINE_CYCLES = 2 * MAX_BURST
+_INSTR_BEATS = _LINE_CYCLES // LINE_INSTRS
+EVERY = tuple(u for u in Unit if u != Unit.SEQ)
+
+
+class Fetch:
+    """The instruction buffer (contract §1): which lines were requested when.
+
+    `requested` maps a line to the cycle in which its first burst takes the address generator.
+    """
+
+    def __init__(self, k: Any, count: int):
+        self.k = k
+        self.lines = -(-count // LINE_INSTRS)
+        self.requested: dict[int, int] = {}
+        self.next = 0
+        self.idle = k.FETCH_START
+        self.line = -1
+
+    def read(self, pc: int, t: int) -> int:
+        """Cycle in which the FETCH state that begins at `t` reads the instruction."""
+        line = pc // LINE_INSTRS
+        if line != self.line:
+            self._enter(line, t)
+        beat = pc % LINE_INSTRS * _INSTR_BEATS + _INSTR_BEATS - 1
+        return max(t, self.requested[line] + self.k.read_latency + self.k.FETCH_READ + beat)
+
+    def _enter(self, line: int, t: int) -> None:
+        """The window begins at `line` from cycle `t` on: request what is new in it."""
+        self.line = line
+        while self.next < min(line + LINES, self.lines):
+            q = max(self.idle, t)
+            self.requested[self.next] = q
+            self.idle = q + _LINE_CYCLES
+            self.next += 1
+
+    def jump(self, target: int, t: int) -> None:
+        """A branch to instruction `target` is taken in EXEC cycle `t`."""
+        line = target // LINE_INSTRS
+        sent = [x for x in range(self.line, self.next) if self.requested[x] < t]
+        following = sent[-1] + 1 if sent else self.line
+        if self.line <= line < following or line >= self.lines:
+            return
+        self.idle = t + self.k.FETCH_RESTART
+        if sent:
+            first = self.requested[sent[-1]]
+            second = first + MAX_BURST
+            self.idle = max(self.idle, (second if second < t else first) + MAX_BURST)
+        self.next = line
+        self._enter(line, t + self.k.FETCH_RESTART)
+
+
+def sequence(ops: Sequence[Op], issue: Any, k: Any, count: int) -> Iterator[tuple[str, int, Any]]:
+    """Walk through `ops`; gives (what, from which cycle, argument) where it has to wait.
+
+    ROOM of a queue (argument: the `Op`), COUNT of a semaphore (the `Op`), QUIET units (a tuple).
+    The answer sent is the cycle in which the wait ended. `issue` takes `push`, `post`, and the
+    cycles of the scalar instructions in `start` and `end`.
+    """
+    fetch = Fetch(k, count)
+    start, end = issue.start, issue.end
+    t = k.FETCH_START  # first cycle of the FETCH state
+    for op in ops:
+        kind = op.kind
+        e = t if op.stage == "fetch" else fetch.read(op.pc, t) + op.lead
+        last = e
+        if kind == PUSH:
+            last = yield (ROOM, e, op)
+            issue.push(op, last)
+            t = last + 1
+            continue
+        if kind == WAIT:
+            last = yield (COUNT, e, op)
+        elif kind == POST:
+            issue.post(e + 1, op.sem, op.n)
+        elif kind in (FENCE, HALT, FAULT):
+            last = yield (QUIET, e, EVERY)
+        elif kind == LDW:
+            quiet = yield (QUIET, e, (Unit.LOAD,))
+            last = quiet + k.SEQ_LDW + k.read_latency + op.n - 1
+        elif kind == STW:
+            quiet = yield (QUIET, e, (Unit.STORE,))
+            last = quiet + k.SEQ_STW + k.write_latency + op.n - 1
+        if op.target >= 0:
+            fetch.jump(op.target, e)
+        start[op.id], end[op.id] = e, last
+        t = last + 1
+        if kind == HALT:
+            issue.stop(last + k.SEQ_HALT)
+        elif kind == FAULT:
+            issue.stop(last + k.SEQ_FAULT)
