@@ -43,25 +43,15 @@ def _binary(name, primitive, on_bool=None):
 
 
 add = _binary("add", p.add_p, p.max_p)  # of bools: or
-
 subtract = _binary("subtract", p.sub_p)
-
 multiply = _binary("multiply", p.mul_p, p.min_p)  # of bools: and
-
 maximum = _binary("maximum", p.max_p, p.max_p)
-
 minimum = _binary("minimum", p.min_p, p.min_p)
-
 equal = _binary("equal", p.eq_p, p.eq_p)
-
 not_equal = _binary("not_equal", p.ne_p, p.ne_p)
-
 less = _binary("less", p.lt_p, p.lt_p)
-
 less_equal = _binary("less_equal", p.le_p, p.le_p)
-
 greater = _binary("greater", p.gt_p, p.gt_p)
-
 greater_equal = _binary("greater_equal", p.ge_p, p.ge_p)
 
 

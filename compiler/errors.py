@@ -13,8 +13,12 @@ class OperandError(TilewrightError, TypeError):
     """Operands or parameters that an operation does not accept."""
 
 
-class UnsupportedError(TilewrightError, AttributeError):
-    """An operation that Tilewright does not have (an AttributeError, so that `hasattr` works)."""
+class UnsupportedError(TilewrightError):
+    """Something that Tilewright, or the chip, does not do."""
+
+
+class MissingError(UnsupportedError, AttributeError):
+    """A function or method that does not exist (an AttributeError, so that `hasattr` works)."""
 
 
 class ConcretizationError(TilewrightError, TypeError):

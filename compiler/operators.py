@@ -6,7 +6,7 @@ stay empty, so that a subclass decides about its storage.
 
 from math import prod
 
-from tilewright.compiler.errors import UnsupportedError
+from tilewright.compiler.errors import MissingError, UnsupportedError
 from tilewright.compiler.source import user_source
 
 
@@ -36,7 +36,7 @@ class ArrayOperators:
     """Mixin: arithmetic, comparisons, indexing, and the shape methods of an ndarray."""
 
     __slots__ = ()
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     __add__, __radd__ = _binary("add"), _reflected("add")
     __sub__, __rsub__ = _binary("subtract"), _reflected("subtract")
@@ -132,7 +132,7 @@ class ArrayOperators:
         if name.startswith("__"):
             raise AttributeError(name)  # a protocol that Python or NumPy probes for
         methods = sorted(n for n in dir(ArrayOperators) if not n.startswith("_"))
-        raise UnsupportedError(
+        raise MissingError(
             f"an array of Tilewright has no .{name} (at {user_source()}); "
             f"it has: {', '.join(methods)}"
         )

@@ -30,7 +30,7 @@ class Tracer(ArrayOperators):
     """An array whose value is known only when the program runs; looks like a NumPy array."""
 
     __array_priority__ = 1000
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
     __slots__ = ("source", "trace", "var")
 
     def __init__(self, trace, var, source):

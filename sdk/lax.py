@@ -9,6 +9,7 @@ from tilewright.compiler import ops as _ops
 from tilewright.compiler import primitives as _p
 from tilewright.compiler import promote as _promote
 from tilewright.compiler import trace as _trace
+from tilewright.compiler.errors import MissingError as _MissingError
 from tilewright.compiler.errors import UnsupportedError as _UnsupportedError
 from tilewright.compiler.ops import dot_general as _dot_general
 from tilewright.compiler.source import user_source as _user_source
@@ -148,6 +149,6 @@ __all__ = [
 def __getattr__(name):
     if name.startswith("__"):
         raise AttributeError(name)
-    raise _UnsupportedError(
+    raise _MissingError(
         f"tilewright.lax has no {name!r} (at {_user_source()}); it has: {', '.join(__all__)}"
     )

@@ -9,6 +9,7 @@ import numpy as _np
 from tilewright.compiler import core as _core
 from tilewright.compiler import ops as _ops
 from tilewright.compiler import trace as _trace
+from tilewright.compiler.errors import MissingError as _MissingError
 from tilewright.compiler.errors import UnsupportedError as _UnsupportedError
 from tilewright.compiler.ops import (
     add,
@@ -224,6 +225,6 @@ def __getattr__(name):
     if name.startswith("__"):
         raise AttributeError(name)
     functions = ", ".join(__all__)
-    raise _UnsupportedError(
+    raise _MissingError(
         f"tilewright.numpy has no {name!r} (at {_user_source()}); it has: {functions}"
     )

@@ -183,6 +183,13 @@ def test_errors_name_operation_types_and_line(function, error, message):
         assert f"{__file__}:{function.__code__.co_firstlineno}" in str(caught.value)
 
 
+def test_missing_method_is_an_attribute_error_but_unsupported_is_not():
+    make_jaxpr(lambda x: x if not hasattr(x, "sum") else x.sum())(f32(2))
+    with pytest.raises(UnsupportedError) as caught:
+        make_jaxpr(lambda x: x[::-1])(f32(2))
+    assert not isinstance(caught.value, AttributeError)  # else a property would hide it
+
+
 def test_assignment_is_refused():
     def assign(x):
         x[0] = 1
