@@ -57,17 +57,6 @@ def ldw_latency(bus_bytes, read_latency):
     return LDW_AR + read_latency + max(1, 4 // bus_bytes) - 1 + LDW_DONE
 
 
-#: STORE: slot to its W beat on the pins.
-STORE_W = 16
-#: STORE: response on the pins to done.
-STORE_B = 2
-#: STORE: last slot to done, scratchpad destination.
-STORE_SPAD = 16
-#: STORE: last slot to read_release.
-STORE_READ = 2
-#: STORE: instructions granted and not done.
-STORE_INFLIGHT = 8
-
 #: MATMUL: last row's slot to read_release.
 MATMUL_READ = 2
 #: MATMUL: least cycles of a pass, so that an accumulator row is written before it is read again.
@@ -102,3 +91,27 @@ SEQ_FAULT = 0
 MEM_READ = 2
 #: Local memories: a write at t is seen by a read request at t + MEM_WRITE.
 MEM_WRITE = 1
+
+#: STORE: instructions granted and not done, at most.
+STORE_INFLIGHT = 8
+
+#: From a slot to read_release: its read is on the memory's port.
+STORE_READ = 1
+
+#: From a slot to the done pulse of a scratchpad store; its write is on the port one cycle earlier.
+STORE_SPAD = STORE_READ + MEM_READ + 1 + EPILOGUE_LATENCY + 2
+
+#: From a slot to its W beat on the chip's pins (boundary slice included).
+STORE_W = STORE_SPAD + 1 + AXI_SLICE
+
+#: From the last write response on the pins to the done pulse: boundary slice, order of dones.
+STORE_B = AXI_SLICE + 1
+
+#: `stw`: from `stw_valid` to the last W beat on the pins, any bus width; from B to `stw_done`.
+STW_W = 3 + AXI_SLICE
+STW_B = AXI_SLICE
+
+
+def stw_latency(write_latency):
+    """Cycles from STORE's `stw_valid` (STORE quiet) to `stw_done`."""
+    return STW_W + write_latency + STW_B

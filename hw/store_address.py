@@ -1,0 +1,308 @@
+"""STORE's slot generator: one instruction in, one slot per cycle out.
+
+A slot is one vector row to fetch, one DRAM beat, or one scratchpad unit. Everything that the
+slot's data will need on their way (byte window, unit index, destination) is decided here and
+travels with them. A row's unit is a whole number of beats, so every so many beats a unit begins,
+whatever the row's alignment is; a row whose alignment spills over ends with a beat that reads
+nothing.
+
+Rows are counted down, addresses and the bytes left are stepped by addition: no multiplier.
+"""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+from tilewright.hw.payload import payload
+from tilewright.isa.config import LOCAL_BITS, MAX_BURST, ChipConfig
+from tilewright.isa.table import Dest, Mem, Type
+from tilewright.isa.timing import STORE_INFLIGHT
+
+VECTORS = ("ibias", "scale", "bias")  # the order of vector slots
+ITEM = range(STORE_INFLIGHT)
+
+
+def early_layout(config: ChipConfig) -> data.StructLayout:
+    """What a slot carries until its memory data arrive."""
+    return data.StructLayout(
+        {
+            "type": unsigned(3),  # of the source
+            "item": ITEM,  # whose epilogue parameters
+            "unit": unsigned(4),  # index in the vector buffer
+            "vectors": unsigned(3),  # to read (row slot) or to write (vector slot), of VECTORS
+        }
+    )
+
+
+def late_layout(config: ChipConfig) -> data.StructLayout:
+    """What a slot carries until its data are packed."""
+    return data.StructLayout(
+        {
+            "read": unsigned(1),  # its data are a new unit; else the next slice of the last one
+            "size": unsigned(2),  # log2 of the bytes of an output element
+            "lanes": range(config.dim),  # valid lanes of a scratchpad unit, minus 1
+            "first": unsigned(1),  # beat of its row: bytes below `offset` are strobed off
+            "last": unsigned(1),  # beat of its row: bytes from `end` on are strobed off
+            "offset": range(config.bus_bytes),
+            "end": range(config.bus_bytes),  # 0: the whole beat
+            "wlast": unsigned(1),
+            "spad": unsigned(1),
+            "final": unsigned(1),  # slot of its instruction
+            "dst": unsigned(LOCAL_BITS),
+        }
+    )
+
+
+class SlotGenerator(wiring.Component):
+    """Walks vector slots, then for each row (i2 outer, i1 inner) its beats or units.
+
+    Parameters
+    ----------
+    config : geometry.
+
+    **Members**
+
+    start, instr, item : the instruction, and the number that its slots carry.
+    go : In(1)
+        A slot may be taken in this cycle (from registers).
+    active, last : Out(1)
+        A slot is in use; it is the instruction's last one. From registers.
+    beat, burst : Out(1)
+        The slot that is taken in this cycle makes a DRAM beat; it starts a burst.
+    row, vector : Out(1)
+        One cycle after the slot: a row slot, a vector slot.
+    early, late : Out
+        Its control words.
+    acc_en, acc_addr, spad_en, spad_addr : its read.
+    aw_valid, aw_addr, aw_len, aw_final : the burst that it starts; `aw_final`: the last one.
+    read_release : one cycle after the last slot.
+
+    **Timing** : start at s, first slot in s + 1 (`active`), registered outputs one cycle after it.
+    """
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "instr": In(payload("store")),
+                "item": In(ITEM),
+                "go": In(1),
+                "active": Out(1),
+                "last": Out(1),
+                "beat": Out(1),
+                "burst": Out(1),
+                "row": Out(1),
+                "vector": Out(1),
+                "early": Out(early_layout(config)),
+                "late": Out(late_layout(config)),
+                "acc_en": Out(1),
+                "acc_addr": Out(LOCAL_BITS),
+                "spad_en": Out(1),
+                "spad_addr": Out(LOCAL_BITS),
+                "aw_valid": Out(1),
+                "aw_addr": Out(32),
+                "aw_len": Out(range(MAX_BURST)),
+                "aw_final": Out(1),
+                "read_release": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        self.shift = exact_log2(self.config.bus_bytes)
+        keep = self._latch(m)
+        self._vector_slots(m, keep)
+        self._row_slots(m, keep)
+        self._outputs(m, keep)
+        return m
+
+    def _latch(self, m: Module) -> dict[str, Signal]:
+        """Registers that hold the instruction's constants; `size`, `length`, `slices` derived."""
+        i, config = self.instr, self.config
+        size = Signal(2)
+        with m.Switch(i.out):
+            with m.Case(Type.BF16):
+                m.d.comb += size.eq(1)
+            with m.Case(Type.F32, Type.I32):
+                m.d.comb += size.eq(2)
+        spad = i.dest == Dest.SPAD
+        ratio = config.dim // config.bus_bytes
+        fields = ("type", "c1", "l0", "l1", "l2", "s1", "s2", "d0", "vs")
+        slices = ((Const(ratio) << size) - 1)[:8]  # beats of a unit, minus 1
+        values = (
+            {n: i[n] for n in fields}
+            | {
+                "size": size,
+                "spad": spad,
+                "length": Mux(spad, i.c0, (i.c0 << size)[:18]),  # of a row: bytes, or elements
+                "slices": Mux(spad, 0, slices),
+                "acc": i.mem == Mem.ACC,
+                "vectors": Cat(i.ibias, i.scale, i.bias),
+                "units": i.units[:5],
+                "item": self.item,
+            }
+        )
+        keep = {}
+        for name, value in values.items():
+            shape = value.shape() if hasattr(value, "shape") else unsigned(len(value))
+            keep[name] = Signal(shape, name=f"k_{name}", reset_less=True)
+            with m.If(self.start):
+                m.d.sync += keep[name].eq(value)
+        keep["new_offset"] = Mux(spad, 0, i.dst[: self.shift])
+        keep["new_length"] = values["length"]
+        keep["new_vectors"] = values["vectors"]
+        return keep
+
+    def _vector_slots(self, m: Module, k: dict) -> None:
+        """Vector-major walk over the enabled vectors' units; it comes before the rows."""
+        i = self.instr
+        self.pending = pending = Signal(3)  # vectors not finished yet; lowest first
+        self.vector_at = at = Signal(LOCAL_BITS, reset_less=True)
+        base = Signal(LOCAL_BITS, reset_less=True)
+        left = Signal(5, reset_less=True)
+        self.vector_unit = unit = Signal(4, reset_less=True)
+        self.in_vectors = Signal()
+        m.d.comb += self.in_vectors.eq(pending.any())
+        after = Signal(LOCAL_BITS)
+        m.d.comb += after.eq(base + k["vs"])
+        with m.If(self.active & self.go & self.in_vectors):
+            m.d.sync += [at.eq(at + 1), unit.eq(unit + 1), left.eq(left - 1)]
+            with m.If(left == 1):
+                m.d.sync += [
+                    pending.eq(pending & (pending - 1)),
+                    base.eq(after),
+                    at.eq(after),
+                    unit.eq(0),
+                    left.eq(k["units"]),
+                ]
+        with m.If(self.start):
+            m.d.sync += [
+                pending.eq(k["new_vectors"]),
+                base.eq(i.vec),
+                at.eq(i.vec),
+                unit.eq(0),
+                left.eq(i.units),
+            ]
+
+    def _row_slots(self, m: Module, k: dict) -> None:
+        """Rows, their beats or units, and where each comes from and goes to."""
+        i, shift = self.instr, self.shift
+
+        def register(width: int, name: str) -> Signal:
+            return Signal(width, name=name, reset_less=True)
+
+        self.left = left = register(20, "left")  # bytes or elements from this slot to the row's end
+        self.offset = offset = register(max(shift, 1), "offset")
+        self.first = first = register(1, "first")
+        self.unit = unit = register(4, "unit")
+        self.src, src_row, src_outer = (register(LOCAL_BITS, n) for n in ("src", "row", "outer"))
+        self.dst, dst_row, dst_outer = (register(32, n) for n in ("dst", "dst_row", "dst_outer"))
+        slice_ = register(8, "slice_left")  # beats before the next unit
+        n1, n2 = register(16, "n1"), register(16, "n2")
+        active = Signal()
+        m.d.comb += self.active.eq(active)
+
+        step = Mux(k["spad"], self.config.dim, self.config.bus_bytes)
+        self.row_last, last1 = Signal(), Signal()
+        self.final_row, self.final, self.read = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.row_last.eq(left <= step),
+            last1.eq(n1 == 1),
+            self.final_row.eq(last1 & (n2 == 1)),
+            self.final.eq(self.row_last & self.final_row),
+            self.read.eq((slice_ == 0) & (left > offset)),
+            self.last.eq(~self.in_vectors & self.final),
+        ]
+        next_src, next_dst = Signal(LOCAL_BITS), Signal(32)
+        m.d.comb += [
+            next_src.eq(Mux(last1, src_outer, src_row) + Mux(last1, k["l2"], k["l1"])),
+            next_dst.eq(Mux(last1, dst_outer, dst_row) + Mux(last1, k["s2"], k["s1"])),
+        ]
+
+        def row_begins(src, dst, offset_value, length) -> list:
+            return [
+                self.src.eq(src),
+                src_row.eq(src),
+                self.dst.eq(dst),
+                dst_row.eq(dst),
+                offset.eq(offset_value),
+                left.eq(offset_value + length),
+                first.eq(1),
+                unit.eq(0),
+                slice_.eq(0),
+            ]
+
+        with m.If(active & self.go & ~self.in_vectors):
+            with m.If(self.row_last):
+                begin = Mux(k["spad"], 0, next_dst[:shift])
+                m.d.sync += row_begins(next_src, next_dst, begin, k["length"])
+                m.d.sync += n1.eq(n1 - 1)
+                with m.If(last1):
+                    m.d.sync += [n1.eq(k["c1"]), n2.eq(n2 - 1)]
+                    m.d.sync += [src_outer.eq(next_src), dst_outer.eq(next_dst)]
+                m.d.sync += active.eq(~self.final)
+            with m.Else():
+                ahead = Mux(k["spad"], k["d0"], Const(self.config.bus_bytes, signed(LOCAL_BITS)))
+                m.d.sync += [
+                    left.eq(left - step),
+                    first.eq(0),
+                    self.dst.eq(self.dst + ahead),
+                    slice_.eq(Mux(slice_ == 0, k["slices"], slice_ - 1)),
+                ]
+                with m.If(self.read):
+                    m.d.sync += [self.src.eq(self.src + k["l0"]), unit.eq(unit + 1)]
+        with m.If(self.start):
+            m.d.sync += active.eq(1)
+            m.d.sync += row_begins(i.loc, i.dst, k["new_offset"], k["new_length"])
+            m.d.sync += [n1.eq(i.c1), n2.eq(i.c2), src_outer.eq(i.loc), dst_outer.eq(i.dst)]
+
+    def _outputs(self, m: Module, k: dict) -> None:
+        """Register the slot, its read, and the burst that it starts."""
+        shift, left = self.shift, self.left
+        taken, vector = Signal(), Signal()
+        place = self.dst[shift : shift + exact_log2(MAX_BURST)]  # bursts are naturally aligned
+        beats = ((left - 1) >> shift)[:18]  # of the row after this one
+        room = Signal(len(place))
+        ends = Signal()  # the row ends in this burst
+        m.d.comb += [
+            taken.eq(self.active & self.go),
+            vector.eq(taken & self.in_vectors),
+            self.beat.eq(taken & ~self.in_vectors & ~k["spad"]),
+            self.burst.eq(self.beat & (self.first | (place == 0))),
+            room.eq(MAX_BURST - 1 - place),
+            ends.eq(beats <= room),
+        ]
+        m.d.sync += [
+            self.row.eq(taken & ~self.in_vectors),
+            self.vector.eq(vector),
+            self.acc_en.eq(vector | (taken & self.read & k["acc"])),
+            self.spad_en.eq(taken & ~self.in_vectors & self.read & ~k["acc"]),
+            self.aw_valid.eq(self.burst),
+            self.read_release.eq(taken & self.last),
+        ]
+        early, late = self.early, self.late
+        lane = (left - 1)[: len(late.lanes)]
+        with m.If(self.active):
+            m.d.sync += [
+                self.acc_addr.eq(Mux(self.in_vectors, self.vector_at, self.src)),
+                self.spad_addr.eq(self.src),
+                self.aw_addr.eq(Cat(Const(0, shift), self.dst[shift:])),
+                self.aw_len.eq(Mux(ends, beats, room)),
+                self.aw_final.eq(ends & self.final_row),
+                early.type.eq(k["type"]),
+                early.item.eq(k["item"]),
+                early.unit.eq(Mux(self.in_vectors, self.vector_unit, self.unit)),
+                early.vectors.eq(Mux(self.in_vectors, self.pending & -self.pending, k["vectors"])),
+                late.read.eq(self.read),
+                late.size.eq(k["size"]),
+                late.lanes.eq(Mux(k["spad"] & self.row_last, lane, self.config.dim - 1)),
+                late.first.eq(self.first),
+                late.last.eq(self.row_last),
+                late.offset.eq(self.offset),
+                late.end.eq(left[:shift]),
+                late.wlast.eq(self.row_last | place.all()),
+                late.spad.eq(k["spad"]),
+                late.final.eq(self.final),
+                late.dst.eq(self.dst[:LOCAL_BITS]),
+            ]

@@ -1,0 +1,88 @@
+"""STORE's packing: epilogue rows become bus beats at any byte alignment, or scratchpad units.
+
+A unit's output bytes go into a shift register that moves by one beat per slot. A beat is a window
+over the last slice and this one, shifted by the row's byte offset in its beats: all units of a row
+are whole beats, so the offset is the same for each. Strobes cut the row's ragged edges.
+"""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+from tilewright.hw.store_address import late_layout
+from tilewright.isa.config import ChipConfig
+
+#: Cycles from a row's slot at `row` to `unit_*`, and to `beat_*`.
+UNIT_LATENCY = 1
+BEAT_LATENCY = 2
+
+
+class Packer(wiring.Component):
+    """Shift register and byte window, in clock domain "epilogue".
+
+    Parameters
+    ----------
+    config : geometry.
+
+    **Members**
+
+    i_row, i_late, i_valid : results of the epilogue (32 bits a lane), the slot's control word.
+    i_window : In(1)
+        `i_valid`, one cycle later, from the always running domain.
+    unit_data, unit_late : the packed unit (bytes of 16-bit lanes at most) for the scratchpad.
+    beat_data, beat_strb, beat_last : the beat.
+
+    **Timing** : `UNIT_LATENCY`, `BEAT_LATENCY`; one slot per cycle.
+    """
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        bus = config.bus_bytes
+        super().__init__(
+            {
+                "i_row": In(32 * config.dim),
+                "i_late": In(late_layout(config)),
+                "i_valid": In(1),
+                "i_window": In(1),
+                "unit_data": Out(16 * config.dim),
+                "unit_late": Out(late_layout(config)),
+                "beat_data": Out(8 * bus),
+                "beat_strb": Out(bus),
+                "beat_last": Out(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        dim, bus = self.config.dim, self.config.bus_bytes
+        window = Signal(32 * dim, reset_less=True)
+        late = Signal(late_layout(self.config), reset_less=True)
+        lanes = [self.i_row[32 * i : 32 * i + 32] for i in range(dim)]
+        valid = [i <= self.i_late.lanes for i in range(dim)]
+        with m.If(self.i_valid):
+            m.d.epilogue += [late.eq(self.i_late), window.eq(window >> 8 * bus)]
+            with m.If(self.i_late.read), m.Switch(self.i_late.size):
+                for size, bits in enumerate((8, 16)):
+                    row = Cat(Mux(v, x[:bits], 0) for v, x in zip(valid, lanes, strict=True))
+                    with m.Case(size):
+                        m.d.epilogue += window.eq(row)
+                with m.Default():
+                    m.d.epilogue += window.eq(self.i_row)
+        m.d.comb += [self.unit_data.eq(window), self.unit_late.eq(late)]
+
+        last = Signal(8 * bus, reset_less=True)  # the slice before this one
+        data, strb = Signal(8 * bus, reset_less=True), Signal(bus, reset_less=True)
+        wlast = Signal(reset_less=True)
+        both = Cat(last, window[: 8 * bus])
+        ones = (1 << bus) - 1
+        after = Mux(late.first, ones << late.offset, ones)[:bus]
+        before = Mux(late.last & (late.end != 0), ~(ones << late.end), ones)[:bus]
+        with m.If(self.i_window):
+            m.d.epilogue += [
+                last.eq(window),
+                data.eq(both >> Cat(Const(0, 3), (bus - late.offset)[: exact_log2(bus) + 1])),
+                strb.eq(after & before),
+                wlast.eq(late.wlast),
+            ]
+        m.d.comb += [self.beat_data.eq(data), self.beat_strb.eq(strb), self.beat_last.eq(wlast)]
+        return m

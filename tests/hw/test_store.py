@@ -1,0 +1,187 @@
+"""STORE against a NumPy model: bytes, cycles, back-pressure, every type, alignment and edge."""
+
+import importlib.util
+import itertools
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tilewright.isa import timing
+from tilewright.isa.config import ChipConfig
+from tilewright.isa.table import Dest, Mem, Type
+
+_spec = importlib.util.spec_from_file_location(
+    "store_bench", Path(__file__).parent / "store_bench.py"
+)
+sb = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(sb)
+
+CONFIGS = {
+    "dim2": ChipConfig(dim=2, spad_kib=2, acc_kib=2),
+    "dim4": ChipConfig(dim=4, spad_kib=4, acc_kib=2, bus_bytes=2),
+    "dim16": ChipConfig(dim=16, spad_kib=16, acc_kib=16),
+}
+BLANK = dict.fromkeys(
+    ("int_path", "ibias", "scale", "bias", "clamp", "zp", "l0", "l1", "l2", "s1", "s2", "d0",
+     "vec", "vs", "lo", "hi"), 0,
+) | {"mem": Mem.ACC, "type": Type.I32, "dest": Dest.DRAM, "out": Type.I8, "loc": 0, "c1": 1,
+     "c2": 1, "dst": 0x1000}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def chip(request):
+    config = CONFIGS[request.param]
+    return config, sb.vsim.build(sb.Top(config))
+
+
+def base(rng, lo, hi, size, even=False):
+    """A base such that base + lo and base + hi lie in 0 ... size - 1; None if there is none."""
+    low, high = -lo, size - 1 - hi
+    if even:
+        low, high = low + low % 2, high - high % 2
+    return rng.randrange(low, high + 1, 2 if even else 1) if low <= high else None
+
+
+def reach(*terms):
+    """Least and greatest sum of (count - 1) * stride."""
+    ends = [(n - 1) * s for n, s in terms]
+    return sum(min(e, 0) for e in ends), sum(max(e, 0) for e in ends)
+
+
+def draw(rng, config):
+    """A random legal instruction; scratchpad sources are in the lower half, results above."""
+    while True:
+        f = dict(BLANK)
+        f["mem"] = rng.choice((Mem.ACC, Mem.ACC, Mem.SPAD))
+        kinds = (Type.I32, Type.F32) if f["mem"] == Mem.ACC else (Type.I8, Type.U8, Type.BF16)
+        f["type"], f["dest"] = rng.choice(kinds), rng.choice((Dest.DRAM, Dest.DRAM, Dest.SPAD))
+        narrow = (Type.I8, Type.U8, Type.BF16)
+        f["out"] = rng.choice(narrow if f["dest"] == Dest.SPAD else tuple(Type))
+        integer = f["type"] in (Type.I8, Type.U8, Type.I32)
+        whole = f["out"] in (Type.I8, Type.U8, Type.I32)
+        f["int_path"] = int(integer and whole) & rng.getrandbits(1)
+        f["ibias"] = int(integer) & rng.getrandbits(1)
+        if not f["int_path"]:
+            f["scale"], f["bias"] = rng.getrandbits(1), rng.getrandbits(1)
+        f["clamp"] = rng.getrandbits(1)
+        if f["out"] not in (Type.BF16, Type.F32):
+            f["zp"] = rng.choice((0, rng.randrange(-300, 300), rng.choice((-32768, 32767))))
+        if f["int_path"]:
+            f["lo"], f["hi"] = (rng.randrange(-200, 200) & 0xFFFFFFFF for _ in range(2))
+        else:
+            pair = np.array([rng.uniform(-9, 9), rng.uniform(-9, 9)], np.float32).view(np.uint32)
+            f["lo"], f["hi"] = (int(x) if rng.random() < 0.8 else rng.getrandbits(32) for x in pair)
+        f["c0"] = rng.randrange(1, rng.choice((3, 4)) * config.dim + 1)
+        f["c1"], f["c2"] = rng.choice((1, 1, 2, 3)), rng.choice((1, 1, 2))
+        pair = f["type"] == Type.BF16
+        for name in ("l0", "l1", "l2"):
+            f[name] = rng.randrange(-6, 7) * (2 if pair else 1)
+        units = -(-f["c0"] // config.dim)
+        lo, hi = reach((units, f["l0"]), (f["c1"], f["l1"]), (f["c2"], f["l2"]))
+        size = config.acc_rows if f["mem"] == Mem.ACC else config.spad_granules // 2
+        f["loc"] = base(rng, lo, hi + pair, size, pair)
+        vectors = f["ibias"] + f["scale"] + f["bias"]
+        f["vs"] = rng.randrange(-5, 6)
+        lo, hi = reach((max(vectors, 1), f["vs"]), (units, 1))
+        f["vec"] = base(rng, lo, hi, config.acc_rows)
+        half = config.spad_granules // 2
+        if f["dest"] == Dest.SPAD:
+            wide = f["out"] == Type.BF16
+            for name in ("s1", "s2", "d0"):
+                f[name] = rng.randrange(-8, 9) * (2 if wide else 1)
+            lo, hi = reach((units, f["d0"]), (f["c1"], f["s1"]), (f["c2"], f["s2"]))
+            dst = base(rng, lo, hi + wide, half, wide)
+            f["dst"] = None if dst is None else dst + half
+        else:
+            f["s1"], f["s2"] = (rng.randrange(-300, 300) for _ in range(2))
+            f["dst"] = 0x20000 + rng.choice((0, rng.randrange(4096), 4096 - rng.randrange(1, 80)))
+        if None not in (f["loc"], f["vec"], f["dst"]):
+            return f
+
+
+def check_bytes(bench, config, program, seed):
+    """Compare both memories with the instructions run in order on the same contents."""
+    want = sb.Memories(config, seed)
+    for f in program:
+        want.execute(f)
+    assert bench.memories.dram == want.dram
+    np.testing.assert_array_equal(bench.memories.spad, want.spad)
+
+
+def contract(config, program, starts):
+    """Cycles that docs/microarchitecture.md §4 promises, from the cycles of the starts."""
+    w, spad_w, issue, release, done, last = [], [], [], [], [], -1
+    for f, s in zip(program, starts, strict=True):
+        vectors, rows = sb.slots(config, f)
+        n = vectors + sum(rows)
+        issue += range(s + 1, s + 1 + n)
+        data = range(s + 1 + vectors, s + 1 + n)
+        release.append(s + n + timing.STORE_READ)
+        if f["dest"] == Dest.SPAD:
+            spad_w += [x + timing.STORE_SPAD - 1 for x in data]
+            own = s + n + timing.STORE_SPAD
+        else:
+            w += [x + timing.STORE_W for x in data]
+            own = s + n + timing.STORE_W + sb.WRITE_LATENCY + timing.STORE_B
+        last = max(own, last + 1)
+        done.append(last)
+    return {"w": w, "spad_w": spad_w, "issue": issue, "release": release, "done": done}
+
+
+def eager_starts(config, program, done):
+    """When a unit that is always offered its next instruction starts each of them."""
+    starts, free = [], 0
+    for k, f in enumerate(program):
+        vectors, rows = sb.slots(config, f)
+        early = k - timing.STORE_INFLIGHT
+        s = max(free, done[early] + 1 if early >= 0 else 0)
+        starts.append(s)
+        free = s + vectors + sum(rows)
+    return starts
+
+
+def run(chip, program, seed, **kwargs):
+    config, model = chip
+    gap = kwargs.pop("gap", 0.0)
+    bench = sb.Bench(config, model, sb.Memories(config, seed), seed, **kwargs)
+    bench.run(program, gap)
+    check_bytes(bench, config, program, seed)
+    return bench
+
+
+def test_random_programs_keep_the_contract_cycle_for_cycle(chip):
+    config, _ = chip
+    rng = random.Random(1)
+    program = [draw(rng, config) for _ in range(160)]
+    bench = run(chip, program, 1)
+    want = contract(config, program, bench.log["start"])
+    assert {k: bench.log[k] for k in want} == want
+    assert bench.log["start"] == eager_starts(config, program, want["done"])
+    assert len(bench.log["beat"]) == len(want["w"])
+
+
+def test_an_address_is_on_the_pins_no_later_than_its_first_beat(chip):
+    config, _ = chip
+    rng = random.Random(2)
+    bench = run(chip, [draw(rng, config) for _ in range(60)], 2)
+    beats = iter(bench.log["w"])
+    for when, count in bench.log["aw"]:
+        assert when <= next(beats)
+        assert len(list(itertools.islice(beats, count - 1))) == count - 1
+
+
+@pytest.mark.parametrize("stall", [0.1, 0.5, 0.9])
+def test_bytes_are_right_under_back_pressure(chip, stall):
+    rng = random.Random(int(stall * 10))
+    program = [draw(rng, chip[0]) for _ in range(60)]
+    bench = run(chip, program, 3, stall=stall)
+    assert len(bench.log["done"]) == len(program)
+
+
+def test_bytes_are_right_with_idle_gaps(chip):
+    rng = random.Random(4)
+    program = [draw(rng, chip[0]) for _ in range(60)]
+    bench = run(chip, program, 4, gap=0.97)
+    want = contract(chip[0], program, bench.log["start"])
+    assert {k: bench.log[k] for k in want} == want
