@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping
 
+import numpy as np
 from tilewright.isa.config import INSTR_BYTES
 from tilewright.isa.encoding import IllegalInstruction, Instr, decode
 from tilewright.isa.program import Port, Program
@@ -31,11 +31,8 @@ def _member(field: Field, value: int) -> str | None:
 
 def _float(bits: int) -> str | None:
     """``f32(...)`` if it gives exactly these bits."""
-    value = struct.unpack("<f", struct.pack("<I", bits))[0]
-    if value != value:
-        return None
-    text = f"{value:.9g}"
-    return f"f32({text})" if float_bits(float(text)) == bits else None
+    text = str(np.array(bits, np.uint32).view(np.float32)[()]).removesuffix(".0")
+    return f"f32({text})" if text != "nan" and float_bits(float(text)) == bits else None
 
 
 def _value(instr: Instr, name: str, hexadecimal: bool = False) -> str:

@@ -33,6 +33,9 @@ class IllegalInstruction(ValueError):
         self.fault = fault
 
 
+REGISTER_FIELDS = ("rd", "ra")  # always hold a register number
+
+
 @dataclass(frozen=True)
 class Reg:
     """A register in place of a field's value: ``Instr.make("load", dram=Reg(3))``."""
@@ -73,7 +76,7 @@ class Instr:
             if key not in values:
                 raise ValueError(f"{name} has the fields {', '.join(values)}, not {key!r}")
             if isinstance(given, Reg):
-                if key in spec.reg_bit:
+                if key not in REGISTER_FIELDS:
                     regs.add(key)
                 given = given.number
             values[key] = int(given)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from tilewright.isa.encoding import REGISTER_FIELDS
 from tilewright.isa.table import SYNC, Field, Spec
 
 
@@ -40,7 +41,6 @@ FORMS = {
     "store": Form((Place("dst", "dest"), Place("loc", "mem")), ("type", "out"), "->"),
     "kload": Form((Place("dram", "dram"),)),
 }
-REGISTER_FIELDS = ("rd", "ra")
 SEMAPHORE_FIELDS = ("sem",)
 TARGET_FIELDS = ("target",)
 FLOAT_FIELDS = ("lo", "hi")  # shown as f32(...) on the float path
@@ -67,3 +67,19 @@ def spaces(spec: Spec, place: Place) -> dict[str, int | None]:
 def is_flag(field: Field) -> bool:
     """Whether the bare name sets this field."""
     return field.bits == 1 and field.enum is None and field.name not in SYNC_NAMES
+
+
+__all__ = [
+    "FLOAT_FIELDS",
+    "FORMS",
+    "REGISTER_FIELDS",
+    "SEMAPHORE_FIELDS",
+    "SYNC_NAMES",
+    "TARGET_FIELDS",
+    "Form",
+    "Place",
+    "form",
+    "is_flag",
+    "members",
+    "spaces",
+]

@@ -43,7 +43,7 @@ class Token:
 
 def near(word: str, known: Iterable[str]) -> str:
     """A did-you-mean hint, or an empty text."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    close = difflib.get_close_matches(word, list(known), 1, 0.5 if len(word) < 4 else 0.6)
     return f"did you mean '{close[0]}'?" if close else ""
 
 

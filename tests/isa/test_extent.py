@@ -1,0 +1,199 @@
+"""Extents against brute force: every access listed one by one, as the microarchitecture says."""
+
+import itertools
+import random
+
+import pytest
+from tilewright.isa.config import PRESETS, parse_config
+from tilewright.isa.encoding import IllegalInstruction, Instr
+from tilewright.isa.extent import (
+    EXTENT_CYCLES,
+    Extent,
+    bank_masks,
+    check_range,
+    derived,
+    dram_extent,
+    extents,
+    pass_extents,
+)
+from tilewright.isa.table import Conv, Dest, Fault, Mem, Type
+
+CONFIGS = [PRESETS["tw4"], PRESETS["tw16"], parse_config("dim=2,spad_kib=4,acc_kib=2")]
+
+
+def ranges(accesses):
+    return {name: (min(rows), max(rows)) for name, rows in accesses.items() if rows}
+
+
+def of(config, instr):
+    return {e.operand: (e.lo, e.hi) for e in extents(config, instr.spec, instr.values)}
+
+
+def load_accesses(config, v):
+    """Granules or rows, and DRAM bytes, that a LOAD touches."""
+    local = {Conv.COPY8: 1, Conv.COPY32: 4, Conv.I8_I32: 4, Conv.U8_I32: 4}.get(v["conv"], 2)
+    size = {Conv.COPY8: 1, Conv.I8_I32: 1, Conv.U8_I32: 1, Conv.COPY16: 2}.get(v["conv"], 4)
+    per, span = config.dim, 1
+    if v["mem"] == Mem.SPAD and local > 1:
+        per, span = (config.dim // 2 if local == 4 else config.dim), 2
+    c1, c2, c3 = v["c1"], v["c2"], v["c3"]
+    elements = v["c0"] * (c1 if v["pack"] >= 2 else 1) * (c2 if v["pack"] == 3 else 1)
+    rows, dram = [], []
+    for i3, i2, i1 in itertools.product(range(c3), range(c2), range(c1)):
+        at = v["dram"] + i1 * v["s1"] + i2 * v["s2"] + i3 * v["s3"]
+        dram += [at, at + v["c0"] * size - 1]
+        row = v["loc"] + i3 * v["l3"]
+        row += i1 * v["l1"] if v["pack"] < 2 else 0
+        row += i2 * v["l2"] if v["pack"] < 3 else 0
+        for first in range(0, elements, per):
+            rows += [row + first // per * v["l0"] + s for s in range(span)]
+    return {"loc": rows}, (min(dram), max(dram))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+@pytest.mark.parametrize("seed", range(40))
+def test_load(config, seed):
+    rng = random.Random(seed)
+    conv = rng.choice(list(Conv))
+    mem = Mem.ACC if conv in (Conv.I8_I32, Conv.U8_I32) else Mem.SPAD
+    if conv == Conv.COPY32:
+        mem = rng.choice(list(Mem))
+    instr = Instr.make(
+        "load", mem=mem, conv=conv, pack=rng.randint(1, 3), dram=rng.randrange(1 << 20),
+        c0=rng.randint(1, 40), c1=rng.randint(1, 4), c2=rng.randint(1, 4), c3=rng.randint(1, 3),
+        loc=rng.randrange(2000), **{f"l{i}": rng.randint(-40, 40) for i in range(4)},
+        **{f"s{i}": rng.randint(-400, 400) for i in (1, 2, 3)},
+    )  # fmt: skip
+    rows, dram = load_accesses(config, instr.values)
+    assert of(config, instr) == ranges(rows)
+    assert dram_extent(instr.spec, instr.values) == ("r", *dram)
+    (only,) = extents(config, instr.spec, instr.values)
+    assert (only.access, only.mem) == ("w", mem)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+@pytest.mark.parametrize("seed", range(30))
+def test_matmul(config, seed):
+    rng = random.Random(seed)
+    kind = rng.choice([Type.I8, Type.BF16])
+    dim, span = config.dim, 2 if kind == Type.BF16 else 1
+    strides = {n: rng.randint(-30, 30) for n in ("as0", "as1", "ak", "ws", "wk", "wn", "cn")}
+    instr = Instr.make(
+        "matmul", a_type=kind, w_type=kind, r0=rng.randint(1, 5), r1=rng.randint(1, 4),
+        k=rng.randint(1, 3 * dim), n=rng.randint(1, 3 * dim), a=rng.randrange(500),
+        w=rng.randrange(500), c=rng.randrange(500), **strides,
+    )  # fmt: skip
+    v = instr.values
+    whole = {"a": [], "w": [], "c": []}
+    for nb, kb in itertools.product(range(-(-v["n"] // dim)), range(-(-v["k"] // dim))):
+        one = {"a": [], "w": [], "c": []}
+        for i1, i0, s in itertools.product(range(v["r1"]), range(v["r0"]), range(span)):
+            one["a"].append(v["a"] + kb * v["ak"] + i0 * v["as0"] + i1 * v["as1"] + s)
+            one["c"].append(v["c"] + nb * v["cn"] + i1 * v["r0"] + i0)
+        for j, s in itertools.product(range(dim), range(span)):
+            one["w"].append(v["w"] + kb * v["wk"] + nb * v["wn"] + j * v["ws"] + s)
+        got = {e.operand: (e.lo, e.hi) for e in pass_extents(config, v, kb, nb)}
+        assert got == ranges(one)
+        for name in whole:
+            whole[name] += one[name]
+    assert of(config, instr) == ranges(whole)
+    assert derived(config, instr.spec, v)["rows"] == v["r0"] * v["r1"]
+    assert dram_extent(instr.spec, v) is None
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+@pytest.mark.parametrize("seed", range(40))
+def test_store(config, seed):
+    rng = random.Random(seed)
+    mem, kind = rng.choice([(Mem.ACC, Type.I32), (Mem.SPAD, Type.I8), (Mem.SPAD, Type.BF16)])
+    dest = rng.choice(list(Dest))
+    out = rng.choice([Type.I8, Type.BF16] + [Type.F32] * (dest == Dest.DRAM))
+    flags = {n: rng.randint(0, 1) for n in ("ibias", "scale", "bias")}
+    instr = Instr.make(
+        "store", mem=mem, type=kind, dest=dest, out=out, c0=rng.randint(1, 4 * config.dim),
+        c1=rng.randint(1, 4), c2=rng.randint(1, 3), loc=rng.randrange(500), vec=rng.randrange(90),
+        vs=rng.randint(-9, 9), dst=rng.randrange(1000), d0=rng.randint(-9, 9),
+        **{f"l{i}": rng.randint(-40, 40) for i in range(3)},
+        **{f"s{i}": rng.randint(-40, 40) for i in (1, 2)}, **flags,
+    )  # fmt: skip
+    v = instr.values
+    want = {"loc": [], "vec": [], "dst": []}
+    dram = []
+    bytes_ = {Type.I8: 1, Type.BF16: 2, Type.F32: 4}[out] * v["c0"]
+    for i2, i1 in itertools.product(range(v["c2"]), range(v["c1"])):
+        row = v["dst"] + i1 * v["s1"] + i2 * v["s2"]
+        dram += [row, row + bytes_ - 1]
+        for j in range(-(-v["c0"] // config.dim)):
+            at = v["loc"] + j * v["l0"] + i1 * v["l1"] + i2 * v["l2"]
+            want["loc"] += [at, at + (kind == Type.BF16)]
+            want["vec"] += [v["vec"] + n * v["vs"] + j for n in range(sum(flags.values()))]
+            if dest == Dest.SPAD:
+                want["dst"] += [row + j * v["d0"], row + j * v["d0"] + (out == Type.BF16)]
+    assert of(config, instr) == ranges(want)
+    expected = ("w", min(dram), max(dram)) if dest == Dest.DRAM else None
+    assert dram_extent(instr.spec, v) == expected
+
+
+def test_bank_masks():
+    config = PRESETS["tw4"]  # scratchpad 2048 granules, 256 a bank; accumulator 256 rows, 32 a bank
+    items = [
+        Extent("a", "r", Mem.SPAD, 255, 256),
+        Extent("b", "w", Mem.SPAD, 2047, 2047),
+        Extent("c", "rw", Mem.ACC, 32, 127),
+    ]
+    assert bank_masks(config, items) == (0b11, 0b10000000, 0b1110, 0b1110)
+    assert bank_masks(config, []) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "name, fields, message",
+    [
+        ("load", {"loc": 2048}, "load.loc must stay in scratchpad granules 0 to 2047, not 2048 to"),
+        ("load", {"c1": 2, "l1": -1}, "load.loc must stay in .* not -1 to 0"),
+        ("load", {"conv": Conv.COPY16, "loc": 2046, "c0": 5, "l0": 2}, "not 2046 to 2049"),
+        ("load", {"mem": 1, "conv": 2, "loc": 256}, "accumulator rows 0 to 255, not 256 to 256"),
+        ("load", {"c0": 256, "c1": 256, "pack": 2}, "row_elems must be at most 65535, not 65536"),
+        ("matmul", {"r0": 256, "r1": 256}, "matmul: rows must be at most 65535, not 65536"),
+        ("matmul", {"w": 2047, "ws": 1}, "matmul.w must stay in .* not 2047 to 2050"),
+        ("matmul", {"r0": 257}, "matmul.c must stay in accumulator rows 0 to 255, not 0 to 256"),
+        ("store", {"bias": 1, "c0": 65}, "must have at most 16 units .* not 17"),
+        ("store", {"scale": 1, "vec": 256}, "store.vec must stay in accumulator rows"),
+        ("store", {"dest": 1, "dst": 1 << 31}, "store.dst must stay in scratchpad granules"),
+        ("store", {"dest": 1, "c1": 2, "s1": -(1 << 31)}, "store.dst must stay"),
+    ],
+)
+def test_range_faults(name, fields, message):
+    instr = Instr.make(name, **fields)
+    with pytest.raises(IllegalInstruction, match=message) as e:
+        check_range(PRESETS["tw4"], instr.spec, instr.values)
+    assert e.value.fault == Fault.RANGE
+
+
+@pytest.mark.parametrize(
+    "name, fields",
+    [
+        ("load", {"loc": 2047}),
+        ("load", {"c0": 255, "c1": 257, "pack": 2}),
+        ("store", {"bias": 1, "c0": 64}),
+        ("store", {"c0": 65}),
+        ("matmul", {"r0": 256}),
+        ("kload", {}),
+        ("halt", {}),
+    ],
+)
+def test_range_limits_are_legal(name, fields):
+    instr = Instr.make(name, **fields)
+    check_range(PRESETS["tw4"], instr.spec, instr.values)
+
+
+def test_no_dram_operand():
+    for name, fields in (("load", {"fill": 1}), ("store", {"dest": 1}), ("halt", {})):
+        instr = Instr.make(name, **fields)
+        assert dram_extent(instr.spec, instr.values) is None
+    kload = Instr.make("kload", dram=16, count=3)
+    assert dram_extent(kload.spec, kload.values) == ("r", 16, 39)
+
+
+def test_extent_cycles():
+    """One product or term per cycle: counted by hand from the operands."""
+    assert EXTENT_CYCLES == {32: 2 + 4, 33: 1 + 3 + 3 + 2, 36: 3 + 2 + 3, 34: 0, 35: 0}
