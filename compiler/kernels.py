@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
-
 from tilewright.compiler.core import SHORT_NAMES
 from tilewright.compiler.source import UNKNOWN, Source
 

@@ -10,7 +10,6 @@ import ctypes
 from pathlib import Path
 
 import numpy as np
-
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Fault, Unit
 from tilewright.sim.rtl_build import library
@@ -131,7 +130,11 @@ class RtlChip:
         """
         status = self._lib.tw_run(self._chip, limit, patience)
         if status:
-            why = f"nothing moved for {patience} cycles" if status == 2 else f"limit of {limit} cycles"
+            why = (
+                f"nothing moved for {patience} cycles"
+                if status == 2
+                else f"limit of {limit} cycles"
+            )
             raise RtlError(f"the RTL did not finish: {why}")
 
     def events(self) -> np.ndarray:

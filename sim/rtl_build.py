@@ -19,14 +19,30 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
-
 from tilewright.isa.config import ChipConfig
 
-VERILATOR_FLAGS = (
-    "--cc -O3 --x-assign fast --x-initial fast --noassert --no-timing -Wno-fatal -Wno-WIDTH "
-    "-Wno-CASEINCOMPLETE -Wno-UNOPTFLAT --output-split 2000 --output-split-cfuncs 500 "
-    "--prefix Vtilewright --top-module tilewright"
-).split()
+VERILATOR_FLAGS = [
+    "--cc",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--noassert",
+    "--no-timing",
+    "-Wno-fatal",
+    "-Wno-WIDTH",
+    "-Wno-CASEINCOMPLETE",
+    "-Wno-UNOPTFLAT",
+    "--output-split",
+    "2000",
+    "--output-split-cfuncs",
+    "500",
+    "--prefix",
+    "Vtilewright",
+    "--top-module",
+    "tilewright",
+]
 MAKE_FLAGS = ["OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2", "-j2"]
 HARNESS = Path(__file__).with_name("rtl_harness.cpp")
 TOOLS = {
@@ -95,7 +111,9 @@ def _call(command: list[str], cwd: Path, env: dict[str, str]) -> None:
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
-        raise RtlUnavailableError(f"building the RTL engine failed: {' '.join(command[:3])} ...\n{tail}")
+        raise RtlUnavailableError(
+            f"building the RTL engine failed: {' '.join(command[:3])} ...\n{tail}"
+        )
 
 
 def tool_env() -> dict[str, str]:

@@ -1,0 +1,151 @@
+"""From kernels to a program: schedules, tiles, synchronisation, addresses, words.
+
+`compile_kernels` is the back end in one function; it reads top to bottom. The program's DRAM is laid out from address 0:
+constants, temporaries, inputs, outputs, each 64-byte aligned. `Compiled.link` moves buffers elsewhere, so that
+arrays which are already in the chip's DRAM are used where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from tilewright.compiler.kernels import Buffer, Contract, KernelProgram, Map
+from tilewright.compiler.schedule import A_BANKS, Schedule, cell_granules, cell_rows, choose
+from tilewright.compiler.sync import synchronise
+from tilewright.compiler.tile_contract import problem, tile_contract
+from tilewright.compiler.tile_map import tile_map, tile_move
+from tilewright.compiler.tiles import Op, Plan, TileProgram
+from tilewright.isa.config import ChipConfig
+from tilewright.isa.encoding import Instr, encode
+from tilewright.isa.program import Origin, Port, Program
+from tilewright.isa.table import INSTRUCTIONS, Mem
+
+ALIGN = 64
+
+
+def tile(
+    config: ChipConfig, kernels: KernelProgram, schedules: Mapping[int, Schedule] | None = None
+) -> TileProgram:
+    """Tile every kernel and derive all waits and signals.
+
+    Parameters
+    ----------
+    schedules : by kernel number, for contractions; the others get the default one.
+    """
+    plan = Plan(config, A_BANKS)
+    ops: list[Op] = []
+    texts: list[str] = []
+    half = 0
+    for number, kernel in enumerate(kernels.kernels):
+        if isinstance(kernel.source, Contract):
+            schedule = (schedules or {}).get(number) or choose(config, problem(kernel))
+            more, half = tile_contract(plan, kernel, number, schedule, half)
+            texts.append(str(schedule))
+        elif isinstance(kernel.source, Map):
+            more, half = tile_map(plan, kernel, number, half)
+            texts.append("rows through a half")
+        else:
+            more = tile_move(plan, kernel, number)
+            texts.append("pieces through the scratchpad")
+        ops += more
+    synchronise(ops, {Mem.SPAD: cell_granules(config), Mem.ACC: cell_rows(config)})
+    return TileProgram(kernels.kernels, tuple(ops), tuple(texts))
+
+
+@dataclass(frozen=True)
+class Reloc:
+    """The `bits`-wide field at bit `at` of instruction `number` is `buffer`'s address + `offset`."""
+
+    number: int
+    at: int
+    buffer: Buffer
+    offset: int
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A compiled program with what is needed to show and to move it."""
+
+    config: ChipConfig
+    kernels: KernelProgram
+    tiles: TileProgram
+    program: Program
+    addresses: Mapping[Buffer, int]
+    relocs: tuple[Reloc, ...] = field(repr=False)
+
+    @property
+    def buffers(self) -> list[Buffer]:
+        """All buffers in the order of the default layout."""
+        return list(self.addresses)
+
+    @cached_property
+    def _tables(self) -> tuple[np.ndarray, ...]:
+        numbers = np.array([r.number * 64 + r.at // 8 for r in self.relocs], np.int64)
+        shifts = np.array([r.at % 8 for r in self.relocs], np.uint64)
+        order = {b: i for i, b in enumerate(self.addresses)}
+        which = np.array([order[r.buffer] for r in self.relocs], np.int64)
+        offsets = np.array([r.offset for r in self.relocs], np.int64)
+        return numbers, shifts, which, offsets
+
+    def link(self, addresses: Mapping[Buffer, int]) -> bytes:
+        """The code with buffers at other DRAM byte addresses (all of `buffers` must be there)."""
+        numbers, shifts, which, offsets = self._tables
+        base = np.array([addresses[b] for b in self.addresses], np.int64)
+        values = ((base[which] + offsets) & 0xFFFFFFFF).astype(np.uint64)
+        code = np.frombuffer(self.program.code + bytes(8), np.uint8).copy()
+        at = numbers[:, None] + np.arange(8)
+        words = code[at].view("<u8")[:, 0]
+        mask = np.uint64(0xFFFFFFFF) << shifts
+        words = (words & ~mask) | (values << shifts)
+        code[at] = words[:, None].view(np.uint8)
+        return code[:-8].tobytes()
+
+
+def layout(kernels: KernelProgram) -> dict[Buffer, int]:
+    """Default DRAM addresses: constants, temporaries, inputs, outputs."""
+    temps = [k.out for k in kernels.kernels if k.out.kind == "temp"]
+    outputs = [b for b in kernels.outputs if b.kind == "output"]
+    addresses: dict[Buffer, int] = {}
+    at = 0
+    for buffer in (*kernels.consts, *temps, *kernels.inputs, *outputs):
+        if buffer not in addresses:
+            addresses[buffer] = at
+            at += -(-max(buffer.nbytes, 1) // ALIGN) * ALIGN
+    return addresses
+
+
+def compile_kernels(config: ChipConfig, kernels: KernelProgram,
+                    schedules: Mapping[int, Schedule] | None = None) -> Compiled:  # fmt: skip
+    """Kernels to a program."""
+    tiles = tile(config, kernels, schedules)
+    addresses = layout(kernels)
+    words, relocs, origins = [], [], []
+    for number, op in enumerate(tiles.ops):
+        fields = dict(op.fields) | op.sync
+        if op.buffer is not None:
+            fields[op.address] = (addresses[op.buffer] + op.offset) & 0xFFFFFFFF
+            at = INSTRUCTIONS[op.name].layout[op.address][0]
+            relocs.append(Reloc(number, at, op.buffer, op.offset))
+        words.append(encode(Instr.make(op.name, **fields)))
+        kernel = kernels.kernels[op.kernel]
+        origins.append(Origin(kernel.name, ",".join(map(str, kernel.eqns)), str(kernel.user)))
+    words.append(encode(Instr.make("halt")))
+    origins.append(Origin())
+    data = tuple(
+        (addresses[b], np.ascontiguousarray(b.value).tobytes()) for b in kernels.consts if b.nbytes
+    )
+    size = max((a + -(-max(b.nbytes, 1) // ALIGN) * ALIGN for b, a in addresses.items()), default=0)
+    program = Program(
+        config, b"".join(words), data,
+        tuple(_port(b, addresses) for b in kernels.inputs),
+        tuple(_port(b, addresses) for b in kernels.outputs),
+        tuple(origins), size,
+    )  # fmt: skip
+    return Compiled(config, kernels, tiles, program, addresses, tuple(relocs))
+
+
+def _port(buffer: Buffer, addresses: Mapping[Buffer, int]) -> Port:
+    return Port(buffer.name, buffer.shape, str(buffer.dtype), addresses[buffer])

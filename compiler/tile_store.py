@@ -1,0 +1,129 @@
+"""STORE operations and the per-column vectors that their epilogues read.
+
+Vectors (int32 bias, scale, bias) of a tile's columns live behind the tile in its accumulator half; they are loaded again only
+when the half last held those of other columns or another kernel.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+from tilewright.compiler import core
+from tilewright.compiler.kernels import Contract, Epilogue, Kernel, View
+from tilewright.compiler.schedule import ceil_div
+from tilewright.compiler.tiles import Dram, Local, Op, Plan
+from tilewright.isa.table import Conv, Dest, Mem, Type
+
+TYPE = {
+    core.int8: Type.I8,
+    core.uint8: Type.U8,
+    core.bool_: Type.U8,
+    core.bfloat16: Type.BF16,
+    core.float32: Type.F32,
+    core.int32: Type.I32,
+    core.uint32: Type.I32,
+}
+
+
+def word(value: float | int, integer: bool) -> int:
+    """32 bits of an int32 or of an fp32 number, unsigned."""
+    if integer:
+        return int(value) & 0xFFFFFFFF
+    return struct.unpack("<I", np.float32(value).tobytes())[0]
+
+
+def limits(e: Epilogue) -> dict[str, int]:
+    """STORE's clamp fields; an open side is an infinity (an integer extreme)."""
+    if e.lo is None and e.hi is None:
+        return {}
+    low = e.lo if e.lo is not None else (-(2**31) if e.int_path else -np.inf)
+    high = e.hi if e.hi is not None else (2**31 - 1 if e.int_path else np.inf)
+    return {"clamp": 1, "lo": word(low, e.int_path), "hi": word(high, e.int_path)}
+
+
+def store_fields(kernel: Kernel, source: Type) -> dict[str, int]:
+    """The fields that depend on the epilogue only."""
+    e = kernel.epilogue
+    return {
+        "type": source, "out": TYPE[e.out], "dest": Dest.DRAM, "int_path": int(e.int_path),
+        "ibias": int(e.ibias is not None), "scale": int(e.scale is not None),
+        "bias": int(e.bias is not None), "zp": e.zero_point, **limits(e),
+    }  # fmt: skip
+
+
+class Vectors:
+    """The epilogue vectors of one kernel: where they are, and what must be loaded."""
+
+    def __init__(self, plan: Plan, kernel: Kernel, number: int):
+        self.plan, self.number = plan, number
+        self.vectors = kernel.epilogue.vectors
+        self.integer = (kernel.epilogue.ibias is not None,)
+        self.held: dict[int, tuple[int, int]] = {}
+
+    def place(self, half: int, cols: tuple[int, int]) -> Local | None:
+        """Rows of all vectors at the end of a half, vector by vector; None without vectors."""
+        if not self.vectors:
+            return None
+        blocks = ceil_div(cols[1] - cols[0], self.plan.config.dim)
+        end = (half + 1) * self.plan.half
+        return Local(Mem.ACC, end - len(self.vectors) * blocks, end)
+
+    def loads(self, half: int, cols: tuple[int, int]) -> list[Op]:
+        """LOADs of the vectors of these columns, empty if the half holds them already."""
+        place = self.place(half, cols)
+        if place is None or self.held.get(half) == cols:
+            return []
+        self.held[half] = cols
+        blocks = ceil_div(cols[1] - cols[0], self.plan.config.dim)
+        return [
+            self._load(v, place.lo + i * blocks, cols, i == 0 and self.integer[0])
+            for i, v in enumerate(self.vectors)
+        ]
+
+    def _load(self, vector, row: int, cols: tuple[int, int], integer: bool) -> Op:
+        blocks = ceil_div(cols[1] - cols[0], self.plan.config.dim)
+        place = Local(Mem.ACC, row, row + blocks)
+        fields = {"mem": Mem.ACC, "conv": Conv.COPY32, "loc": row, "l0": 1}
+        if not isinstance(vector, View):
+            fields |= {"fill": 1, "value": word(vector, integer), "c0": cols[1] - cols[0]}
+            return Op("load", fields, (), (place,), self.number)
+        stride, size = vector.strides[0], vector.dtype.itemsize
+        first = (vector.offset + cols[0] * stride) * size
+        end = (vector.offset + (cols[1] - 1) * stride + 1) * size
+        fields |= (
+            {"c0": cols[1] - cols[0]}
+            if stride == 1
+            else {"c0": 1, "c1": cols[1] - cols[0], "s1": stride * size, "pack": 2}
+        )
+        read = Dram(vector.buffer, min(first, end - size), max(first + size, end))
+        return Op("load", fields, (read,), (place,), self.number, "dram", vector.buffer, first)
+
+
+def store_op(plan: Plan, kernel: Kernel, number: int, tile: Local, rows: int, cols: tuple[int, int],
+             first: int, pitch: int, vectors: Local | None) -> Op:  # fmt: skip
+    """STORE an accumulator tile (blocks of `rows` rows) as rows x cols of the kernel's output.
+
+    Parameters
+    ----------
+    first : element of the output at which the tile begins.
+    pitch : elements between rows of the output.
+    """
+    size = kernel.out.dtype.itemsize
+    integer = isinstance(kernel.source, Contract) and kernel.source.a.dtype in (
+        core.int8,
+        core.uint8,
+    )
+    if not isinstance(kernel.source, Contract):
+        integer = kernel.source.x.dtype in (core.int32, core.uint32)
+    width = cols[1] - cols[0]
+    fields = store_fields(kernel, Type.I32 if integer else Type.F32) | {
+        "mem": Mem.ACC, "loc": tile.lo, "c0": width, "c1": rows, "l0": rows, "l1": 1,
+        "s1": pitch * size,
+    }  # fmt: skip
+    reads = (tile,)
+    if vectors is not None:
+        fields |= {"vec": vectors.lo, "vs": ceil_div(width, plan.config.dim)}
+        reads = (tile, vectors)
+    written = Dram(kernel.out, first * size, (first + (rows - 1) * pitch + width) * size)
+    return Op("store", fields, reads, (written,), number, "dst", kernel.out, first * size)

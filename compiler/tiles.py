@@ -1,0 +1,154 @@
+"""Tile programs: explicit LOAD, MATMUL and STORE operations on named places, not yet synchronised.
+
+An `Op` is an instruction without waits and signals, together with what it reads and writes: local cells and DRAM
+bytes. `sync` derives every wait and signal from those sets, over the whole program, so that a kernel boundary is no
+barrier. Printed, a tile program reads like the loop nest that made it, unrolled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tilewright.compiler.kernels import Buffer, Kernel
+from tilewright.isa.config import BANKS, ChipConfig
+from tilewright.isa.table import Mem, Unit
+
+UNIT_OF = {"load": Unit.LOAD, "matmul": Unit.MATMUL, "store": Unit.STORE}
+
+
+@dataclass(frozen=True)
+class Local:
+    """Rows lo <= row < hi of a local memory (granules; rows of the accumulator)."""
+
+    mem: Mem
+    lo: int
+    hi: int
+
+    def __str__(self) -> str:
+        return f"{self.mem.name.lower()}[{self.lo}:{self.hi}]"
+
+
+@dataclass(frozen=True)
+class Dram:
+    """Bytes lo <= byte < hi of a buffer."""
+
+    buffer: Buffer
+    lo: int
+    hi: int
+
+    def __str__(self) -> str:
+        return f"{self.buffer.name}[{self.lo}:{self.hi}]"
+
+
+Place = Local | Dram
+
+
+@dataclass(eq=False)
+class Op:
+    """One instruction to be.
+
+    `address` is the field that holds the DRAM address, whose value is `buffer`'s address + `offset`.
+    `waits` and `signals` are filled in by `sync`.
+    """
+
+    name: str
+    fields: dict[str, int]
+    reads: tuple[Place, ...]
+    writes: tuple[Place, ...]
+    kernel: int
+    address: str = ""
+    buffer: Buffer | None = None
+    offset: int = 0
+    sync: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> Unit:
+        return UNIT_OF[self.name]
+
+    def __str__(self) -> str:
+        what = " ".join(
+            f"{k}={v}" for k, v in self.fields.items() if k not in ("mem", self.address)
+        )
+        reads, writes = ", ".join(map(str, self.reads)), ", ".join(map(str, self.writes))
+        return f"{self.name:6} {writes} <- {reads}  ({what})"
+
+
+class Slots:
+    """Places of equal size in one local memory, filled with named chunks; the farthest next use goes.
+
+    Parameters
+    ----------
+    mem, lo, hi : the region.
+    size : granules (rows) of a slot.
+    count : number of slots.
+    uses : the keys in the order in which they will be asked for.
+    """
+
+    def __init__(self, mem: Mem, lo: int, size: int, count: int, uses: list[object]):
+        self.mem, self.lo, self.size = mem, lo, size
+        self.free = list(range(count - 1, -1, -1))
+        self.held: dict[object, int] = {}
+        self.future: dict[object, list[int]] = {}
+        for at in range(len(uses) - 1, -1, -1):
+            self.future.setdefault(uses[at], []).append(at)
+
+    def take(self, key: object) -> tuple[Local, bool]:
+        """Return the slot of `key` and whether it must be filled now.
+
+        Free slots are reused in the order in which they became free, so that loads run ahead.
+        """
+        self.future[key].pop()
+        missing = key not in self.held
+        if missing:
+            if not self.free:
+                self._evict()
+            self.held[key] = self.free.pop()
+        at = self.lo + self.held[key] * self.size
+        if not self.future[key]:
+            self.free.insert(0, self.held.pop(key))
+        return Local(self.mem, at, at + self.size), missing
+
+    def _evict(self) -> None:
+        victim = max(self.held, key=lambda k: self.future[k][-1])
+        self.free.append(self.held.pop(victim))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the local memories are split, the same for every kernel of a program."""
+
+    config: ChipConfig
+    a_banks: int
+
+    @property
+    def w_base(self) -> int:
+        """First granule of the weights' banks."""
+        return self.a_banks * self.config.spad_bank
+
+    @property
+    def half(self) -> int:
+        """Accumulator rows of one half."""
+        return self.config.acc_bank * BANKS // 2
+
+
+@dataclass(frozen=True)
+class TileProgram:
+    """All operations in program order."""
+
+    kernels: tuple[Kernel, ...]
+    ops: tuple[Op, ...]
+    schedules: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """The text, line by line; each kernel under its own heading with its schedule."""
+        last = -1
+        for op in self.ops:
+            if op.kernel != last:
+                last = op.kernel
+                yield f"{self.kernels[last]}"
+                yield f"  schedule: {self.schedules[last]}"
+            yield f"  {op}"
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
