@@ -30,7 +30,11 @@ _EXECUTE = {
 
 
 class EndlessProgram(RuntimeError):
-    """A program executed more instructions than its limit."""
+    """A program executed more instructions than its limit; `execution` is what it did so far."""
+
+    def __init__(self, message: str, execution: Execution):
+        super().__init__(message)
+        self.execution = execution
 
 
 class Executed(NamedTuple):
@@ -169,7 +173,8 @@ class Machine:
             if self.count >= limit:
                 raise EndlessProgram(
                     f"program executed {limit} instructions without halt (now at instruction "
-                    f"{self.pc}); raise the limit if it is meant to run that long"
+                    f"{self.pc}); raise the limit if it is meant to run that long",
+                    out,
                 )
             out.fault = self._step(words, out.executed)
         return out

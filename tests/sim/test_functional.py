@@ -339,7 +339,7 @@ def test_store_int32_with_scale_bias_clamp_and_zero_point_to_int8():
             want = np.clip(np.rint(y) - 4, -128, 127).astype(np.int8)[:6]
             assert mem.read(1001 + 9 * i1 + 50 * i2, 6).view(np.int8).tolist() == want.tolist()
     assert mem.read(1007, 3).tolist() == [0, 0, 0]
-    # bus of 4 bytes; runs of 6 bytes from 1001+9*i1+50*i2: two beats from offsets 0..2, three from 3
+    # bus of 4 bytes; runs of 6 bytes: two beats from offsets 0 to 2, three from 3
     starts = [1001 + 9 * i1 + 50 * i2 for i2 in range(2) for i1 in range(3)]
     assert m.counters["beats_written"] == sum((s % 4 + 6 + 3) // 4 for s in starts)
 
