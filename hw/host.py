@@ -1,0 +1,203 @@
+"""The host's registers over AXI4-Lite, the chip-wide counters, and the interrupt.
+
+Addresses and bits: docs/microarchitecture.md §7 (REGISTERS and COUNTERS below). Writes outside of
+them are ignored, reads give 0; both are answered OKAY. Partial writes are not supported: strobes are
+ignored.
+"""
+
+from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+from tilewright.hw.axi import AXILite
+from tilewright.hw.fetch import PC_BITS
+from tilewright.hw.issue import CAUSES
+from tilewright.isa.config import ChipConfig
+
+REGISTERS = {
+    "ID": 0x000,
+    "CTRL": 0x004,
+    "STATUS": 0x008,
+    "FAULT": 0x00C,
+    "FAULT_PC": 0x010,
+    "CODE_BASE": 0x014,
+    "CODE_COUNT": 0x018,
+    "GEOMETRY": 0x01C,
+    "IRQ_ENABLE": 0x020,
+}
+COUNTERS = 0x100
+ID = 0x54570001
+#: Chip-wide counters by index; those of unit u begin at 8 + 8 * u.
+CYCLES, MACS_USEFUL, MACS_PADDING, BEATS_READ, BEATS_WRITTEN = 0, 1, 3, 5, 6
+UNIT_COUNTERS = len(CAUSES) + 1
+
+
+def geometry_word(config: ChipConfig) -> int:
+    """What GEOMETRY reads."""
+    return (
+        config.dim
+        | config.bus_bytes << 8
+        | exact_log2(config.spad_kib) << 16
+        | exact_log2(config.acc_kib) << 24
+    )
+
+
+class Host(wiring.Component):
+    """Registers and counters.
+
+    **Members**
+
+    bus : In(AXILite())
+        From the boundary slice.
+    start : Out(1)
+        One pulse: the host wrote CTRL bit 0 (while the chip does not run).
+    base, count : Out(32)
+        CODE_BASE, CODE_COUNT.
+    run, clear, halted, faulted, fault, fault_pc : In
+        From the sequencer.
+    row, row_macs : In(1), In(11)
+        MATMUL is in a row slot; its useful multiply-accumulates.
+    beat_read, beat_written : In(1)
+        A beat passed the data port.
+    units : In(32) array of 24
+        The issue module's counters.
+    irq : Out(1)
+        Halted or faulted, if enabled.
+
+    **Timing** : a write's `start` is one cycle after AW and W are both there; the chip runs one cycle
+    later. Reads answer in two cycles.
+    """
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        super().__init__(
+            {
+                "bus": In(AXILite()),
+                "start": Out(1),
+                "base": Out(32),
+                "count": Out(32),
+                "run": In(1),
+                "clear": In(1),
+                "halted": In(1),
+                "faulted": In(1),
+                "fault": In(4),
+                "fault_pc": In(PC_BITS),
+                "row": In(1),
+                "row_macs": In(11),
+                "beat_read": In(1),
+                "beat_written": In(1),
+                "units": In(32).array(4 * UNIT_COUNTERS),
+                "irq": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        counters = self._count(m)
+        readable = self._control(m)
+        self._read(m, readable, counters)
+        return m
+
+    def _control(self, m):
+        """Writes. Returns what each register reads."""
+        bus = self.bus
+        write = Signal()
+        address, value = bus.awaddr, bus.wdata
+        m.d.comb += [
+            write.eq(bus.awvalid & bus.wvalid & ~bus.bvalid),
+            bus.awready.eq(write),
+            bus.wready.eq(write),
+        ]
+        with m.If(write):
+            m.d.sync += bus.bvalid.eq(1)
+        with m.Elif(bus.bready):
+            m.d.sync += bus.bvalid.eq(0)
+
+        running, halted, faulted = Signal(), Signal(), Signal()
+        fault, fault_pc = Signal.like(self.fault), Signal.like(self.fault_pc)
+        enable = Signal()
+        m.d.comb += running.eq(self.run | self.start)
+        m.d.sync += self.start.eq(0)
+        with m.If(write), m.Switch(address[2:]):
+            with m.Case(REGISTERS["CTRL"] >> 2):
+                m.d.sync += self.start.eq(value[0] & ~running)
+            with m.Case(REGISTERS["STATUS"] >> 2):
+                m.d.sync += [halted.eq(halted & ~value[1]), faulted.eq(faulted & ~value[2])]
+            with m.Case(REGISTERS["CODE_BASE"] >> 2), m.If(~running):
+                m.d.sync += self.base.eq(value)
+            with m.Case(REGISTERS["CODE_COUNT"] >> 2), m.If(~running):
+                m.d.sync += self.count.eq(value)
+            with m.Case(REGISTERS["IRQ_ENABLE"] >> 2):
+                m.d.sync += enable.eq(value[0])
+        with m.If(self.clear):
+            m.d.sync += [halted.eq(0), faulted.eq(0), fault.eq(0), fault_pc.eq(0)]
+        with m.If(self.halted):
+            m.d.sync += halted.eq(1)
+        with m.If(self.faulted):
+            m.d.sync += [faulted.eq(1), fault.eq(self.fault), fault_pc.eq(self.fault_pc)]
+        m.d.sync += self.irq.eq(enable & (halted | faulted))
+        return {
+            "ID": Const(ID, 32),
+            "CTRL": Const(0, 32),
+            "STATUS": Cat(running, halted, faulted),
+            "FAULT": fault,
+            "FAULT_PC": fault_pc,
+            "CODE_BASE": self.base,
+            "CODE_COUNT": self.count,
+            "GEOMETRY": Const(geometry_word(self.config), 32),
+            "IRQ_ENABLE": enable,
+        }
+
+    def _count(self, m):
+        """Chip-wide counters. Returns all counters by index."""
+        dim2 = self.config.dim**2
+        cycles, read, written = Signal(32), Signal(32), Signal(32)
+        useful, padding = Signal(64), Signal(64)
+        row, macs = Signal(), Signal.like(self.row_macs, reset_less=True)
+        m.d.sync += row.eq(self.row)
+        with m.If(self.row):
+            m.d.sync += macs.eq(self.row_macs)
+        steps = (
+            (cycles, self.run, 1),
+            (read, self.beat_read & self.run, 1),
+            (written, self.beat_written & self.run, 1),
+            (useful, row, macs),
+            (padding, row, dim2 - macs),
+        )
+        for counter, event, step in steps:
+            with m.If(self.clear):
+                m.d.sync += counter.eq(0)
+            with m.Elif(event):
+                m.d.sync += counter.eq((counter + step)[: len(counter)])
+        out = {
+            CYCLES: cycles,
+            MACS_USEFUL: useful[:32],
+            MACS_USEFUL + 1: useful[32:],
+            MACS_PADDING: padding[:32],
+            MACS_PADDING + 1: padding[32:],
+            BEATS_READ: read,
+            BEATS_WRITTEN: written,
+        }
+        for unit in range(4):
+            for i in range(UNIT_COUNTERS):
+                out[8 + 8 * unit + i] = self.units[unit * UNIT_COUNTERS + i]
+        return out
+
+    def _read(self, m, readable, counters):
+        """Answer a read two cycles later: first the address, then the value is registered."""
+        bus = self.bus
+        busy = Signal()
+        address = Signal.like(bus.araddr, reset_less=True)
+        table = {at >> 2: readable[name] for name, at in REGISTERS.items()}
+        table |= {(COUNTERS >> 2) + i: value for i, value in counters.items()}
+        m.d.comb += bus.arready.eq(~busy)
+        with m.If(~busy & bus.arvalid):
+            m.d.sync += [busy.eq(1), address.eq(bus.araddr)]
+        with m.If(busy & ~bus.rvalid):
+            m.d.sync += [bus.rvalid.eq(1), bus.rdata.eq(0)]
+            with m.Switch(address[2:]):
+                for at, value in table.items():
+                    with m.Case(at):
+                        m.d.sync += bus.rdata.eq(value)
+        with m.Elif(bus.rvalid & bus.rready):
+            m.d.sync += [bus.rvalid.eq(0), busy.eq(0)]

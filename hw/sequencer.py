@@ -1,0 +1,394 @@
+"""The sequencer: fetches, decodes, resolves, computes extents, executes or dispatches.
+
+One instruction at a time: FETCH, DECODE, one RESOLVE cycle for each register operand, EXTENT for
+the units' instructions, EXEC. The instruction register holds the word from the end of DECODE on;
+RESOLVE replaces register operands in it, so that what is pushed is the register, rearranged. A fault
+waits, like `halt`, until all that was dispatched is done.
+"""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from tilewright.hw.axi import AXIRead
+from tilewright.hw.decode import IR_BITS, OPCODES, Decoder, Resolver, Rules
+from tilewright.hw.extent import Extent
+from tilewright.hw.fetch import COUNT_BITS, PC_BITS, Fetch
+from tilewright.hw.issue import ENTRY_MASKS, ID_BITS, UNITS, DispatchSignature, SemaphoreSignature
+from tilewright.isa.config import IBUS_BYTES, REGISTERS, ChipConfig
+from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, SYNC, Fault, Unit
+
+ALU = ("li", "add", "sub", "mul", "shl", "shr", "sar", "and", "min", "max")
+BRANCHES = ("beq", "bne", "blt", "bge")
+
+
+class WordSignature(wiring.Signature):
+    """A word of DRAM through LOAD's (STORE's) port, only while that unit is quiet.
+
+    `valid` is one pulse, `addr` and `data_out` hold until the `done` pulse; `data_in` comes with it.
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "valid": Out(1),
+                "addr": Out(32),
+                "data_out": Out(32),
+                "data_in": In(32),
+                "done": In(1),
+            }
+        )
+
+
+class Sequencer(wiring.Component):
+    """The sequencer.
+
+    **Members**
+
+    start : In(1)
+        Begin a program; ignored while `run`.
+    base, count : In(32), In(32)
+        Byte address of the code, its instructions; stable while `run`.
+    run : Out(1)
+        From the first cycle after `start` to the one in which halt or a fault is reported.
+    clear : Out(1)
+        A program begins in the next cycle.
+    halted, faulted : Out(1)
+        In the last cycle of `run`: why.
+    fault, fault_pc : Out(4), Out(PC_BITS)
+        With `faulted`.
+    overflow, bus_error : In(1)
+        Pulses: fault SEMAPHORE, fault BUS, both imprecise.
+    bus : Out(AXIRead())
+        Instructions.
+    dispatch_<unit> : Out(DispatchSignature(unit))
+    semaphore : Out(SemaphoreSignature())
+    ldw, stw : Out(WordSignature())
+    begin, end, pc : Out(1), Out(1), Out(PC_BITS)
+        First and last EXEC cycle (DECODE cycle of an illegal word) of the instruction at `pc`.
+
+    **Timing** : docs/microarchitecture.md §1; constants SEQ_* in isa.timing.
+    """
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        members = {f"dispatch_{name}": Out(DispatchSignature(name)) for name in UNITS}
+        super().__init__(
+            members
+            | {
+                "start": In(1),
+                "base": In(32),
+                "count": In(32),
+                "run": Out(1),
+                "clear": Out(1),
+                "halted": Out(1),
+                "faulted": Out(1),
+                "fault": Out(4),
+                "fault_pc": Out(PC_BITS),
+                "overflow": In(1),
+                "bus_error": In(1),
+                "bus": Out(AXIRead(data=8 * IBUS_BYTES)),
+                "semaphore": Out(SemaphoreSignature()),
+                "ldw": Out(WordSignature()),
+                "stw": Out(WordSignature()),
+                "begin": Out(1),
+                "end": Out(1),
+                "pc": Out(PC_BITS),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        self._parts(m)
+        self._registers(m)
+        self._control(m)
+        self._scalar(m)
+        self._dispatch(m)
+        return m
+
+    def _parts(self, m):
+        m.submodules.fetch = self._fetch = fetch = Fetch()
+        m.submodules.decoder = self._decoder = decoder = Decoder()
+        m.submodules.resolver = self._resolver = resolver = Resolver()
+        m.submodules.rules = self._rules = rules = Rules()
+        m.submodules.extent = self._extent = extent = Extent(self.config)
+        wiring.connect(m, wiring.flipped(self.bus), fetch.bus)
+        self._ir = ir = Signal(IR_BITS, reset_less=True)
+        self._op = ir[:OPCODE_BITS]
+        m.d.comb += [
+            decoder.word.eq(fetch.word),
+            resolver.ir.eq(ir),
+            rules.ir.eq(ir),
+            extent.ir.eq(ir),
+            extent.opcode.eq(fetch.word[:OPCODE_BITS]),
+            fetch.run.eq(self.run),
+            fetch.start.eq(self.clear),
+            fetch.base.eq(self.base),
+            fetch.count.eq(self._limit(m)),
+            fetch.pc.eq(self.pc),
+        ]
+
+    def _limit(self, m):
+        """`count`, clipped to what a program counter can reach."""
+        most = 1 << PC_BITS
+        limit = Signal(COUNT_BITS, reset_less=True)
+        m.d.sync += limit.eq(Mux(self.count > most, most, self.count))
+        return limit
+
+    def _registers(self, m):
+        """16 registers, 0 at the start of a program: a memory, and what has been written since."""
+        m.submodules.registers = store = memory.Memory(shape=32, depth=REGISTERS, init=[])
+        self._write = write = store.write_port()
+        written = Signal(REGISTERS)
+        with m.If(self.clear):
+            m.d.sync += written.eq(0)
+        with m.Elif(write.en):
+            m.d.sync += written.bit_select(write.addr, 1).eq(1)
+
+        def read(number, name):
+            port = store.read_port(domain="comb")
+            value = Signal(32, name=name)
+            m.d.comb += [
+                port.addr.eq(number),
+                value.eq(Mux(written.bit_select(number, 1), port.data, 0)),
+            ]
+            return value
+
+        word = self._fetch.word
+        m.d.comb += self._resolver.value.eq(read(self._resolver.register, "operand"))
+        self._a, self._d = Signal(32, reset_less=True), Signal(32, reset_less=True)
+        self._read_a = read(self._of(m, word, "ra"), "read_a")
+        self._read_d = read(self._of(m, word, "rd"), "read_d")
+        self._b = self._of(m, self._ir, "b")
+        self._address = Signal(32)
+        m.d.comb += self._address.eq(self._a + self._b)
+
+    def _of(self, m, word, field):
+        """A field of a scalar instruction, wherever the word's opcode has it."""
+        specs = [s for s in INSTRUCTIONS.values() if s.unit == Unit.SEQ and field in s.layout]
+        name = "word" if word is self._fetch.word else "ir"
+        value = Signal(specs[0].layout[field][1].bits, name=f"{name}_{field}")
+        with m.Switch(word[:OPCODE_BITS]):
+            for at in sorted({s.layout[field][0] for s in specs}):
+                with m.Case(*(s.opcode for s in specs if s.layout[field][0] == at)):
+                    m.d.comb += value.eq(word[at : at + len(value)])
+        return value
+
+    def _is(self, *names):
+        """Whether the instruction register holds one of these."""
+        return Cat(self._op == OPCODES[n] for n in names).any()
+
+    def _control(self, m):
+        fetch, decoder, extent = self._fetch, self._decoder, self._extent
+        count = fetch.count
+        self._in_exec = in_exec = Signal()
+        self._finish = finish = Signal()  # what the instruction does is done in this EXEC cycle
+        self._next_pc = Signal(PC_BITS)
+        self._refused = refused = Signal()  # found in EXEC
+        code = Signal(4)  # its fault
+        misfit = Signal()
+        alarm = Signal(4)  # an imprecise fault that has been seen
+        again = Signal()  # not the first EXEC cycle
+        illegal = Signal()  # an illegal word waits in DECODE
+        has_extent = Signal()
+        pending = Signal.like(decoder.flags)
+        self._quiet = quiet = Signal()
+        m.d.comb += quiet.eq(Cat(getattr(self, f"dispatch_{n}").quiet for n in UNITS).all())
+        with m.If(self.clear):
+            m.d.sync += alarm.eq(Fault.NONE)
+        with m.Elif(self.overflow & (alarm == Fault.NONE)):
+            m.d.sync += alarm.eq(Fault.SEMAPHORE)
+        with m.Elif((self.bus_error | fetch.error) & (alarm == Fault.NONE)):
+            m.d.sync += alarm.eq(Fault.BUS)
+
+        def stop(fault):
+            """Report as soon as all is quiet."""
+            with m.If(quiet):
+                m.d.comb += [self.faulted.eq(1), self.fault.eq(fault)]
+                m.next = "IDLE"
+
+        def prepare(flags, extents):
+            """What comes before EXEC."""
+            with m.If(flags.any()):
+                m.next = "RESOLVE"
+            with m.Elif(extents):
+                m.next = "EXTENT"
+            with m.Else():
+                m.next = "EXEC"
+
+        with m.FSM():
+            with m.State("IDLE"), m.If(self.start):
+                m.d.comb += self.clear.eq(1)
+                m.d.sync += self.pc.eq(0)
+                m.next = "FETCH"
+            with m.State("FETCH"):
+                m.d.comb += self.run.eq(1)
+                with m.If(alarm != Fault.NONE):
+                    stop(alarm)
+                with m.Elif(self.pc >= count):
+                    stop(Fault.PC)
+                with m.Elif(fetch.readable):
+                    m.d.comb += fetch.read.eq(1)
+                    m.next = "DECODE"
+            with m.State("DECODE"):
+                m.d.comb += [self.run.eq(1), illegal.eq(decoder.illegal), extent.enter.eq(1)]
+                m.d.sync += [
+                    self._ir.eq(fetch.word),
+                    pending.eq(decoder.flags),
+                    has_extent.eq(~extent.none),
+                    misfit.eq(0),
+                    self._a.eq(self._read_a),
+                    self._d.eq(self._read_d),
+                ]
+                with m.If(illegal):
+                    m.d.sync += again.eq(1)
+                    m.d.comb += self.end.eq(quiet)
+                    stop(Fault.OPCODE)
+                with m.Else():
+                    prepare(decoder.flags, ~extent.none)
+            with m.State("RESOLVE"):
+                m.d.comb += self.run.eq(1)
+                m.d.sync += [
+                    self._ir.eq(self._resolver.resolved),
+                    pending.eq(self._resolver.left),
+                    misfit.eq(misfit | self._resolver.misfit),
+                ]
+                prepare(self._resolver.left, has_extent)
+            with m.State("EXTENT"):
+                m.d.comb += [self.run.eq(1), extent.step.eq(1)]
+                with m.If(extent.last):
+                    m.next = "EXEC"
+            with m.State("EXEC"):
+                m.d.comb += [self.run.eq(1), in_exec.eq(1)]
+                m.d.sync += again.eq(1)
+                with m.If(refused):
+                    m.d.comb += self.end.eq(quiet)
+                    stop(code)
+                with m.Elif(self._is("halt")):
+                    m.d.comb += self.end.eq(quiet)
+                    with m.If(quiet & (alarm == Fault.NONE)):
+                        m.d.comb += self.halted.eq(1)
+                        m.next = "IDLE"
+                    with m.If(alarm != Fault.NONE):
+                        stop(alarm)
+                with m.Elif(finish):
+                    m.d.comb += self.end.eq(1)
+                    m.d.sync += [again.eq(0), self.pc.eq(self._next_pc)]
+                    m.next = "FETCH"
+                with m.Elif(alarm != Fault.NONE):
+                    stop(alarm)
+        with m.If(self.clear):
+            m.d.sync += again.eq(0)
+        m.d.comb += [
+            self._resolver.pending.eq(pending),
+            self.begin.eq((in_exec | illegal) & ~again),
+            self.fault_pc.eq(self.pc),
+        ]
+        self._verdict(m, refused, code, misfit)
+
+    def _verdict(self, m, refused, code, misfit):
+        """Faults that EXEC finds, the first in order."""
+        word = self._is("ldw", "stw") & self._address[:2].any()
+        with m.If(misfit | self._rules.field | word):
+            m.d.comb += [refused.eq(1), code.eq(Fault.FIELD)]
+        with m.Elif(self._rules.unimplemented):
+            m.d.comb += [refused.eq(1), code.eq(Fault.UNIMPLEMENTED)]
+        with m.Elif(self._is(*UNITS) & self._extent.bad):
+            m.d.comb += [refused.eq(1), code.eq(Fault.RANGE)]
+
+    def _scalar(self, m):
+        """What the sequencer executes itself."""
+        active = Signal()  # a legal instruction is in EXEC
+        m.d.comb += active.eq(self._in_exec & ~self._refused)
+        self._active = active
+        a, b = self._a, self._b
+        result, target = Signal(32), self._of(m, self._ir, "target")
+        taken = Signal()
+        below = Signal()
+        m.d.comb += below.eq(a.as_signed() < b.as_signed())
+        values = {
+            "li": b,
+            "add": self._address,
+            "sub": a - b,
+            "mul": a * b,
+            "shl": a << b[:5],
+            "shr": a >> b[:5],
+            "sar": a.as_signed() >> b[:5],
+            "and": a & b,
+            "min": Mux(below, a, b),
+            "max": Mux(below, b, a),
+            "ldw": self.ldw.data_in,
+        }
+        conditions = {"beq": a == b, "bne": a != b, "blt": below, "bge": ~below, "jmp": 1}
+        m.d.comb += self._finish.eq(1)
+        with m.Switch(self._op):
+            for name, value in values.items():
+                with m.Case(OPCODES[name]):
+                    m.d.comb += result.eq(value)
+            for name, condition in conditions.items():
+                with m.Case(OPCODES[name]):
+                    m.d.comb += taken.eq(condition)
+        with m.Switch(self._op):
+            for name, done in (
+                ("fence", self._quiet),
+                ("wait", self.semaphore.enough),
+                ("ldw", self.ldw.done),
+                ("stw", self.stw.done),
+                *((name, ~getattr(self, f"dispatch_{name}").full) for name in UNITS),
+            ):
+                with m.Case(OPCODES[name]):
+                    m.d.comb += self._finish.eq(done)
+        write, fetch = self._write, self._fetch
+        m.d.comb += [
+            write.addr.eq(self._of(m, self._ir, "rd")),
+            write.data.eq(result),
+            write.en.eq(active & self._finish & self._is(*values)),
+            self._next_pc.eq(Mux(taken, target, self.pc + 1)),
+            fetch.jump.eq(active & taken),
+            fetch.target.eq(target),
+            self.semaphore.sem.eq(self._of(m, self._ir, "sem")),
+            self.semaphore.n.eq(self._of(m, self._ir, "n")),
+            self.semaphore.post.eq(active & self._is("post")),
+            self.semaphore.take.eq(active & self._is("wait") & self.semaphore.enough),
+        ]
+        asked = Signal()  # the word's request has been sent
+        with m.If(active & self._finish):
+            m.d.sync += asked.eq(0)
+        with m.Elif(self.ldw.valid | self.stw.valid):
+            m.d.sync += asked.eq(1)
+        for name, unit in (("ldw", "load"), ("stw", "store")):
+            word = getattr(self, name)
+            quiet = getattr(self, f"dispatch_{unit}").quiet
+            m.d.comb += [
+                word.valid.eq(active & self._is(name) & quiet & ~asked),
+                word.addr.eq(self._address),
+                word.data_out.eq(self._d),
+            ]
+
+    def _dispatch(self, m):
+        """Push into the queues; count ids."""
+        number = Signal(ID_BITS)
+        with m.If(self.clear):
+            m.d.sync += number.eq(0)
+        with m.Elif(self._in_exec & self._finish):
+            m.d.sync += number.eq(number + 1)
+        extent = self._extent
+        for name in UNITS:
+            dispatch, spec = getattr(self, f"dispatch_{name}"), INSTRUCTIONS[name]
+            entry = dispatch.entry
+            m.d.comb += [
+                dispatch.push.eq(self._active & self._is(name) & ~dispatch.full),
+                entry.id.eq(number),
+                *(entry.masks[p].eq(getattr(extent, p)) for p in ENTRY_MASKS[name]),
+            ]
+            for view, group in ((entry.sync, SYNC), (entry.instr, spec.fields)):
+                for field in group:
+                    at = spec.layout[field.name][0]
+                    m.d.comb += view[field.name].eq(self._ir[at : at + field.bits])
+            extras = {"load": ("row_elems", "units"), "store": ("units",)}.get(name, ())
+            for extra in extras:
+                source = extent.product if extra == "row_elems" else extent.units
+                m.d.comb += entry.instr[extra].eq(source)
+            if name == "matmul":
+                m.d.comb += entry.instr.rows.eq(extent.product)
+                for extra in ("a_lo", "a_hi", "w_lo", "w_hi"):
+                    m.d.comb += entry.instr[extra].eq(getattr(extent, extra))
