@@ -69,7 +69,8 @@ def normalize(m: Module, x, name: str):
     for step in (16, 8, 4, 2, 1):
         if step < width:
             empty = wire(m, x[width - step :] == 0, f"{name}_z{step}")
-            x = wire(m, Mux(empty, Cat(Const(0, step), x[: width - step]), x), f"{name}_s{step}")
+            by = Cat(Const(0, step.bit_length() - 1), empty)  # a shift, so that C++ does not branch
+            x = wire(m, (x << by)[0:width], f"{name}_s{step}")
             counts.insert(0, empty)
     return x, Cat(*counts)
 
@@ -99,9 +100,7 @@ def bf16_product(m: Module, domain: str, a, w, name: str = "p", first: bool = Fa
     word = Signal(32, name=f"{name}_w")
     special = ainf | anan | winf | wnan
     sign = asign ^ wsign
-    m.d.comb += word.eq(
-        Cat(Const(0, 8), Mux(top, product[0:15], product[0:14] << 1), exponent[0:8], sign)
-    )
+    m.d.comb += word.eq(Cat(Const(0, 8), (product << ~top)[0:15], exponent[0:8], sign))
     with m.If(special):
         bad = anan | wnan | (ainf & ~wm[7]) | (winf & ~am[7])
         m.d.comb += word.eq(Mux(bad, NAN, INF | sign << 31))
@@ -118,8 +117,9 @@ def fp32_add(m: Module, domain: str, x, y, name: str = "add") -> Signal:
     Order by magnitude and subtract exponents | align and add | normalize | round.
     """
     swap = wire(m, y[0:31] > x[0:31], f"{name}_swap")
-    large = wire(m, Mux(swap, y, x), f"{name}_large")
-    small = wire(m, Mux(swap, x, y), f"{name}_small")
+    both = wire(m, (x ^ y) & swap.replicate(32), f"{name}_both")  # muxes without branches in C++
+    large = wire(m, x ^ both, f"{name}_large")
+    small = wire(m, y ^ both, f"{name}_small")
     gap = wire(m, large[23:31] - small[23:31], f"{name}_gap")[0:8]
     shift = Mux(gap > 31, 31, gap[0:5])
     minus = large[31] ^ small[31]
@@ -131,7 +131,7 @@ def fp32_add(m: Module, domain: str, x, y, name: str = "add") -> Signal:
     lost = wire(m, (moved << s1[24:29])[0:27] != wide, f"{name}_lost")
     base = Cat(Const(0, 3), l1[0:23], l1[23:31] != 0)
     term = wire(m, moved | lost, f"{name}_term")
-    total = wire(m, Mux(s1[29], base - term, base + term)[0:28], f"{name}_total")
+    total = wire(m, (base + (term ^ s1[29].replicate(28)) + s1[29])[0:28], f"{name}_total")
     infinite = l1[23:31] == 255
     t2 = stage(m, domain, total, f"{name}_t2")
     e2 = stage(

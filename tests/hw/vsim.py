@@ -54,8 +54,11 @@ PORT = re.compile(r"^  (?:input|output) (?:wire )?(?:\[(\d+):0\] )?(\w+);", re.M
 VERILATOR = [
     *("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert"),
     *("-Wno-fatal", "-Wno-WIDTH", "-Wno-CASEINCOMPLETE"),
-    *("--output-split", "2000", "--output-split-cfuncs", "500"),
+    *("--output-split", "20000", "--output-split-cfuncs", "500"),
 ]
+
+GXX = ["g++", "-fPIC", "-std=gnu++17"]
+DEFINES = [f"-D{n}=0" for n in ("VM_COVERAGE", "VM_SC", "VM_TIMING", "VM_TRACE", "VM_TRACE_FST")]
 
 
 def storage(width):
@@ -177,19 +180,30 @@ def _compile(root, texts, name, ports, clocks, opt):
     env = dict(os.environ, VERILATOR_ROOT=str(home), MAKEFLAGS="CFG_CXXFLAGS_PCH_I=-include")
     run = [str(home / "bin" / "verilator"), *VERILATOR, "--top-module", name, "--Mdir", "obj"]
     _call([*run, "-CFLAGS", "-fPIC", *texts], root, env)
-    _call(
-        ["make", "-s", "-C", "obj", "-f", f"V{name}.mk", f"OPT_FAST={opt}", "OPT_SLOW=-O0",
-         "OPT_GLOBAL=-O1", f"V{name}__ALL.a", "verilated.o", "verilated_threads.o"],
-        root, env,
-    )  # fmt: skip
+    flags = [f"OPT_FAST={opt}", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"]
+    _call(["make", "-s", "-C", "obj", "-f", f"V{name}.mk", *flags, f"V{name}__ALL.a"], root, env)
     partial = root / f"model.{os.getpid()}.so"
     _call(
-        ["g++", "-shared", "-fPIC", "-O2", "-std=gnu++17", f"-I{home}/include", "-Iobj",
-         "harness.cpp", f"obj/V{name}__ALL.a", "obj/verilated.o", "obj/verilated_threads.o",
-         "-o", partial.name, "-lpthread"],
+        [*GXX, "-shared", "-O2", f"-I{home}/include", "-Iobj", "harness.cpp",
+         f"obj/V{name}__ALL.a", *_runtime(home), "-o", partial.name, "-lpthread"],
         root, env,
     )  # fmt: skip
     partial.rename(root / "model.so")
+
+
+def _runtime(home):
+    """Compile Verilator's own library once for all models."""
+    folder = Path(tempfile.gettempdir()) / f"tilewright-vsim-{os.getuid()}" / "runtime"
+    folder.mkdir(parents=True, exist_ok=True)
+    objects = [folder / f"{name}.o" for name in ("verilated", "verilated_threads")]
+    for target in objects:
+        if not target.exists():
+            partial = target.with_suffix(f".{os.getpid()}.o")
+            source = home / "include" / f"{target.stem}.cpp"
+            include = [f"-I{home}/include", f"-I{home}/include/vltstd"]
+            _call([*GXX, "-O1", *DEFINES, *include, "-c", str(source), "-o", partial], folder, None)
+            partial.rename(target)
+    return objects
 
 
 def _call(command, cwd, env):
