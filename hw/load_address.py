@@ -1,0 +1,236 @@
+"""LOAD's address side: what an instruction becomes on start, and the slots that issue its bursts.
+
+A *descriptor* is the instruction as loops see it: bytes of a run, three counts with their DRAM and
+local strides. Dimensions that do not move a row locally have stride 0, those that a fill does not
+visit have count 1; a fill is a run of whole beats, one for each local unit. So the address generator
+and the unpacker, some 60 cycles apart, walk the same `Nest` and never exchange a run.
+"""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+from tilewright.hw.payload import payload
+from tilewright.isa.config import LOCAL_BITS, MAX_BURST, ChipConfig
+from tilewright.isa.table import CONV_BYTES, Conv, Mem
+from tilewright.isa.timing import LOAD_OUTSTANDING
+
+PAGE_BITS = 12  # a burst never crosses 4 KiB
+RUN_BITS = 22  # bytes of a run from its first beat's address; units << 5 of a fill
+
+
+def descriptor(config: ChipConfig) -> data.StructLayout:
+    """Fields of one LOAD instruction as both sides keep it."""
+    local, stride = unsigned(LOCAL_BITS), unsigned(LOCAL_BITS)  # modulo 2 ** LOCAL_BITS
+    return data.StructLayout(
+        {
+            "fill": 1,
+            "mem": unsigned(1),
+            "conv": unsigned(4),
+            "pack": unsigned(2),
+            "run": unsigned(RUN_BITS - 1),
+            **{f"c{i}": unsigned(16) for i in (1, 2, 3)},
+            "dram": unsigned(32),
+            **{f"s{i}": signed(32) for i in (1, 2, 3)},
+            "loc": local,
+            **{f"l{i}": stride for i in (0, 1, 2, 3)},
+            "value": unsigned(32),
+            "tail": unsigned(exact_log2(config.dim)),  # elements of a row's last unit, 0: full
+        }
+    )
+
+
+def fields(layout: data.StructLayout, *names: str) -> data.StructLayout:
+    """The layout of some fields of another, to register no more than is used."""
+    return data.StructLayout({n: layout.members[n] for n in names})
+
+
+def copy(target: data.View, source: data.View) -> list:
+    """Assignments of all fields of `target` from the fields of the same name."""
+    return [target[n].eq(source[n]) for n in target.shape().members]
+
+
+def describe(m: Module, config: ChipConfig, instr) -> data.View:
+    """The descriptor of a payload, combinationally."""
+    out = Signal(descriptor(config))
+    packed = [None, instr.pack >= 2, instr.pack == 3, False]  # dimension i lies inside a row
+    same = [n for n in descriptor(config).members if n in payload("load").members]
+    m.d.comb += [out[n].eq(instr[n]) for n in same]
+    for i in (1, 2):
+        with m.If(packed[i]):
+            m.d.comb += out[f"l{i}"].eq(0)
+            with m.If(instr.fill):
+                m.d.comb += out[f"c{i}"].eq(1)
+    with m.If(instr.fill):
+        m.d.comb += out.run.eq(instr.units << exact_log2(config.bus_bytes))
+        m.d.comb += [out[n].eq(0) for n in ("dram", "s1", "s2", "s3")]
+    with m.Else(), m.Switch(instr.conv):
+        for conv, size in CONV_BYTES.items():
+            with m.Case(conv):
+                m.d.comb += out.run.eq(instr.c0 << exact_log2(size))
+    m.d.comb += out.tail.eq(instr.row_elems)
+    with m.If((instr.conv == Conv.COPY32) & (instr.mem == Mem.SPAD)):
+        m.d.comb += out.tail.eq(instr.row_elems & (config.dim // 2 - 1))
+    return out
+
+
+class Nest:
+    """Three nested counters and the addresses that they step, as registers in `m`.
+
+    Parameters
+    ----------
+    load, new : take the first position of descriptor `new`.
+    step, held : go to the next position of the descriptor register `held`.
+    tracks : name to (bits, start field, the three stride fields).
+
+    **Members** : `at[name]` of this position, `next[name]` of the one that `load` or `step` takes;
+    `end[i]`: dimension i + 1 is at its last index.
+    """
+
+    def __init__(self, m: Module, prefix: str, *, load, new, step, held, tracks: dict):
+        left = [Signal(16, name=f"{prefix}_left{i}", reset_less=True) for i in (1, 2, 3)]
+        self.end = [count == 1 for count in left]
+        self.at, self.next = {}, {}
+        levels = {}
+        for name, (bits, start, strides) in tracks.items():
+            base = [Signal(bits, name=f"{prefix}_{name}{i}", reset_less=True) for i in (1, 2, 3)]
+            to = Signal(bits, name=f"{prefix}_{name}_next")
+            steps = [(b + held[s])[:bits] for b, s in zip(base, strides, strict=True)]
+            inner = Mux(~self.end[0], steps[0], Mux(~self.end[1], steps[1], steps[2]))
+            m.d.comb += to.eq(Mux(load, new[start], inner))
+            self.at[name], self.next[name], levels[name] = base[0], to, base
+        carry = [load | step, load | step & self.end[0], load | step & self.end[0] & self.end[1]]
+        for i, go in enumerate(carry):
+            # the counter of a dimension is reloaded when the next outer one steps
+            again = carry[i + 1] if i < 2 else load
+            with m.If(again):
+                source = Mux(load, new[f"c{i + 1}"], held[f"c{i + 1}"])
+                m.d.sync += left[i].eq(source)
+            with m.Elif(go):
+                m.d.sync += left[i].eq(left[i] - 1)
+            with m.If(go):
+                m.d.sync += [levels[n][i].eq(self.next[n]) for n in tracks]
+
+
+class AddressGenerator(wiring.Component):
+    """Turns descriptors into read bursts, one beat's slot per cycle.
+
+    **Members**
+
+    start, desc : In
+        A descriptor, while `idle`.
+    idle : Out(1)
+        No slot after this cycle is left: `start` may come. Follows `arready` in back-pressure.
+    issuing : Out(1)
+        A slot is in use.
+    burst_end : In(1)
+        A burst's last beat is accepted.
+    word, word_addr : In
+        Read the 32-bit word at `word_addr` (quiet unit only).
+    araddr, arlen, arvalid : Out, arready : In
+
+    **Timing** : start at s, slots from s + 1 without gaps; AR one cycle after a burst's first slot. A
+    slot that would need AR waits while the last AR is refused or LOAD_OUTSTANDING bursts are out.
+    """
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "desc": In(descriptor(config)),
+                "idle": Out(1),
+                "issuing": Out(1),
+                "burst_end": In(1),
+                "word": In(1),
+                "word_addr": In(32),
+                "araddr": Out(32),
+                "arlen": Out(8),
+                "arvalid": Out(1),
+                "arready": In(1),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        bus = self.config.bus_bytes
+        low = exact_log2(bus)
+        kept = fields(descriptor(self.config), "fill", "run", "c1", "c2", "c3", "s1", "s2", "s3")
+        held = Signal(kept, reset_less=True)
+        active = Signal()
+        end = Signal(RUN_BITS, reset_less=True)  # bytes from this beat's address to the run's end
+        beat = Signal(32 - low, reset_less=True)  # address of this beat, in beats
+        burst = Signal(range(MAX_BURST))  # slots of this burst after this one
+        outstanding = Signal(range(LOAD_OUTSTANDING + 1))
+
+        first = Signal()
+        slot = Signal()
+        run_end = Signal()
+        blocked = self.arvalid & ~self.arready | (outstanding == LOAD_OUTSTANDING)
+        m.d.comb += [
+            first.eq((burst == 0) & ~held.fill),
+            slot.eq(active & ~(first & blocked)),
+            run_end.eq(end <= bus),
+            self.issuing.eq(slot),
+        ]
+        nest = Nest(
+            m,
+            "run",
+            load=self.start,
+            new=self.desc,
+            step=slot & run_end,
+            held=held,
+            tracks={"dram": (32, "dram", ("s1", "s2", "s3"))},
+        )
+        last = run_end & nest.end[0] & nest.end[1] & nest.end[2]
+        m.d.comb += self.idle.eq(~active | slot & last)
+
+        to = nest.next["dram"]
+        bytes_ = Mux(self.start, self.desc.run, held.run)
+        with m.If(self.start):
+            m.d.sync += [active.eq(1), *copy(held, self.desc)]
+        with m.Elif(slot & last):
+            m.d.sync += active.eq(0)
+        with m.If(self.start | slot & run_end):
+            m.d.sync += [end.eq(bytes_ + to[:low]), beat.eq(to[low:])]
+        with m.Elif(slot):
+            m.d.sync += [end.eq(end - bus), beat.eq(beat + 1)]
+        self._request(m, slot, first, end, beat, burst, outstanding)
+        return m
+
+    def _request(self, m: Module, slot, first, end, beat, burst, outstanding):
+        """The AR register, burst lengths and the count of bursts in flight."""
+        bus = self.config.bus_bytes
+        low = exact_log2(bus)
+        room = Signal(range(MAX_BURST + 1))  # beats to the page's end, at most a burst
+        index = beat[: PAGE_BITS - low]
+        split = exact_log2(MAX_BURST)
+        m.d.comb += room.eq(Mux(index[split:].all(), MAX_BURST - index[:split], MAX_BURST))
+        beats = (end + (bus - 1)) >> low
+        length = Signal(range(MAX_BURST + 1))
+        m.d.comb += length.eq(Mux(beats < room, beats, room))
+        issue = slot & first
+        with m.If(issue):
+            m.d.sync += burst.eq(length - 1)
+        with m.Elif(slot & (burst != 0)):
+            m.d.sync += burst.eq(burst - 1)
+
+        with m.If(self.arready):
+            m.d.sync += self.arvalid.eq(0)
+        with m.If(issue):
+            m.d.sync += [
+                self.arvalid.eq(1),
+                self.araddr.eq(Cat(Const(0, low), beat)),
+                self.arlen.eq(length - 1),
+            ]
+        with m.Elif(self.word):
+            m.d.sync += [
+                self.arvalid.eq(1),
+                self.araddr.eq(Cat(Const(0, low), self.word_addr[low:])),
+                self.arlen.eq(max(1, 4 // bus) - 1),
+            ]
+        sent = issue | self.word
+        with m.If(sent & ~self.burst_end):
+            m.d.sync += outstanding.eq(outstanding + 1)
+        with m.Elif(~sent & self.burst_end):
+            m.d.sync += outstanding.eq(outstanding - 1)

@@ -1,0 +1,239 @@
+"""LOAD's data side: beats of DRAM become chunks of local units, one beat per cycle.
+
+A local row is a stream of bytes. Each beat is rotated so that its first useful byte lands where the
+row's stream stands, and merged into the *chunk* register. A chunk leaves when a byte of its row
+beyond it arrives, or in the cycle after its row's last beat: so never more than one chunk leaves per
+cycle, whatever the alignment, and nothing has to be buffered. A fill puts its value into the chunk
+register once for each unit, and the chunk leaves to become a whole unit.
+
+Descriptors wait in a queue, since the beats come some 60 cycles after their slots; the unpacker
+walks the same `Nest` as the address generator, on the low address bits alone.
+"""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+from tilewright.hw.load_address import RUN_BITS, Nest, copy, descriptor
+from tilewright.hw.load_convert import (
+    BUILT,
+    LOCAL_BYTES,
+    chunk_bytes,
+    chunk_layout,
+    chunk_width,
+    index_bits,
+    unit_bytes,
+)
+from tilewright.isa.config import LOCAL_BITS, ChipConfig
+from tilewright.isa.table import Mem
+from tilewright.isa.timing import LOAD_INFLIGHT
+
+
+def low_bytes(width: int, count):
+    """Mask of `width` bytes with the `count` low ones set, count in 0 to width."""
+    return Const(-1, unsigned(8 * width)) >> Cat(Const(0, 3), (width - count)[: width.bit_length()])
+
+
+class Unpacker(wiring.Component):
+    """Receives beats and gives chunks.
+
+    **Members**
+
+    start, desc : In
+        A descriptor, in the order of its beats; at most LOAD_INFLIGHT started and not done.
+    rdata, rvalid : In, rready : Out
+        Beats; refused without a descriptor, and while a fill is at work.
+    beat : Out(1)
+        A beat is accepted.
+    last : Out(1)
+        The last beat, or filled unit, of a descriptor is taken in this cycle.
+    o_valid, o : Out
+        Chunks (`chunk_layout`); not refused.
+
+    **Timing** : a descriptor of start s receives from s + 2. What a beat at z completes is at `o` by
+    z + 2. One beat, or one filled unit, per cycle.
+    """
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "desc": In(descriptor(config)),
+                "rdata": In(8 * config.bus_bytes),
+                "rvalid": In(1),
+                "rready": Out(1),
+                "beat": Out(1),
+                "last": Out(1),
+                "o_valid": Out(1),
+                "o": Out(chunk_layout(config)),
+            }
+        )
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        have, take = Signal(), Signal()
+        advance = Signal()  # take the next descriptor from the queue
+        waiting, queued = self._queue(m, advance)
+        held = Signal(self._kept(), reset_less=True)
+        m.d.comb += [
+            self.rready.eq(have & ~held.fill),
+            self.beat.eq(self.rready & self.rvalid),
+            take.eq(self.beat | have & held.fill),
+            advance.eq((~have | self.last) & waiting),
+        ]
+        with m.If(advance):
+            m.d.sync += [have.eq(1), held.eq(queued)]
+        with m.Elif(self.last):
+            m.d.sync += have.eq(0)
+        walk = self._walk(m, advance, queued, take, held)
+        self._merge(m, take, held, *walk)
+        return m
+
+    def _kept(self) -> data.StructLayout:
+        """What the queue holds of a descriptor: of byte strides only the offset in a beat."""
+        low = exact_log2(self.config.bus_bytes)
+        members = {n: f.shape for n, f in descriptor(self.config)}
+        return data.StructLayout(members | {n: unsigned(low) for n in ("dram", "s1", "s2", "s3")})
+
+    def _queue(self, m: Module, advance):
+        """(Something waits, the oldest descriptor)."""
+        depth = LOAD_INFLIGHT
+        kept = self._kept()
+        m.submodules.queue = memory = Memory(shape=unsigned(kept.size), depth=depth, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        push = Signal(kept)
+        level = Signal(range(depth + 1))
+        m.d.comb += [
+            *copy(push, self.desc),
+            write.data.eq(push.as_value()),
+            write.en.eq(self.start),
+        ]
+        for port, go in ((write, self.start), (read, advance)):
+            pointer = Signal(exact_log2(depth), name="push_at" if port is write else "pop_at")
+            m.d.comb += port.addr.eq(pointer)
+            with m.If(go):
+                m.d.sync += pointer.eq(pointer + 1)
+        m.d.sync += level.eq(level + self.start - advance)
+        return level != 0, data.View(kept, read.data)
+
+    def _walk(self, m: Module, advance, queued, take, held):
+        """Where this beat stands: (first byte, end, run_end, row_first, row_last, row address)."""
+        bus = self.config.bus_bytes
+        low = exact_log2(bus)
+        first = Signal(low, reset_less=True)  # of the beat's useful bytes
+        end = Signal(RUN_BITS, reset_less=True)  # of the run, counted from the beat's byte 0
+        row_first = Signal(reset_less=True)
+        run_end, row_last = Signal(), Signal()
+        nest = Nest(
+            m,
+            "run",
+            load=advance,
+            new=queued,
+            step=take & run_end,
+            held=held,
+            tracks={
+                "offset": (low, "dram", ("s1", "s2", "s3")),
+                "row": (LOCAL_BITS, "loc", ("l1", "l2", "l3")),
+            },
+        )
+        inner, middle, outer = nest.end
+        m.d.comb += [
+            run_end.eq(end <= bus),
+            row_last.eq(run_end & ((held.pack == 1) | inner) & ((held.pack != 3) | middle)),
+            self.last.eq(take & run_end & inner & middle & outer),
+        ]
+        with m.If(advance | take & run_end):
+            offset = nest.next["offset"]
+            m.d.sync += [first.eq(offset), end.eq(Mux(advance, queued.run, held.run) + offset)]
+        with m.Elif(take):
+            m.d.sync += [first.eq(0), end.eq(end - bus)]
+        with m.If(advance):
+            m.d.sync += row_first.eq(1)
+        with m.Elif(take):
+            m.d.sync += row_first.eq(row_last)
+        return first, end, run_end, row_first, row_last, nest.at["row"]
+
+    def _merge(self, m: Module, take, held, first, end, run_end, row_first, row_last, row):
+        """The chunk register, and what leaves it."""
+        config = self.config
+        bus, width = config.bus_bytes, chunk_width(config)
+        size, final = self._geometry(m, held)
+        chunk = Signal(8 * width, reset_less=True)  # zero beyond `stand`
+        stand = Signal(range(width + 1), reset_less=True)  # bytes in the chunk
+        pending = Signal()  # the chunk is its row's last
+        now = Signal(chunk_layout(config), reset_less=True)  # all but `bytes` of the chunk
+
+        at, total = Signal(range(width + 1)), Signal(range(2 * width + 1))
+        over, after = Signal(), Signal(range(width + 1))
+        useful = Mux(run_end, end[: bus.bit_length()], bus) - first
+        turned = self.rdata.replicate(2) >> Cat(Const(0, 3), (first - at)[: exact_log2(bus)])
+        beat, beyond = Signal(8 * width), Signal(8 * width)
+        m.d.comb += [
+            at.eq(Mux(row_first, 0, stand)),
+            total.eq(at + useful),
+            over.eq(total > size),
+            after.eq(Mux(over, total - size, total)),
+            beat.eq(turned[: 8 * bus].replicate(width // bus)),
+            beyond.eq(beat & ~low_bytes(width, at)),
+        ]
+        fresh = row_first | over
+        with m.If(take & held.fill):
+            m.d.sync += chunk.eq(self._pattern(m, held))
+        with m.Elif(take):
+            below = low_bytes(width, after)
+            m.d.sync += [
+                chunk.eq(Mux(fresh, beat & below, chunk | beyond & below)),
+                stand.eq(after),
+            ]
+
+        done = Signal()  # this chunk is its unit's last
+        m.d.comb += done.eq(now.index == final)
+        with m.If(take):
+            with m.If(row_first):
+                m.d.sync += [now.unit.eq(row), now.index.eq(0)]
+            with m.Elif(held.fill | over & done):
+                m.d.sync += [now.unit.eq(now.unit + held.l0), now.index.eq(0)]
+            with m.Elif(over):
+                m.d.sync += now.index.eq(now.index + 1)
+            full = ~run_end | (held.tail == 0)
+            m.d.sync += [
+                *(now[n].eq(held[n]) for n in ("fill", "mem", "conv")),
+                now.lanes.eq(Mux(full, -1, (Const(1, config.dim) << held.tail) - 1)),
+                pending.eq(row_last | held.fill),
+            ]
+        with m.Elif(pending):
+            m.d.sync += pending.eq(0)
+
+        leave = pending | take & over & ~row_first & ~held.fill
+        m.d.sync += self.o_valid.eq(leave)
+        with m.If(leave):
+            m.d.sync += [
+                *(self.o[n].eq(now[n]) for n in ("index", "unit", "fill", "lanes", "mem", "conv")),
+                self.o.bytes.eq(Mux(pending, chunk, chunk | beyond)),
+                self.o.close.eq(pending | done),
+            ]
+
+    def _geometry(self, m: Module, held):
+        """(Bytes of a chunk, index of a unit's last chunk) of the held descriptor."""
+        size = Signal(range(chunk_width(self.config) + 1))
+        final = Signal(index_bits(self.config))
+        with m.Switch(Cat(held.conv, held.mem)):
+            for conv in BUILT:
+                for mem in Mem:
+                    part = chunk_bytes(self.config, conv)
+                    with m.Case(conv | mem << 4):
+                        m.d.comb += size.eq(part)
+                        m.d.comb += final.eq(unit_bytes(self.config, conv, mem) // part - 1)
+        return size, final
+
+    def _pattern(self, m: Module, held):
+        """The fill value over the whole chunk register."""
+        pattern = Signal(8 * chunk_width(self.config))
+        with m.Switch(held.conv):
+            for conv in BUILT:
+                bits = 8 * LOCAL_BYTES[conv]
+                with m.Case(conv):
+                    m.d.comb += pattern.eq(held.value[:bits].replicate(len(pattern) // bits))
+        return pattern
