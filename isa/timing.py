@@ -72,17 +72,15 @@ def matmul_done(dim):
 
 #: Fetch: first cycle in which the address generator can request.
 FETCH_START = 0
-#: Fetch: request of a line to its first beat readable, less the memory's read latency.
-FETCH_READ = 4
+#: Fetch: request of a line to its AR on the pins; a beat on the pins to when it can be read.
+FETCH_AR = AXI_SLICE
+FETCH_WRITE = AXI_SLICE + 1
 #: Cycle after a discard's EXEC cycle in which the generator can request the target's line.
 FETCH_RESTART = 1
 #: Sequencer: EXTENT cycles besides `isa.extent.EXTENT_CYCLES`.
 SEQ_EXTENT = 0
 #: Sequencer: last done pulse to the first cycle that a fence, halt, ldw or stw sees as quiet.
 SEQ_QUIET = 1
-#: Sequencer: a quiet `ldw` (`stw`) to its last EXEC cycle, less the memory's latency.
-SEQ_LDW = 4
-SEQ_STW = 4
 #: Sequencer: last EXEC cycle of `halt` (of a fault: quiet) to the last counted cycle.
 SEQ_HALT = 0
 SEQ_FAULT = 0

@@ -113,6 +113,8 @@ def constants(config: ChipConfig, read_latency: int = 60, write_latency: int = 2
     return SimpleNamespace(
         **names,
         dim=config.dim,
+        LDW=_timing.ldw_latency(config.bus_bytes, read_latency),
+        STW=_timing.stw_latency(write_latency),
         MATMUL_DONE=_timing.matmul_done(config.dim),
         read_latency=read_latency,
         write_latency=write_latency,

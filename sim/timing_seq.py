@@ -27,6 +27,7 @@ class Fetch:
 
     def __init__(self, k: Any, count: int):
         self.k = k
+        self.latency = k.FETCH_AR + k.read_latency + k.FETCH_WRITE
         self.lines = -(-count // LINE_INSTRS)
         self.requested: dict[int, int] = {}
         self.next = 0
@@ -39,7 +40,7 @@ class Fetch:
         if line != self.line:
             self._enter(line, t)
         beat = pc % LINE_INSTRS * _INSTR_BEATS + _INSTR_BEATS - 1
-        return max(t, self.requested[line] + self.k.read_latency + self.k.FETCH_READ + beat)
+        return max(t, self.requested[line] + self.latency + beat)
 
     def _enter(self, line: int, t: int) -> None:
         """The window begins at `line` from cycle `t` on: request what is new in it."""
@@ -75,7 +76,7 @@ def sequence(ops: Sequence[Op], issue: Any, k: Any, count: int) -> Iterator[tupl
     """
     fetch = Fetch(k, count)
     start, end = issue.start, issue.end
-    t = k.FETCH_START  # first cycle of the FETCH state
+    t = 0  # first cycle of the FETCH state
     for op in ops:
         kind = op.kind
         e = t if op.stage == "fetch" else fetch.read(op.pc, t) + op.lead
@@ -93,10 +94,10 @@ def sequence(ops: Sequence[Op], issue: Any, k: Any, count: int) -> Iterator[tupl
             last = yield (QUIET, e, EVERY)
         elif kind == LDW:
             quiet = yield (QUIET, e, (Unit.LOAD,))
-            last = quiet + k.SEQ_LDW + k.read_latency + op.n - 1
+            last = quiet + k.LDW
         elif kind == STW:
             quiet = yield (QUIET, e, (Unit.STORE,))
-            last = quiet + k.SEQ_STW + k.write_latency + op.n - 1
+            last = quiet + k.STW
         if op.target >= 0:
             fetch.jump(op.target, e)
         start[op.id], end[op.id] = e, last

@@ -67,9 +67,9 @@ class Fetch:
             self.next += 1
 
     def _burst(self, line, first, t):
-        self.busy = 16
+        self.busy, k = 16, self.k
         for j in range(16):
-            self.beats[line, first + j] = t + self.k.read_latency + self.k.FETCH_READ + j
+            self.beats[line, first + j] = t + k.FETCH_AR + k.read_latency + k.FETCH_WRITE + j
 
 
 class UnitBase:
@@ -209,8 +209,8 @@ class Sequencer:
 
     def step(self, t):
         """One cycle; whether something moved."""
-        if self.stopped is not None or self.at >= len(self.ops) or t < self.chip.k.FETCH_START:
-            return t < self.chip.k.FETCH_START
+        if self.stopped is not None or self.at >= len(self.ops):
+            return False
         op = self.ops[self.at]
         if self.state == "fetch":
             at_once = op.kind == FAULT and op.stage == "fetch"
@@ -269,11 +269,7 @@ class Sequencer:
             if not chip.quiet(chip.units[LOAD if op.kind == LDW else STORE], t):
                 return False
             self.state = "bus"
-            self.count = (
-                op.n
-                - 1
-                + (k.SEQ_LDW + k.read_latency if op.kind == LDW else k.SEQ_STW + k.write_latency)
-            )
+            self.count = k.LDW if op.kind == LDW else k.STW
             return True
         self._leave(op, t)
         return True
