@@ -64,8 +64,8 @@ class Host(wiring.Component):
     irq : Out(1)
         Halted or faulted, if enabled.
 
-    **Timing** : a write's `start` is one cycle after AW and W are both there; the chip runs one cycle
-    later. Reads answer in two cycles.
+    **Timing** : a write's `start` is one cycle after AW and W are both there; the chip runs one
+    cycle later. Reads answer in two cycles.
     """
 
     def __init__(self, config: ChipConfig):

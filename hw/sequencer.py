@@ -24,7 +24,7 @@ BRANCHES = ("beq", "bne", "blt", "bge")
 class WordSignature(wiring.Signature):
     """A word of DRAM through LOAD's (STORE's) port, only while that unit is quiet.
 
-    `valid` is one pulse, `addr` and `data_out` hold until the `done` pulse; `data_in` comes with it.
+    `valid` is one pulse; `addr`, `data_out` hold until the `done` pulse; `data_in` comes with it.
     """
 
     def __init__(self):
