@@ -13,7 +13,7 @@ from tilewright.hw.payload import payload
 from tilewright.isa.config import BANKS, LOCAL_BITS
 
 _LOCAL = unsigned(LOCAL_BITS)
-#: What the core (`hw.matmul.Matmul`) gets with each granted pass, besides the instruction. The core's
+#: What the core (`hw.matmul.Matmul`) gets with each granted pass, besides the instruction. Its
 #: members, as `hw.chip` connects them: unit In(UnitSignature("matmul")), where `start` is a pass;
 #: pass_ In(PASS), valid with `unit.start`; spad_a, spad_w, acc_r, acc_w (clients of the memories);
 #: busy_array Out(1), a register; o_row Out(1), in each row slot, with o_macs Out(11), PASS.macs.

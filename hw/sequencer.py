@@ -2,8 +2,8 @@
 
 One instruction at a time: FETCH, DECODE, one RESOLVE cycle for each register operand, EXTENT for
 the units' instructions, EXEC. The instruction register holds the word from the end of DECODE on;
-RESOLVE replaces register operands in it, so that what is pushed is the register, rearranged. A fault
-waits, like `halt`, until all that was dispatched is done.
+RESOLVE replaces register operands in it, so that what is pushed is the register, rearranged. A
+fault waits, like `halt`, until all that was dispatched is done.
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal

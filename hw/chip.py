@@ -1,0 +1,187 @@
+"""The chip: sequencer, issue module, units, memories, and register slices at every boundary.
+
+Ports are flat and have the names of docs/microarchitecture.md §7. Three clock inputs: `clk`, and
+the array's and the epilogue's, which may rest while the registered `busy_array` and `busy_epilogue`
+are 0. `rst` is registered first, so that nothing but flip-flops sees the pins.
+"""
+
+from amaranth.hdl import ClockDomain, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from tilewright.hw.axi import AXILite, AXIRead, AXIWrite, BusSlice
+from tilewright.hw.fetch import PC_BITS
+from tilewright.hw.host import Host
+from tilewright.hw.issue import ID_BITS, INFLIGHT, Issue
+from tilewright.hw.load import Load
+from tilewright.hw.matmul import Matmul
+from tilewright.hw.matmul_front import MatmulFront
+from tilewright.hw.memory import Accumulator, Scratchpad
+from tilewright.hw.sequencer import Sequencer
+from tilewright.hw.store import Store
+from tilewright.isa.config import IBUS_BYTES, ChipConfig
+from tilewright.isa.timing import LOAD_INFLIGHT, MATMUL_INFLIGHT, STORE_INFLIGHT
+
+TRACE_UNITS = ("load", "matmul", "vector", "store")
+
+
+def boundary(config: ChipConfig) -> dict:
+    """AXI ports: prefix -> (signature, the chip is the master)."""
+    return {
+        "host": (AXILite(), False),
+        "instr": (AXIRead(data=8 * IBUS_BYTES), True),
+        "data_r": (AXIRead(data=8 * config.bus_bytes), True),
+        "data_w": (AXIWrite(data=8 * config.bus_bytes), True),
+    }
+
+
+def port_prefix(name: str) -> str:
+    """`data_r` and `data_w` are one port of the chip."""
+    return name.partition("_")[0]
+
+
+class Chip(wiring.Component):
+    """The whole chip.
+
+    **Members**
+
+    clk, rst, clk_array, clk_epilogue : In(1)
+    busy_array, busy_epilogue : Out(1)
+        The gated clock is needed at the coming edge.
+    host_*, instr_*, data_*
+        AXI ports.
+    irq : Out(1)
+    trace_* : Out
+        For simulation; one cycle late for all alike.
+
+    **Timing** : docs/microarchitecture.md.
+    """
+
+    def __init__(self, config: ChipConfig):
+        self.config = config
+        members = {n: In(1) for n in ("clk", "rst", "clk_array", "clk_epilogue")}
+        members |= {n: Out(1) for n in ("busy_array", "busy_epilogue", "irq")}
+        for name, (signature, master) in boundary(config).items():
+            for member, port in signature.members.items():
+                inward = (port.flow == In) == master
+                flat = f"{port_prefix(name)}_{member}"
+                members[flat] = (In if inward else Out)(port.shape)
+        members |= {n: Out(1) for n in ("trace_run", "trace_seq_begin", "trace_seq_end")}
+        members |= {"trace_seq_pc": Out(PC_BITS), "trace_start": Out(4), "trace_done": Out(4)}
+        members |= {f"trace_id_{unit}": Out(ID_BITS) for unit in TRACE_UNITS}
+        super().__init__(members)
+        for limit in (LOAD_INFLIGHT, MATMUL_INFLIGHT, STORE_INFLIGHT):
+            if limit > INFLIGHT:
+                raise ValueError(f"a unit's items in flight must be at most {INFLIGHT}")
+
+    def elaborate(self, platform):
+        m = Module()
+        self._clocks(m)
+        cfg = self.config
+        m.submodules.sequencer = sequencer = Sequencer(cfg)
+        m.submodules.issue = issue = Issue()
+        m.submodules.host = host = Host(cfg)
+        m.submodules.load = load = Load(cfg)
+        m.submodules.front = front = MatmulFront(cfg)
+        m.submodules.matmul = matmul = Matmul(cfg)
+        m.submodules.store = store = Store(cfg)
+        m.submodules.spad = spad = Scratchpad(cfg)
+        m.submodules.acc = acc = Accumulator(cfg)
+
+        buses = {"host": host.bus, "instr": sequencer.bus, "data_r": load.axi, "data_w": store.bus}
+        for name, inner in buses.items():
+            self._slice(m, name, inner)
+        for a, b in (
+            (issue.load, load.unit),
+            (issue.matmul, matmul.unit),
+            (issue.store, store.unit),
+            (issue.front, front.issue),
+            (sequencer.dispatch_load, issue.dispatch_load),
+            (sequencer.dispatch_matmul, issue.dispatch_matmul),
+            (sequencer.dispatch_store, issue.dispatch_store),
+            (sequencer.semaphore, issue.semaphore),
+            (load.spad, spad.w_load),
+            (load.acc, acc.w_load),
+            (matmul.spad_a, spad.r_matmul_a),
+            (matmul.spad_w, spad.r_matmul_w),
+            (matmul.acc_r, acc.r_matmul),
+            (matmul.acc_w, acc.w_matmul),
+            (store.spad_r, spad.r_store),
+            (store.spad_w, spad.w_store),
+            (store.acc_r, acc.r_store),
+        ):
+            wiring.connect(m, a, b)
+        m.d.comb += [
+            matmul.pass_.eq(front.pass_),
+            issue.run.eq(sequencer.run),
+            issue.clear.eq(sequencer.clear),
+            sequencer.overflow.eq(issue.overflow),
+            sequencer.bus_error.eq(load.o_error | store.o_error),
+            load.ldw_valid.eq(sequencer.ldw.valid),
+            load.ldw_addr.eq(sequencer.ldw.addr),
+            sequencer.ldw.data_in.eq(load.ldw_data),
+            sequencer.ldw.done.eq(load.ldw_done),
+            store.stw_valid.eq(sequencer.stw.valid),
+            store.stw_addr.eq(sequencer.stw.addr),
+            store.stw_data.eq(sequencer.stw.data_out),
+            sequencer.stw.done.eq(store.stw_done),
+            host.row.eq(matmul.o_row),
+            host.row_macs.eq(matmul.o_macs),
+            host.beat_read.eq(load.o_beat),
+            host.beat_written.eq(store.o_beat),
+            *(into.eq(value) for into, value in zip(host.units, issue.counters, strict=True)),
+            sequencer.start.eq(host.start),
+            sequencer.base.eq(host.base),
+            sequencer.count.eq(host.count),
+            *(
+                getattr(host, n).eq(getattr(sequencer, n))
+                for n in ("run", "clear", "halted", "faulted", "fault", "fault_pc")
+            ),
+            self.irq.eq(host.irq),
+            self.busy_array.eq(matmul.busy_array | self._reset),
+            self.busy_epilogue.eq(store.busy_epilogue | self._reset),
+        ]
+        self._trace(m, sequencer, issue)
+        return m
+
+    def _clocks(self, m):
+        """Domains of the three clocks; all are reset by the registered `rst`."""
+        boot = ClockDomain("boot", reset_less=True)
+        boot.clk = self.clk
+        domains = [boot]
+        for name, clock in (
+            ("sync", self.clk),
+            ("array", self.clk_array),
+            ("epilogue", self.clk_epilogue),
+        ):
+            domain = ClockDomain(name)
+            domain.clk = clock
+            domains.append(domain)
+        m.domains += domains
+        self._reset = domains[1].rst
+        m.d.boot += self._reset.eq(self.rst)
+        m.d.comb += [d.rst.eq(self._reset) for d in domains[2:]]
+
+    def _slice(self, m, name, inner):
+        """A register slice between the pins and `inner`."""
+        signature, master = boundary(self.config)[name]
+        m.submodules[f"slice_{name}"] = part = BusSlice(signature)
+        near, pins = (part.s, part.m) if master else (part.m, part.s)
+        wiring.connect(m, near, inner)
+        for member, port in signature.members.items():
+            pin, wire = getattr(self, f"{port_prefix(name)}_{member}"), getattr(pins, member)
+            outward = (port.flow == Out) == master
+            m.d.comb += pin.eq(wire) if outward else wire.eq(pin)
+
+    def _trace(self, m, sequencer, issue):
+        m.d.sync += [
+            self.trace_run.eq(sequencer.run),
+            self.trace_seq_begin.eq(sequencer.begin),
+            self.trace_seq_end.eq(sequencer.end),
+            self.trace_start.eq(issue.started),
+            self.trace_done.eq(issue.done),
+        ]
+        with m.If(sequencer.begin):
+            m.d.sync += self.trace_seq_pc.eq(sequencer.pc)
+        for unit in ("load", "matmul", "store"):
+            with m.If(issue.started[TRACE_UNITS.index(unit)]):
+                m.d.sync += getattr(self, f"trace_id_{unit}").eq(getattr(issue, f"id_{unit}"))

@@ -1,0 +1,47 @@
+"""Verilog of the chip: `python -m tilewright.hw.verilog tw16 > tw16.v`.
+
+The chip is one text, the array's column another (one module, instanced `dim` times). Amaranth's
+builtin Yosys is used always, so that the text is the same on every machine.
+"""
+
+import os
+import sys
+
+from amaranth.back import verilog
+from tilewright.hw.array import array_verilog_sources
+from tilewright.hw.chip import Chip
+from tilewright.isa.config import ChipConfig, ConfigError, parse_config
+
+TOP = "tilewright"
+
+
+def export(config: ChipConfig) -> dict[str, str]:
+    """All sources of one chip: file name -> Verilog text. The top module is `tilewright`."""
+    before = os.environ.get("AMARANTH_USE_YOSYS")
+    os.environ["AMARANTH_USE_YOSYS"] = "builtin"
+    try:
+        text = verilog.convert(Chip(config), name=TOP, emit_src=False)
+        return {f"{TOP}.v": text, **array_verilog_sources(config.dim)}
+    finally:
+        if before is None:
+            del os.environ["AMARANTH_USE_YOSYS"]
+        else:
+            os.environ["AMARANTH_USE_YOSYS"] = before
+
+
+def main(arguments: list[str]) -> int:
+    """Print the Verilog of one configuration."""
+    if len(arguments) != 1:
+        print("usage: python -m tilewright.hw.verilog CONFIG", file=sys.stderr)
+        return 2
+    try:
+        config = parse_config(arguments[0])
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(export(config).values()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
