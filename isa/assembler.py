@@ -11,7 +11,7 @@ names the next instruction (its index) or the next data (its DRAM byte address).
     .dram bytes                     size of the DRAM that the program uses
     .input name, dtype[4, 8], address           also .output; a name may stand in "quotes"
 
-The text is read twice: first for labels (unknown names are 0), then for good.
+The text is read leniently until every name has its value, then strictly, for the result.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from tilewright.isa.encoding import encode
 from tilewright.isa.operands import parse_instruction
 from tilewright.isa.program import Origin, Port, Program, ProgramError
 from tilewright.isa.table import INSTRUCTIONS
-from tilewright.isa.text import AssemblyError, Line, float_bits, near
+from tilewright.isa.text import AssemblyError, Line, Token, float_bits, near
 
 _RESERVED = re.compile(r"[rs]\d+|f32")
 _DATA = {".word": 4, ".bytes": 1, ".f32": 4}
+_PASSES = 8  # lenient readings before a name counts as circular
 _DTYPES = ("float32", "bfloat16", "int8", "uint8", "int32", "uint32", "bool")
 
 
@@ -39,7 +40,9 @@ class _Pass:
     """What one reading of the text collects."""
 
     names: dict[str, int]  # of the pass before; empty in the first
-    first: bool
+    lenient: bool
+    where: dict[str, tuple[Line, Token]] = field(default_factory=dict)
+    unsettled: bool = False  # a name's value was guessed
     found: dict[str, int] = field(default_factory=dict)
     words: list[bytes] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
@@ -50,8 +53,7 @@ class _Pass:
     dram: int | None = None
 
     def lookup(self, name: str) -> int | None:
-        value = self.found.get(name, self.names.get(name))
-        return 0 if value is None and self.first else value
+        return self.found.get(name, self.names.get(name))
 
     def bind(self, value: int) -> None:
         """Give the pending labels their value."""
@@ -73,22 +75,18 @@ def assemble(text: str, file: str = "<text>", config: ChipConfig | None = None) 
     AssemblyError
         For the first mistake: file, line, column, and a hint.
     """
-    names: dict[str, int] = {}
-    for first in (True, False):
-        state = _Pass(names, first)
-        line = None
-        for number, source in enumerate(text.splitlines(), 1):
-            line = Line(file, number, source, state.lookup)
-            line.known = names
-            try:
-                _line(line, state)
-            except RecursionError:
-                raise line.error("the expression is nested too deeply") from None
-        state.bind(len(state.words))
-        if not first and state.found != names and line is not None:
-            moved = next(n for n in state.found if state.found[n] != names.get(n))
-            raise line.error(f"label '{moved}' moves: an address depends on a later label")
-        names = state.found
+    state = _read(text, file, {}, lenient=True)
+    for _ in range(_PASSES):
+        if not state.unsettled:
+            break
+        before = state.found
+        state = _read(text, file, before, lenient=True)
+        state.unsettled |= state.found != before
+    else:
+        moved = next(n for n, value in state.found.items() if before.get(n) != value)
+        line, token = state.where[moved]
+        raise line.error(f"'{moved}' has no value: it depends on itself", token)
+    state = _read(text, file, state.found, lenient=False)
     data = tuple((addr, bytes(content)) for addr, content in state.segments if content)
     try:
         return Program(
@@ -102,6 +100,20 @@ def assemble(text: str, file: str = "<text>", config: ChipConfig | None = None) 
         )
     except ProgramError as e:
         raise AssemblyError(file, 1, 1, str(e), "", text.split("\n", 1)[0]) from e
+
+
+def _read(text: str, file: str, names: dict[str, int], lenient: bool) -> _Pass:
+    """One reading of the text, with the names of the reading before."""
+    state = _Pass(names, lenient)
+    for number, source in enumerate(text.splitlines(), 1):
+        line = Line(file, number, source, state.lookup, lenient)
+        line.known = names
+        try:
+            _line(line, state)
+        except RecursionError:
+            raise line.error("the expression is nested too deeply") from None
+    state.bind(len(state.words))
+    return state
 
 
 def assemble_file(path: str | Path, config: ChipConfig | None = None) -> Program:
@@ -140,6 +152,7 @@ def _define(line: Line, state: _Pass) -> str:
         raise line.error(f"'{token.text}' cannot be a name: it is reserved", token)
     if token.text in state.found or token.text in state.pending:
         raise line.error(f"'{token.text}' is defined twice", token)
+    state.where[token.text] = line, token
     return token.text
 
 
@@ -156,17 +169,19 @@ def _directive(line: Line, state: _Pass) -> None:
     elif name == ".data":
         address = _sized(line, 32)
         state.segments.append((address, bytearray()))
+        state.unsettled |= line.guessed
     elif name == ".const":
         target = _define(line, state)
         line.expect("=")
         state.found[target] = line.expression()
+        state.unsettled |= line.guessed
     elif name == ".raw":
         state.bind(len(state.words))
         _emit(line, state, _sized(line, 8 * INSTR_BYTES).to_bytes(INSTR_BYTES, "little"))
     elif name == ".dram":
         state.dram = line.expression()
         if not 0 <= state.dram <= 1 << 32:
-            raise line.error(f".dram must be in 0 to {1 << 32}, not {state.dram}", token)
+            state.dram = line.refuse(f".dram must be in 0 to {1 << 32}, not {state.dram}", token)
     elif name == ".config":
         _config(line, state)
     elif name in (".input", ".output"):
@@ -182,7 +197,7 @@ def _sized(line: Line, bits: int, signed: bool = False) -> int:
     value = line.expression()
     low = -(1 << (bits - 1)) if signed else 0
     if not low <= value < 1 << bits:
-        raise line.error(f"value must fit {bits} bits, not {value}", token)
+        return line.refuse(f"value must fit {bits} bits, not {value}", token)
     return value
 
 

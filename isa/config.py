@@ -141,4 +141,6 @@ def parse_config(text: str | ChipConfig) -> ChipConfig:
     missing = [k for k in ("dim", "spad_kib", "acc_kib") if k not in fields]
     if missing:
         raise ConfigError(f"configuration {text!r} lacks {', '.join(missing)}")
-    return ChipConfig(**fields)
+    return ChipConfig(
+        fields["dim"], fields["spad_kib"], fields["acc_kib"], fields.get("bus_bytes", 0)
+    )

@@ -102,14 +102,15 @@ def _words(instr: Instr, left: dict[str, int]) -> list[str]:
     names = [_member(f, instr.values[f.name]) for f in fields]
     for f in fields:
         left.pop(f.name, None)
-    if None in names:
+    words = [n for n in names if n is not None]
+    if len(words) < len(fields):
         return [f"{f.name}={_value(instr, f.name)}" for f in fields]
-    return [style.separator.join(names)] if names else []
+    return [style.separator.join(words)] if words else []
 
 
 def _clauses(instr: Instr, left: dict[str, int]) -> list[str]:
     v = instr.values
-    out = []
+    out: list[str] = []
     for slot in ("wait0", "wait1"):
         if not v[f"{slot}_n"] or (slot == "wait1" and not out):
             break

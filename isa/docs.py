@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from tilewright.isa import micro
+from tilewright.isa import assembler, micro, syntax
+from tilewright.isa.assembler import assemble
 from tilewright.isa.config import INSTR_BYTES, PRESETS, REGISTERS, SEM_MAX, SEMAPHORES
+from tilewright.isa.disassembler import disassemble
 from tilewright.isa.encoding import rules
 from tilewright.isa.extent import EXTENT_CYCLES, OPERANDS
 from tilewright.isa.table import (
@@ -37,6 +39,20 @@ There are {REGISTERS} registers and {SEMAPHORES} semaphores (0 at the start, at 
 
 Distances of local memory are in granules of `dim` bytes (scratchpad) or rows of `dim` 32-bit words
 (accumulator), distances of DRAM in bytes, counts in elements or rows.
+"""
+
+
+_EXAMPLE = """
+    li r3, 0x1000
+next:
+    load spad[0x40], dram[r3], copy8, c0=64 c1=16 s1=64 l0=1 l1=4 ; wait s3>=1 ; done s4
+    load acc[0], i8_i32, fill value=7 c0=16
+    matmul acc[0], spad[0], spad[0x40], i8*i8, acc r0=16 as0=4 ak=1 k=64 n=16 ; wait s4>=1 ; read s3
+    store dram[0x3000], acc[0], i32->i8, scale clamp lo=f32(-128) hi=f32(127) c0=16 ; read s5
+    add r3, r3, 1024
+    blt r3, 0x2000, next
+    post s3, 2
+    halt
 """
 
 
@@ -134,6 +150,24 @@ def _micro() -> list[str]:
     return [line.replace("|a|", "\\|a\\|").replace("a | b", "a \\| b") for line in lines]
 
 
+def _assembly() -> list[str]:
+    listing = disassemble(assemble(_EXAMPLE).code)
+    return [
+        "## Assembly",
+        "",
+        syntax.__doc__.strip(),
+        "",
+        assembler.__doc__.strip(),
+        "",
+        "For example:",
+        "",
+        "```",
+        *listing.splitlines(),
+        "```",
+        "",
+    ]
+
+
 def render() -> str:
     """The whole page."""
     first = next(s for s in BY_OPCODE.values() if s.unit == Unit.LOAD)
@@ -146,7 +180,7 @@ def render() -> str:
             lines += _unit(spec)
     low, high = min(RESERVED_OPCODES), max(RESERVED_OPCODES)
     lines += ["## Reserved opcodes", "", f"{low} to {high}: {RESERVED_OPCODES[low]}.", ""]
-    return "\n".join([*lines, *_faults(), *_micro()]).rstrip() + "\n"
+    return "\n".join([*lines, *_faults(), *_assembly(), *_micro()]).rstrip() + "\n"
 
 
 if __name__ == "__main__":

@@ -241,8 +241,9 @@ def _demand(spec: Spec, rule: Rule) -> str:
 
 def _shown(spec: Spec, name: str, value: int) -> str:
     enum = spec.layout[name][1].enum
-    known = enum is not None and value in enum._value2member_map_
-    return enum(value).name.lower() if known else str(value)
+    if enum is None or value not in enum._value2member_map_:
+        return str(value)
+    return enum(value).name.lower()
 
 
 def explain(spec: Spec, rule: Rule, values: Mapping[str, int]) -> str:

@@ -48,7 +48,7 @@ def _semaphore(line: Line) -> int:
     else:
         value = line.expression()
     if not 0 <= value < SEMAPHORES:
-        raise line.error(f"a semaphore must be s0 to s{SEMAPHORES - 1}, not {value}", token)
+        return line.refuse(f"a semaphore must be s0 to s{SEMAPHORES - 1}, not {value}", token)
     return value
 
 
@@ -65,7 +65,7 @@ def _value(line: Line, field: Field) -> int | Reg:
         return members(field.enum)[token.text]
     value = line.expression()
     if not field.low <= value <= field.high:
-        raise line.error(
+        return line.refuse(
             f"{field.name} must be in {field.low} to {field.high}, not {value}",
             token,
             f"{field.name}: {field.meaning}",
@@ -159,8 +159,9 @@ class _Operands:
                 token,
                 self._shape(),
             )
-        if known[token.text] is not None:
-            self._set(place.space, known[token.text], token)
+        space = known[token.text]
+        if space is not None:
+            self._set(place.space, space, token)
         self.line.expect("[")
         self._set(place.field, _value(self.line, self.spec.layout[place.field][1]), token)
         self.line.expect("]")

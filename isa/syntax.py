@@ -8,6 +8,7 @@ every other field is ``name=value``, left out at its default. Clauses: ``wait s3
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -52,12 +53,12 @@ def form(spec: Spec) -> Form:
     return FORMS.get(spec.name, Form())
 
 
-def members(enum: type[IntEnum]) -> dict[str, int]:
-    """Lower-case names of an enumeration."""
-    return {m.name.lower(): int(m) for m in enum}
+def members(enum: type[IntEnum] | None) -> dict[str, int]:
+    """Lower-case names of an enumeration; none of none."""
+    return {m.name.lower(): int(m) for m in enum or ()}
 
 
-def spaces(spec: Spec, place: Place) -> dict[str, int | None]:
+def spaces(spec: Spec, place: Place) -> Mapping[str, int | None]:
     """Memory names that a place takes, and what they set its space field to."""
     if place.space in spec.layout and spec.layout[place.space][1].enum is not None:
         return members(spec.layout[place.space][1].enum)

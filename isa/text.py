@@ -56,9 +56,21 @@ def float_bits(value: float) -> int:
 
 
 class Line:
-    """One source line as a cursor over its tokens."""
+    """One source line as a cursor over its tokens.
 
-    def __init__(self, file: str, line: int, text: str, lookup: Callable[[str], int | None]):
+    A lenient line takes 0 for an unknown name and for a value that is refused: its names are still
+    being collected. Its syntax is checked all the same.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        line: int,
+        text: str,
+        lookup: Callable[[str], int | None],
+        lenient: bool = False,
+    ):
+        self.lenient, self.guessed = lenient, False
         self.file, self.line, self.source, self.lookup = file, line, text, lookup
         self.known: Iterable[str] = ()
         self.tokens = self._tokens(text.rstrip())
@@ -74,7 +86,8 @@ class Line:
                     break
                 bad = Token("op", text[at], at + 1)
                 raise self.error(f"character {text[at]!r} has no meaning here", bad)
-            out.append(Token(m.lastgroup, m[m.lastgroup], m.start(m.lastgroup) + 1))
+            kind = str(m.lastgroup)  # every alternative is a named group
+            out.append(Token(kind, m[kind], m.start(kind) + 1))
             at = m.end()
         return [*out, Token("end", "end of line", min(at, len(text)) + 1)]
 
@@ -84,6 +97,13 @@ class Line:
         return AssemblyError(
             self.file, self.line, column, message, hint, self.source.replace("\t", " ")
         )
+
+    def refuse(self, message: str, token: Token | None = None, hint: str = "") -> int:
+        """Raise an error about a value; a lenient line takes 0 instead."""
+        if not self.lenient:
+            raise self.error(message, token, hint)
+        self.guessed = True
+        return 0
 
     @property
     def peek(self) -> Token:
@@ -144,9 +164,9 @@ class Line:
     def _apply(self, token: Token, a: int, b: int) -> int:
         op = token.text
         if op == "/" and b == 0:
-            raise self.error("division by zero", token)
+            return self.refuse("division by zero", token)
         if op in ("<<", ">>") and not 0 <= b < 64:
-            raise self.error(f"a shift must be by 0 to 63, not {b}", token)
+            return self.refuse(f"a shift must be by 0 to 63, not {b}", token)
         match op:
             case "+":
                 return a + b
@@ -179,14 +199,15 @@ class Line:
                 raise self.error(f"'{token.text}' is not an integer", token) from None
         if token.kind == "name" and token.text == "f32" and self.peek.text == "(":
             self.take()
-            value = self.number()
+            bits = float_bits(self.number())
             self.expect(")")
-            return float_bits(value)
+            return bits
         if token.kind == "name":
-            value = self.lookup(token.text)
-            if value is not None:
-                return value
-            raise self.error(f"'{token.text}' is not defined", token, near(token.text, self.known))
+            known = self.lookup(token.text)
+            if known is not None:
+                return known
+            hint = near(token.text, self.known)
+            return self.refuse(f"'{token.text}' is not defined", token, hint)
         hint = "floats are written f32(1.5)" if token.kind == "float" else ""
         raise self.error(f"here must be an expression, not '{token.text}'", token, hint)
 

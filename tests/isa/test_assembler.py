@@ -105,6 +105,24 @@ def test_labels_before_and_after_in_code_and_data():
     assert [o.line for o in program.source_map] == [f"<text>:{n}" for n in (2, 3, 4, 13)]
 
 
+def test_names_may_be_used_before_they_have_a_value():
+    """Sizes and quotients of later labels; a guess in the first reading is no error."""
+    program = assemble(
+        """
+        li r1, 64 / (end - start)
+        li r2, SIZE
+        .const SIZE = end - start
+        .const ORIGIN = BASE + SIZE
+        .const BASE = 0x1000
+        .data ORIGIN
+        start: .bytes 1, end - start, 3
+        end: .bytes 4
+        """
+    )
+    assert [i.values["b"] for i in program.instructions()] == [21, 3]
+    assert program.data == ((0x1003, bytes([1, 3, 3, 4])),)
+
+
 def test_listing_golden():
     """One line of each kind, as it prints."""
     text = (
@@ -173,8 +191,9 @@ ERRORS = {
     "uint32, bool, not 'float16' / did you mean 'bfloat16'?",
     "x: halt\nx: halt": "2:1: 'x' is defined twice",
     ".const r3 = 4": "1:8: 'r3' cannot be a name: it is reserved",
-    ".data 2 * later\n.word 1\nlater: .word 1": "3:15: label 'later' moves: an address depends on "
-    "a later label",
+    ".data 2 * later\n.word 1\nlater: .word 1": "3:1: 'later' has no value: it depends on itself",
+    ".const A = B + 1\n.const B = A": "1:8: 'A' has no value: it depends on itself",
+    "li r1, 1 / (end - start)\nstart:\nend: halt": "1:10: division by zero",
 }
 
 
