@@ -49,8 +49,8 @@ class Load(wiring.Component):
     o_beat, o_error : Out
         A beat is accepted; it carries an error response.
 
-    **Timing** : docs/microarchitecture.md §3, with the LOAD and LDW constants of `isa.timing`, counted
-    on the chip's pins. On `axi`, AR comes AXI_SLICE earlier and R AXI_SLICE later.
+    **Timing** : docs/microarchitecture.md §3, with the LOAD and LDW constants of `isa.timing`,
+    counted on the chip's pins. On `axi`, AR comes AXI_SLICE earlier and R AXI_SLICE later.
     """
 
     def __init__(self, config: ChipConfig):

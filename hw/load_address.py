@@ -2,8 +2,8 @@
 
 A *descriptor* is the instruction as loops see it: bytes of a run, three counts with their DRAM and
 local strides. Dimensions that do not move a row locally have stride 0, those that a fill does not
-visit have count 1; a fill is a run of whole beats, one for each local unit. So the address generator
-and the unpacker, some 60 cycles apart, walk the same `Nest` and never exchange a run.
+visit have count 1; a fill is a run of whole beats, one for each local unit. So the address
+generator and the unpacker, some 60 cycles apart, walk the same `Nest` and never exchange a run.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
@@ -129,8 +129,8 @@ class AddressGenerator(wiring.Component):
         Read the 32-bit word at `word_addr` (quiet unit only).
     araddr, arlen, arvalid : Out, arready : In
 
-    **Timing** : start at s, slots from s + 1 without gaps; AR one cycle after a burst's first slot. A
-    slot that would need AR waits while the last AR is refused or LOAD_OUTSTANDING bursts are out.
+    **Timing** : start at s, slots from s + 1 without gaps; AR one cycle after a burst's first slot.
+    A slot that would need AR waits while the last AR is refused or LOAD_OUTSTANDING bursts are out.
     """
 
     def __init__(self, config: ChipConfig):

@@ -2,9 +2,9 @@
 
 A local row is a stream of bytes. Each beat is rotated so that its first useful byte lands where the
 row's stream stands, and merged into the *chunk* register. A chunk leaves when a byte of its row
-beyond it arrives, or in the cycle after its row's last beat: so never more than one chunk leaves per
-cycle, whatever the alignment, and nothing has to be buffered. A fill puts its value into the chunk
-register once for each unit, and the chunk leaves to become a whole unit.
+beyond it arrives, or in the cycle after its row's last beat: so never more than one chunk leaves in
+a cycle, whatever the alignment, and nothing has to be buffered. A fill puts its value into the
+chunk register once for each unit, and the chunk leaves to become a whole unit.
 
 Descriptors wait in a queue, since the beats come some 60 cycles after their slots; the unpacker
 walks the same `Nest` as the address generator, on the low address bits alone.
@@ -51,8 +51,8 @@ class Unpacker(wiring.Component):
     o_valid, o : Out
         Chunks (`chunk_layout`); not refused.
 
-    **Timing** : a descriptor of start s receives from s + 2. What a beat at z completes is at `o` by
-    z + 2. One beat, or one filled unit, per cycle.
+    **Timing** : a descriptor of start s receives from s + 2. What a beat at z completes is at `o`
+    by z + 2. One beat, or one filled unit, per cycle.
     """
 
     def __init__(self, config: ChipConfig):

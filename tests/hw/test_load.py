@@ -285,11 +285,11 @@ def test_eight_instructions_of_one_slot_fly_and_the_ninth_waits(fill):
     config = CONFIGS["dim4"]
     loads = [Load("COPY8", dram=4 * i, c=(4, 1, 1, 1), loc=i, fill=fill) for i in range(20)]
     ended = check(PySim(Pins(config)), config, loads, 6, gap=0.0)
-    period = 0 if fill else 2 + LATENCY + timing.LOAD_WRITE + 1
     if fill:  # done comes before eight are started
         assert np.diff(ended).tolist() == [1] * 19
     else:
-        assert ended[8] == ended[0] + period and ended[7] == ended[0] + 7
+        alone = 1 + timing.LOAD_AR + LATENCY + timing.LOAD_WRITE  # from grant to done
+        assert ended[7] == ended[0] + 7 and ended[8] == ended[0] + 1 + alone
 
 
 def test_fills_between_loads_keep_order_in_fast_and_slow_memory():
