@@ -58,16 +58,19 @@ def ldw_latency(bus_bytes, read_latency):
 
 
 #: MATMUL: last row's slot to read_release.
-MATMUL_READ = 2
+MATMUL_READ = 1
 #: MATMUL: least cycles of a pass, so that an accumulator row is written before it is read again.
-MATMUL_MIN_PERIOD = 8
+MATMUL_MIN_PERIOD = 7
 #: MATMUL: passes granted and not done.
 MATMUL_INFLIGHT = 8
 
 
 def matmul_done(dim):
-    """MATMUL: cycles from a pass's last row slot to done."""
-    return array_latency(dim) + FOOT_LATENCY + 4
+    """MATMUL: cycles from a pass's last row slot to done, its last accumulator write.
+
+    Memory, one register of conversion, array, foot.
+    """
+    return MEM_READ + 1 + array_latency(dim) + FOOT_LATENCY
 
 
 #: Fetch: first cycle in which the address generator can request.
