@@ -1,7 +1,7 @@
 """The host's registers over AXI4-Lite, the chip-wide counters, and the interrupt.
 
 Addresses and bits: docs/microarchitecture.md §7 (REGISTERS and COUNTERS below). Writes outside of
-them are ignored, reads give 0; both are answered OKAY. A write is a whole word: strobes are ignored.
+them are ignored, reads give 0; both are answered OKAY. A write is a whole word: no strobes.
 """
 
 from amaranth.hdl import Cat, Const, Module, Signal
