@@ -76,16 +76,8 @@ def assemble(text: str, file: str = "<text>", config: ChipConfig | None = None) 
         For the first mistake: file, line, column, and a hint.
     """
     state = _read(text, file, {}, lenient=True)
-    for _ in range(_PASSES):
-        if not state.unsettled:
-            break
-        before = state.found
-        state = _read(text, file, before, lenient=True)
-        state.unsettled |= state.found != before
-    else:
-        moved = next(n for n, value in state.found.items() if before.get(n) != value)
-        line, token = state.where[moved]
-        raise line.error(f"'{moved}' has no value: it depends on itself", token)
+    if state.unsettled:
+        state = _settle(text, file, state)
     state = _read(text, file, state.found, lenient=False)
     data = tuple((addr, bytes(content)) for addr, content in state.segments if content)
     try:
@@ -100,6 +92,18 @@ def assemble(text: str, file: str = "<text>", config: ChipConfig | None = None) 
         )
     except ProgramError as e:
         raise AssemblyError(file, 1, 1, str(e), "", text.split("\n", 1)[0]) from e
+
+
+def _settle(text: str, file: str, state: _Pass) -> _Pass:
+    """Read again until no name changes its value."""
+    for _ in range(_PASSES):
+        before = state.found
+        state = _read(text, file, before, lenient=True)
+        if state.found == before:
+            return state
+    moved = next(n for n, value in state.found.items() if before.get(n) != value)
+    line, token = state.where[moved]
+    raise line.error(f"'{moved}' has no value: it depends on itself", token)
 
 
 def _read(text: str, file: str, names: dict[str, int], lenient: bool) -> _Pass:

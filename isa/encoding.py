@@ -32,6 +32,9 @@ class IllegalInstruction(ValueError):
         super().__init__(message)
         self.fault = fault
 
+    def __reduce__(self):
+        return IllegalInstruction, (self.fault, str(self))
+
 
 REGISTER_FIELDS = ("rd", "ra")  # always hold a register number
 

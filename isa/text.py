@@ -30,6 +30,10 @@ class AssemblyError(ValueError):
         self.message, self.hint = message, hint
         text = f"{file}:{line}:{column}: {message}\n    {source}\n    {' ' * (column - 1)}^"
         super().__init__(text + (f"\n  hint: {hint}" if hint else ""))
+        self._given = (file, line, column, message, hint, source)
+
+    def __reduce__(self):
+        return AssemblyError, self._given
 
 
 @dataclass(frozen=True)

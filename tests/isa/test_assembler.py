@@ -1,13 +1,16 @@
 """Assembly text: what it means, and every error with line, column and hint."""
 
+import pickle
 import struct
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tilewright.isa.assembler import AssemblyError, assemble, assemble_file
 from tilewright.isa.disassembler import disassemble
-from tilewright.isa.encoding import Instr, Reg
+from tilewright.isa.encoding import Instr, Reg, decode
 from tilewright.isa.program import ProgramError
-from tilewright.isa.table import Conv, Dest, Mem, Type
+from tilewright.isa.table import Conv, Dest, Fault, Mem, Type
 
 
 def one(text):
@@ -192,6 +195,8 @@ ERRORS = {
     "x: halt\nx: halt": "2:1: 'x' is defined twice",
     ".const r3 = 4": "1:8: 'r3' cannot be a name: it is reserved",
     ".data 2 * later\n.word 1\nlater: .word 1": "3:1: 'later' has no value: it depends on itself",
+    ".const A = NONE": "1:12: 'NONE' is not defined",
+    ".data NONE": "1:7: 'NONE' is not defined",
     ".const A = B + 1\n.const B = A": "1:8: 'A' has no value: it depends on itself",
     "li r1, 1 / (end - start)\nstart:\nend: halt": "1:10: division by zero",
 }
@@ -219,6 +224,18 @@ def test_error_golden():
     )
 
 
+def test_errors_cross_process_borders():
+    errors = []
+    for action in (lambda: assemble("lod"), lambda: decode(bytes(64))):
+        with pytest.raises(ValueError) as e:
+            action()
+        errors.append(e.value)
+    for error in errors:
+        back = pickle.loads(pickle.dumps(error))
+        assert (type(back), str(back)) == (type(error), str(error))
+    assert back.fault == Fault.OPCODE
+
+
 def test_deep_nesting_is_one_error():
     with pytest.raises(AssemblyError, match="nested too deeply"):
         assemble("li r1, " + "(" * 5000 + "1")
@@ -232,3 +249,23 @@ def test_files(tmp_path):
         assemble_file(tmp_path / "junk.s")
     (tmp_path / "good.s").write_text("halt # é\n", encoding="utf-8")
     assert len(assemble_file(tmp_path / "good.s")) == 1
+
+
+VOCABULARY = """
+load store matmul vector li add beq jmp post wait halt .data .word .bytes .f32 .const .raw
+.config .input .dram x: y x = , ; : [ ] ( ) + - * / << >> & | -> >= @ 0 1 0x10 99999999999 1.5 1e999
+inf f32 r1 r99 s1 s99 spad acc dram copy8 i8 bf16 fill c0 c1 loc done read tw4 "a" "\\u0041" # $
+"""
+WORDS = VOCABULARY.split()
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=12), max_size=4))
+def test_any_text_is_assembled_or_refused(lines):
+    text = "\n".join(map(" ".join, lines))
+    try:
+        program = assemble(text)
+    except AssemblyError as e:
+        assert 1 <= e.line <= max(1, len(lines)) and e.column >= 1
+    else:
+        assert disassemble(assemble(disassemble(program.code)).code) == disassemble(program.code)
