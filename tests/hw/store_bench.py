@@ -71,6 +71,51 @@ class Top(wiring.Component):
         return m
 
 
+class Tops(wiring.Component):
+    """Several chips' units side by side: one compilation for all."""
+
+    def __init__(self, configs):
+        self.tops = {name: Top(config) for name, config in configs.items()}
+        super().__init__(
+            {
+                f"{name}_{port}": member
+                for name, top in self.tops.items()
+                for port, member in top.signature.members.items()
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        for name, top in self.tops.items():
+            m.submodules[name] = top
+            for port, member in top.signature.members.items():
+                outer, inner = getattr(self, f"{name}_{port}"), getattr(top, port)
+                m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
+        return m
+
+
+class Part:
+    """The ports of one of `Tops`."""
+
+    def __init__(self, model, name):
+        self.model, self.name = model, name
+        self.eval, self.tick = model.eval, model.tick
+
+    def set(self, port, value):
+        self.model.set(port if port == "rst" else f"{self.name}_{port}", value)
+
+    def get(self, port):
+        return self.model.get(f"{self.name}_{port}")
+
+
+def build(configs):
+    """Compile the units of `configs`; name -> (config, `Part`). Few big files compile fastest."""
+    split = vsim.VERILATOR.index("--output-split")
+    vsim.VERILATOR[split : split + 4] = ["--output-split", "40000"]
+    model = vsim.build(Tops(configs), opt="-O0")
+    return {name: (config, Part(model, name)) for name, config in configs.items()}
+
+
 def pack(config, fields):
     """Bits of a payload; fields that are not given are 0."""
     layout = payload("store")
@@ -168,14 +213,16 @@ class Memories:
 class Bench:
     """Runs instructions on the RTL; keeps every event with its cycle."""
 
-    def __init__(self, config, model, memories, seed=0, stall=0.0, error=False):
+    def __init__(
+        self, config, model, memories, seed=0, stall=0.0, error=False, answer=WRITE_LATENCY
+    ):
         self.config, self.m, self.memories = config, model, memories
         self.random, self.stall, self.error = random.Random(seed), stall, error
-        self.now = 0
+        self.now, self.answer = 0, answer
         self.reads = {"acc": deque(), "spad": deque()}
         self.aw, self.w, self.b = deque(), deque(), deque()
         self.log = {k: [] for k in ("start", "done", "release", "issue", "aw", "w", "spad_w",
-                                    "stw", "error", "beat")}  # fmt: skip
+                                    "stw", "error", "beat", "busy")}  # fmt: skip
         self.open = self.most_open = 0
         for port in ("unit_start", "stw_valid", "bus_bvalid", "rst"):
             model.set(port, 0)
@@ -208,7 +255,8 @@ class Bench:
             self.log["start"].append(self.now)
         for name, port in (("done", "unit_done"), ("release", "unit_read_release"),
                            ("issue", "unit_issuing"), ("stw", "stw_done"),
-                           ("error", "o_error"), ("beat", "o_beat")):  # fmt: skip
+                           ("error", "o_error"), ("beat", "o_beat"),
+                           ("busy", "busy_epilogue")):  # fmt: skip
             if get(port):
                 self.log[name].append(self.now)
         self._local()
@@ -227,8 +275,8 @@ class Bench:
             hit = queue and queue[0][0] == self.now
             values = queue.popleft()[1] if hit else None
             for i, port in enumerate(ports):
-                width = self.m._ports[port]
-                self.m.set(port, values[i] if hit else self.random.getrandbits(width))
+                noise = self.random.getrandbits(32 * self.config.dim)
+                self.m.set(port, values[i] if hit else noise)
 
     def _local(self):
         get, mem = self.m.get, self.memories
@@ -277,7 +325,7 @@ class Bench:
             if last:
                 self.aw.popleft()
                 late = self.random.randrange(80) if self.stall else 0
-                when = self.now + WRITE_LATENCY + late
+                when = self.now + self.answer + late
                 self.b.append(max(when, self.b[-1] if self.b else 0))
 
     def run(self, program, gap=0.0, limit=200_000):

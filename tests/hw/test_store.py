@@ -29,10 +29,14 @@ BLANK = dict.fromkeys(
      "c2": 1, "dst": 0x1000}  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
-def chip(request):
-    config = CONFIGS[request.param]
-    return config, sb.vsim.build(sb.Top(config))
+@pytest.fixture(scope="module")
+def chips():
+    return sb.build(CONFIGS)
+
+
+@pytest.fixture(params=CONFIGS)
+def chip(request, chips):
+    return chips[request.param]
 
 
 def base(rng, lo, hi, size, even=False):
@@ -153,7 +157,7 @@ def run(chip, program, seed, **kwargs):
 def test_random_programs_keep_the_contract_cycle_for_cycle(chip):
     config, _ = chip
     rng = random.Random(1)
-    program = [draw(rng, config) for _ in range(160)]
+    program = [draw(rng, config) for _ in range(400)]
     bench = run(chip, program, 1)
     want = contract(config, program, bench.log["start"])
     assert {k: bench.log[k] for k in want} == want
@@ -185,3 +189,139 @@ def test_bytes_are_right_with_idle_gaps(chip):
     bench = run(chip, program, 4, gap=0.97)
     want = contract(chip[0], program, bench.log["start"])
     assert {k: bench.log[k] for k in want} == want
+
+
+def test_random_programs_reach_every_bin(chip):
+    config, _ = chip
+    rng = random.Random(1)
+    program = [draw(rng, config) for _ in range(400)]
+    types = {(f["type"], f["dest"], f["out"]) for f in program}
+    assert len(types) == 5 * 5 + 5 * 3
+    modes = ("int_path", "ibias", "scale", "bias", "clamp", "dest")
+    assert {tuple(f[m] for m in modes[1:4]) for f in program} == set(
+        itertools.product((0, 1), repeat=3)
+    )
+    dram = [f for f in program if f["dest"] == Dest.DRAM]
+    assert {f["dst"] % config.bus_bytes for f in dram} == set(range(config.bus_bytes))
+    ends = {(f["dst"] + f["c0"] * TYPE_BYTES[f["out"]]) % config.bus_bytes for f in dram}
+    assert ends == set(range(config.bus_bytes))
+    assert any(f["dst"] // 4096 != (f["dst"] + f["c0"] - 1) // 4096 for f in dram)
+    assert {f["c0"] % config.dim for f in program} == set(range(config.dim))
+
+
+def rows(config, count, **fields):
+    """A full int8 block of `count` rows, contiguous in DRAM."""
+    return BLANK | {"c0": config.dim, "c1": count, "l1": 1, "s1": config.dim} | fields
+
+
+def test_an_aligned_int8_row_takes_as_many_cycles_as_it_has_beats(chip):
+    config, _ = chip
+    bench = run(chip, [rows(config, 32)], 5)
+    beats = 32 * config.dim // config.bus_bytes
+    assert bench.log["w"] == list(range(bench.log["w"][0], bench.log["w"][0] + beats))
+    assert len(bench.log["issue"]) == beats
+
+
+def test_a_row_longer_than_a_burst_is_cut_at_aligned_bursts_of_16_beats(chip):
+    config, _ = chip
+    units = 48 * config.bus_bytes // config.dim
+    bus = config.bus_bytes
+    f = BLANK | {"c0": units * config.dim, "l0": 1, "dst": 0x1000 - 3 * bus + 1}
+    bench = run(chip, [f], 6)
+    assert [beats for _, beats in bench.log["aw"]] == [3, 16, 16, 14]
+
+
+def test_a_scratchpad_unit_is_written_each_cycle(chip):
+    config, _ = chip
+    half = config.spad_granules // 2
+    f = rows(config, 16, dest=Dest.SPAD, out=Type.BF16, dst=half, s1=2, c0=2 * config.dim - 1, l0=2)
+    bench = run(chip, [f | {"d0": 32}], 7)
+    assert bench.log["spad_w"] == list(range(bench.log["spad_w"][0], bench.log["spad_w"][0] + 32))
+
+
+def test_each_instruction_uses_its_own_vectors_and_bounds(chip):
+    config, _ = chip
+    program = [
+        rows(config, 3, scale=1, bias=1, clamp=1, vec=4 * k, vs=2, out=out, dst=0x1000 * (k + 1),
+             lo=0xC0A00000 + k, hi=0x40A00000 + (k << 20), s1=4 * config.dim)
+        for k, out in enumerate((Type.F32, Type.I8, Type.BF16, Type.I32, Type.F32, Type.U8))
+    ]  # fmt: skip
+    bench = run(chip, program, 8)
+    starts = bench.log["start"]
+    assert starts == eager_starts(config, program, contract(config, program, starts)["done"])
+
+
+def test_a_scratchpad_store_is_done_after_an_earlier_dram_store(chip):
+    config, _ = chip
+    half = config.spad_granules // 2
+    local = rows(config, 1, dest=Dest.SPAD, dst=half)
+    bench = run(chip, [rows(config, 1), local, local | {"dst": half + 1}, rows(config, 1)], 9)
+    first = bench.log["done"][0]
+    assert bench.log["done"][:3] == [first, first + 1, first + 2]
+
+
+def test_at_most_64_bursts_are_unanswered_and_8_instructions_in_flight(chip):
+    config, _ = chip
+    program = [rows(config, 100, c0=1, dst=0x1000 * k) for k in range(4)]
+    program += [rows(config, 1, dst=0x8000 + 64 * k) for k in range(12)]
+    bench = run(chip, program, 10, answer=200)
+    assert bench.most_open == 64
+    events = [(t, 1) for t in bench.log["start"]] + [(t, 0) for t in bench.log["done"]]
+    in_flight = itertools.accumulate(
+        2 * up - 1 for _, up in sorted(events, key=lambda e: (e[0], -e[1]))
+    )
+    assert max(in_flight) == timing.STORE_INFLIGHT
+
+
+def test_the_epilogue_clock_rests_when_idle(chip):
+    config, model = chip
+    bench = run(chip, [rows(config, 2)], 11)
+    assert not model.get("busy_epilogue")
+    assert bench.log["busy"][0] == bench.log["start"][0] + 1
+    assert len(bench.log["busy"]) < len(bench.log["issue"]) + timing.STORE_W + 2
+
+
+def test_an_error_response_is_reported_once_for_each(chip):
+    config, _ = chip
+    bench = run(chip, [rows(config, 1), rows(config, 1)], 12, error=True)
+    assert len(bench.log["error"]) == len(bench.log["aw"]) > 0
+    assert len(bench.log["done"]) == 2
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_stw_writes_one_word_at_the_constant_latency(chip, hold):
+    config, model = chip
+    bench = sb.Bench(config, model, sb.Memories(config, 0))
+    want = {}
+    for k in range(20):
+        at, word = 0x0FC0 + 4 * k, 0x89ABCDEF ^ (k * 0x01010101)
+        asked = bench.now
+        bench.cycle(stw=(at, word))
+        while len(bench.log["stw"]) <= k:
+            bench.cycle(stw=(at, word) if hold else None)
+        assert bench.log["stw"][k] - asked == timing.stw_latency(sb.WRITE_LATENCY)
+        want |= {at + i: b for i, b in enumerate(word.to_bytes(4, "little"))}
+    assert bench.memories.dram == want
+    assert len(bench.log["beat"]) == 20 * (2 if config.bus_bytes == 2 else 1)
+    assert not bench.log["done"]
+
+
+def test_stw_and_stores_follow_each_other_under_back_pressure(chip):
+    config, model = chip
+    bench = sb.Bench(config, model, sb.Memories(config, 13), 13, stall=0.5)
+    rng, done = random.Random(13), 0
+    want = sb.Memories(config, 13)
+    for k in range(12):
+        program = [draw(rng, config) for _ in range(3)]
+        for f in program:
+            want.execute(f)
+        bench.log["done"].clear()
+        bench.run(program)
+        at, word = 0x40000 + 4 * k, rng.getrandbits(32)
+        bench.cycle(stw=(at, word))
+        while len(bench.log["stw"]) <= k:
+            bench.cycle()
+        done += len(bench.log["done"])
+        want.dram |= {at + i: b for i, b in enumerate(word.to_bytes(4, "little"))}
+    assert done == 36
+    assert bench.memories.dram == want.dram
