@@ -9,6 +9,7 @@ import pytest
 from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 from tilewright.hw.array import Array, array_verilog_sources
+from tilewright.hw.onestep import one_step
 from tilewright.isa.timing import array_latency
 from tilewright.sim import numerics as nm
 
@@ -147,3 +148,39 @@ def test_a_stopped_clock_freezes_the_array(compiled):
         model.eval()
     rest = model.run({k: v[stop:] for k, v in ports.items()}, ["o_valid", "o_tag", "o_sum"])
     check(dim, ports, expected, {k: np.concatenate([first[k], rest[k]]) for k in first})
+
+
+def test_plain_verilog_column_behaves_like_one_step():
+    dim = 2
+    ports, expected = plan(dim, 20, "late", 0.3, "wide", seed=4)
+    sources = {"top.v": vsim.convert(Array(dim, TAG)), **array_verilog_sources(dim, fast=False)}
+    model = vsim.build(None, sources=sources, opt="-O1")
+    check(dim, ports, expected, model.run(ports, ["o_valid", "o_tag", "o_sum"]))
+
+
+LOOP = """\
+module loop(clk, o);
+  input clk;
+  wire clk;
+  output o;
+  reg o;
+  reg a;
+  always @(posedge clk)
+    o <= a;
+  always @(posedge clk)
+    a <= o;
+endmodule
+"""
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (LOOP, "registers must not form a loop, but a does"),
+        (LOOP.replace("  reg a;", "  sub s(clk);"), "Verilog must be declarations"),
+        (LOOP.replace("o <= a;", "if (a) o <= a;"), "register must be a plain assignment"),
+    ],
+)
+def test_one_step_refuses_other_verilog(text, message):
+    with pytest.raises(ValueError, match=message):
+        one_step(text, "clk")
