@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tilewright.isa import timing
 from tilewright.isa.config import ChipConfig
-from tilewright.isa.table import Dest, Mem, Type
+from tilewright.isa.table import TYPE_BYTES, Dest, Mem, Type
 
 _spec = importlib.util.spec_from_file_location(
     "store_bench", Path(__file__).parent / "store_bench.py"
@@ -157,7 +157,7 @@ def run(chip, program, seed, **kwargs):
 def test_random_programs_keep_the_contract_cycle_for_cycle(chip):
     config, _ = chip
     rng = random.Random(1)
-    program = [draw(rng, config) for _ in range(400)]
+    program = [draw(rng, config) for _ in range(600)]
     bench = run(chip, program, 1)
     want = contract(config, program, bench.log["start"])
     assert {k: bench.log[k] for k in want} == want
@@ -194,7 +194,7 @@ def test_bytes_are_right_with_idle_gaps(chip):
 def test_random_programs_reach_every_bin(chip):
     config, _ = chip
     rng = random.Random(1)
-    program = [draw(rng, config) for _ in range(400)]
+    program = [draw(rng, config) for _ in range(600)]
     types = {(f["type"], f["dest"], f["out"]) for f in program}
     assert len(types) == 5 * 5 + 5 * 3
     modes = ("int_path", "ibias", "scale", "bias", "clamp", "dest")
@@ -251,6 +251,18 @@ def test_each_instruction_uses_its_own_vectors_and_bounds(chip):
     assert starts == eager_starts(config, program, contract(config, program, starts)["done"])
 
 
+def test_vectors_of_16_units_follow_each_other_without_a_gap(chip):
+    config, _ = chip
+    wide = BLANK | {"type": Type.I32, "out": Type.F32, "c0": 16 * config.dim - 1, "l0": 1, "vs": 16}
+    wide |= {"ibias": 1, "scale": 1, "bias": 1}
+    program = [wide | {"vec": k, "loc": 20 + k, "dst": 0x10003 + 0x1000 * k} for k in range(4)]
+    bench = run(chip, program, 14)
+    starts = bench.log["start"]
+    want = contract(config, program, starts)
+    assert {k: bench.log[k] for k in want} == want
+    assert starts == eager_starts(config, program, want["done"])
+
+
 def test_a_scratchpad_store_is_done_after_an_earlier_dram_store(chip):
     config, _ = chip
     half = config.spad_granules // 2
@@ -267,10 +279,8 @@ def test_at_most_64_bursts_are_unanswered_and_8_instructions_in_flight(chip):
     bench = run(chip, program, 10, answer=200)
     assert bench.most_open == 64
     events = [(t, 1) for t in bench.log["start"]] + [(t, 0) for t in bench.log["done"]]
-    in_flight = itertools.accumulate(
-        2 * up - 1 for _, up in sorted(events, key=lambda e: (e[0], -e[1]))
-    )
-    assert max(in_flight) == timing.STORE_INFLIGHT
+    events.sort(key=lambda e: (e[0], -e[1]))
+    assert max(itertools.accumulate(2 * up - 1 for _, up in events)) == timing.STORE_INFLIGHT
 
 
 def test_the_epilogue_clock_rests_when_idle(chip):
