@@ -304,11 +304,13 @@ class Issue:
         free = [h.free for g in others for h in (g.unit.reading, g.unit.writing) if h.last]
         f.port.add(f.request, t - 1)
         while True:
-            read, done = unit.grant(t, work)
+            unit.grant(t, work)
+            if unit.next < count and unit.grant_alike(work, horizon):
+                t = unit.row - unit.period
             if unit.next == count:
                 unit.next = 0
                 f.request = NEVER
-                self._leave(f, t, read, done)
+                self._leave(f, t, unit.read, unit.last_done)
                 return
             mask = reads[unit.next] | rest[unit.next]
             request = unit.ready

@@ -11,7 +11,7 @@ bit for each of the 8 banks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import gcd
 from types import SimpleNamespace
@@ -59,20 +59,32 @@ class Work:
     reads: int
     rest: int
     local: bool
-    beats: int = 0
 
 
 @dataclass(frozen=True)
 class Passes:
-    """A MATMUL's passes: rows of each, and by pass the banks of A, of W, and the accumulator's."""
+    """A MATMUL's passes: rows of each, and by pass the banks of A, of W, and all ports.
+
+    `alike` gives for each pass the first later one with other ports. A pass whose W and A share a
+    bank is alike to none: it always waits for the one before.
+    """
 
     rows: int
     a: list[int]
     w: list[int]
     reads: list[int]
     rest: list[int]
-    macs_useful: int = 0
-    macs_padding: int = 0
+    alike: list[int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        ends = []
+        end, following = len(self.a), None
+        for i in range(len(self.a) - 1, -1, -1):
+            ports = (self.a[i], self.w[i], self.rest[i])
+            if ports != following or ports[0] & ports[1]:
+                end, following = i + 1, ports
+            ends.append(end)
+        object.__setattr__(self, "alike", ends[::-1])
 
 
 class Op:
@@ -158,7 +170,7 @@ def _load(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
     run = v["c0"] * CONV_BYTES[Conv(v["conv"])]
     steps = [(v[f"c{i}"], v[f"s{i}"]) for i in (1, 2, 3)]
     n = beats(v["dram"], run, steps, config.bus_bytes)
-    return Work(n, reads, rest, False, n)
+    return Work(n, reads, rest, False)
 
 
 def _store(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
@@ -169,7 +181,7 @@ def _store(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
         return Work(vectors + count["units"] * v["c1"] * v["c2"], reads, rest, True)
     run = v["c0"] * TYPE_BYTES[Type(v["out"])]
     n = beats(v["dst"], run, [(v["c1"], v["s1"]), (v["c2"], v["s2"])], config.bus_bytes)
-    return Work(vectors + n, reads, rest, False, n)
+    return Work(vectors + n, reads, rest, False)
 
 
 def _banks(bases: Iterable[int], lo: int, hi: int, bank: int) -> list[int]:
@@ -190,9 +202,7 @@ def _matmul(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Passes:
     for c in _banks((v["c"] + nb * v["cn"] for nb in nblocks), 0, rows - 1, ab):
         rest += [c << ACC_READ | c << ACC_WRITE] * len(kblocks)
     reads = [x | y for x, y in zip(a, w, strict=True)]
-    useful = rows * v["k"] * v["n"]
-    whole = rows * config.dim**2 * len(a)
-    return Passes(rows, a, w, reads, rest, useful, whole - useful)
+    return Passes(rows, a, w, reads, rest)
 
 
 _WORK = {"load": _load, "store": _store, "matmul": _matmul}

@@ -178,3 +178,30 @@ class Matmul(Unit):
             self.ready = dones[-self.limit] + 1
         self.next = i + 1
         return self.read, done
+
+    def grant_alike(self, work: Passes, horizon: int) -> bool:
+        """Grant the passes that follow back to back with the same ports before `horizon`.
+
+        The pass just granted had its ports free, so these have too. Each is granted in the cycle T
+        of the one before, as long as `limit` does not bind. Whether there was any.
+        """
+        k, rows, period, row, limit = self.k, work.rows, self.period, self.row, self.limit
+        count = min(work.alike[self.next - 1] - self.next, (horizon - row - 1) // period + 1)
+        recent = self.done[-limit:]
+        if (
+            count <= 0
+            or (limit - 1) * period <= rows + k.MATMUL_DONE
+            or any(d >= row + x * period for x, d in enumerate(recent, limit - len(recent)))
+        ):
+            return False
+        if row == self.issuing.starts[-1] - 1:
+            self.issuing.starts[-1] = row
+        self.issuing.ends[-1] += count * period
+        self.row = self.ready = row = row + count * period
+        self.read = row + rows + k.MATMUL_READ
+        done = row + rows + k.MATMUL_DONE
+        self.reading.last[-1], self.writing.last[-1] = self.read, done
+        self.done += range(done - (min(count, limit) - 1) * period, done + 1, period)
+        self.last_done = self.flight.ends[-1] = done
+        self.next += count
+        return True

@@ -1,0 +1,107 @@
+"""The cycle engine: the functional engine's bytes, and every cycle that the RTL would take.
+
+The default engine; it needs no compiler on the machine. `time_program` gives the cycles alone, for
+the tuner: only scalar instructions are executed, no data move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tilewright.isa.config import INSTR_BYTES, ChipConfig
+from tilewright.isa.table import Fault
+from tilewright.sim.functional import INSTRUCTION_LIMIT, Executed, Execution, Machine
+from tilewright.sim.memory import Memory
+from tilewright.sim.result import FaultInfo, RunResult
+from tilewright.sim.timing import Timing, simulate
+
+#: Faults of the functional engine's order of execution, not of an instruction by itself.
+_BLOCKING = (Fault.DEADLOCK, Fault.SEMAPHORE)
+
+
+def _whole_trace(
+    machine: Machine, code: bytes, execution: Execution, limit: int
+) -> tuple[list[Executed], FaultInfo | None]:
+    """What the sequencer of a chip dispatches, and the fault that ends it.
+
+    Where the functional engine blocks, the chip's units block one by one while the sequencer goes
+    on: follow it without data and without waiting.
+    """
+    executed, fault = execution.executed, execution.fault
+    if fault is None or fault.code not in _BLOCKING:
+        return executed, fault
+    machine.data = machine.blocking = False
+    more = machine.run(code, limit)
+    return executed + more.executed, more.fault
+
+
+def _timed(
+    machine: Machine, code: bytes, execution: Execution, limit: int, latencies: tuple[int, int]
+) -> Timing:
+    executed, fault = _whole_trace(machine, code, execution, limit)
+    return simulate(
+        machine.config,
+        executed,
+        code_count=len(code) // INSTR_BYTES,
+        fault=None if fault is None else (fault.code, fault.pc),
+        read_latency=latencies[0],
+        write_latency=latencies[1],
+    )
+
+
+def run_timed(
+    config: ChipConfig,
+    code: bytes,
+    memory: Memory,
+    limit: int = INSTRUCTION_LIMIT,
+    *,
+    read_latency: int = 60,
+    write_latency: int = 20,
+) -> tuple[RunResult, Timing]:
+    """Run `code` on `memory`, which is changed in place; also give the timing's details.
+
+    Raises
+    ------
+    EndlessProgram
+        After `limit` instructions.
+    """
+    machine = Machine(config, memory)
+    execution = machine.run(code, limit)
+    counters, trace, fault = machine.counters, execution.trace(), execution.fault
+    timing = _timed(machine, code, execution, limit, (read_latency, write_latency))
+    if fault is not None and timing.stuck:
+        fault = replace(fault, text="; ".join([fault.text, *timing.stuck]))
+    count = len(trace)
+    trace["start"], trace["end"] = timing.start[:count], timing.end[:count]
+    counters = counters | timing.counters
+    return RunResult("cycle", memory, counters, trace, timing.cycles, fault), timing
+
+
+def run(
+    config: ChipConfig, code: bytes, memory: Memory, limit: int = INSTRUCTION_LIMIT
+) -> RunResult:
+    """Run `code` on `memory`, which is changed in place."""
+    return run_timed(config, code, memory, limit)[0]
+
+
+def time_program(
+    config: ChipConfig,
+    code: bytes,
+    memory: Memory | None = None,
+    limit: int = INSTRUCTION_LIMIT,
+    *,
+    read_latency: int = 60,
+    write_latency: int = 20,
+) -> Timing:
+    """Cycles of `code` without its data.
+
+    `memory` is what `ldw` reads (default: empty); nothing but `stw` changes it.
+
+    Raises
+    ------
+    EndlessProgram
+        After `limit` instructions.
+    """
+    machine = Machine(config, Memory() if memory is None else memory, data=False)
+    execution = machine.run(code, limit)
+    return _timed(machine, code, execution, limit, (read_latency, write_latency))

@@ -1,0 +1,172 @@
+"""Lowering: slots, beats, ports and passes against brute force over rows and elements."""
+
+import random
+
+import pytest
+from tilewright.isa.config import parse_config
+from tilewright.isa.encoding import Instr, Reg
+from tilewright.isa.extent import EXTENT_CYCLES, check_range, extents
+from tilewright.isa.table import Conv, Dest, Fault, Mem, Type
+from tilewright.sim.functional import Executed
+from tilewright.sim.timing_ops import beats, fault_op, lower, lower_one
+
+CONFIGS = [parse_config(t) for t in ("tw4", "tw16", "dim=8,spad_kib=64,acc_kib=16,bus_bytes=2")]
+
+
+def executed(instr, number=0, pc=0, address=0):
+    return Executed(number, pc, instr.spec.unit, instr, instr.values, address)
+
+
+def touched_beats(start, run, steps, bus):
+    """Beats of every run, one run at a time."""
+    runs = [start]
+    for count, stride in steps:
+        runs = [r + i * stride for r in runs for i in range(count)]
+    return sum((r + run - 1) // bus - r // bus + 1 for r in runs)
+
+
+@pytest.mark.parametrize("bus", [2, 4, 8, 16])
+def test_beats_in_closed_form_count_every_run(bus):
+    rng = random.Random(bus)
+    for _ in range(200):
+        steps = [(rng.randint(1, 9), rng.choice((0, 1, 3, 8, 20, -5, 64))) for _ in range(3)]
+        start, run = rng.randrange(1 << 12), rng.randint(1, 70)
+        assert beats(start, run, steps, bus) == touched_beats(start, run, steps, bus)
+
+
+def local_rows(config, extent_list, mem, access):
+    """Banks, as a mask, that any row from lo to hi of matching operands lies in."""
+    bank = config.spad_bank if mem == Mem.SPAD else config.acc_bank
+    mask = 0
+    for e in extent_list:
+        if e.mem == mem and access in e.access:
+            for row in range(e.lo, e.hi + 1):
+                mask |= 1 << row // bank
+    return mask
+
+
+def test_load_slots_are_beats_and_its_ports_are_its_banks():
+    rng = random.Random(1)
+    for _ in range(100):
+        config = rng.choice(CONFIGS)
+        mem, conv = rng.choice(((0, Conv.COPY8), (0, Conv.COPY16), (1, Conv.COPY32)))
+        counts = {f"c{i}": rng.randint(1, 5) for i in range(4)}
+        strides = {f"s{i}": rng.choice((0, 1, 7, 100)) for i in (1, 2, 3)}
+        instr = Instr.make(
+            "load", mem=mem, conv=conv, pack=rng.randint(1, 3), dram=rng.randrange(999),
+            loc=2 * rng.randrange(4), l0=2, l1=2, l2=6, l3=0, **counts, **strides,
+        )  # fmt: skip
+        work = lower_one(config, executed(instr)).work
+        steps = [(counts[f"c{i}"], strides[f"s{i}"]) for i in (1, 2, 3)]
+        run = counts["c0"] * {0: 1, 1: 2, 2: 4}[conv]
+        assert work.slots == touched_beats(instr["dram"], run, steps, config.bus_bytes)
+        where = extents(config, instr.spec, instr.values)
+        assert work.reads == 0
+        assert work.rest >> 8 & 255 == local_rows(config, where, Mem.SPAD, "w")
+        assert work.rest >> 24 & 255 == local_rows(config, where, Mem.ACC, "w")
+
+
+@pytest.mark.parametrize(
+    ("mem", "conv", "pack", "units"),
+    [
+        (Mem.SPAD, Conv.COPY8, 1, 2 * 3 * 4 * 3),  # 9 elements: 3 units of 4
+        (Mem.SPAD, Conv.COPY8, 2, 3 * 4 * 5),  # 18 elements: 5 units
+        (Mem.SPAD, Conv.COPY8, 3, 4 * 14),  # 54 elements: 14 units
+        (Mem.SPAD, Conv.COPY32, 1, 2 * 3 * 4 * 5),  # 9 elements: 5 units of 2
+        (Mem.ACC, Conv.COPY32, 1, 2 * 3 * 4 * 3),
+    ],
+)
+def test_fill_takes_a_slot_for_each_unit(mem, conv, pack, units):
+    instr = Instr.make("load", mem=mem, conv=conv, pack=pack, fill=1, c0=9, c1=2, c2=3, c3=4)
+    work = lower_one(CONFIGS[0], executed(instr)).work
+    assert (work.slots, work.local) == (units, True)
+
+
+def test_store_slots_are_vectors_and_then_beats_or_units():
+    config = CONFIGS[0]  # dim 4, 4 bytes a beat
+    common = dict(mem=Mem.ACC, type=Type.F32, c0=9, c1=2, c2=1, l0=1, l1=3)
+    dram = Instr.make(
+        "store", dest=Dest.DRAM, out=Type.F32, dst=2, s1=100, scale=1, bias=1, vec=8, vs=4, **common
+    )
+    work = lower_one(config, executed(dram)).work
+    assert (work.slots, work.local) == (2 * 3 + 2 * 10, False)  # 36 bytes at offset 2: 10 beats
+    assert work.rest == 0
+    spad = Instr.make("store", dest=Dest.SPAD, out=Type.I8, dst=0, s1=3, d0=1, **common)
+    work = lower_one(config, executed(spad)).work
+    assert (work.slots, work.local) == (2 * 3, True)
+    assert work.reads == 0b1 << 16
+    assert work.rest == 0b1 << 8
+
+
+def test_passes_hold_the_banks_of_their_own_rows():
+    rng = random.Random(2)
+    done = 0
+    while done < 60:
+        config = rng.choice(CONFIGS[:2])
+        d = config.dim
+        instr = Instr.make(
+            "matmul", a_type=Type.BF16, w_type=Type.BF16,
+            a=2 * rng.randrange(config.spad_granules // 2), as0=2, as1=rng.choice((0, 20, 64)),
+            ak=rng.choice((2, 30, -40)), r0=rng.randint(1, 9), r1=rng.randint(1, 3),
+            w=2 * rng.randrange(config.spad_granules // 2), ws=2, wk=2 * d, wn=rng.choice((0, 50)),
+            k=rng.randint(1, 3 * d), n=rng.randint(1, 3 * d),
+            c=rng.randrange(config.acc_rows), cn=rng.choice((27, 40)),
+        )  # fmt: skip
+        try:
+            check_range(config, instr.spec, instr.values)
+        except ValueError:
+            continue
+        done += 1
+        work, v = lower_one(config, executed(instr)).work, instr.values
+        i = 0
+        for nb in range(-(-v["n"] // d)):
+            for kb in range(-(-v["k"] // d)):
+                a, w, c = set(), set(), set()
+                for r in range(v["r0"] * v["r1"]):
+                    at = v["a"] + kb * v["ak"] + r % v["r0"] * 2 + r // v["r0"] * v["as1"]
+                    a |= {at // config.spad_bank, (at + 1) // config.spad_bank}
+                    c.add((v["c"] + nb * v["cn"] + r) // config.acc_bank)
+                for j in range(d):
+                    at = v["w"] + kb * v["wk"] + nb * v["wn"] + 2 * j
+                    w |= {at // config.spad_bank, (at + 1) // config.spad_bank}
+                masks = [sum(1 << b for b in range(min(x), max(x) + 1)) for x in (a, w, c)]
+                assert (work.a[i], work.w[i]) == (masks[0], masks[1])
+                assert work.reads[i] == masks[0] | masks[1]
+                assert work.rest[i] == masks[2] << 16 | masks[2] << 24
+                i += 1
+        assert i == len(work.reads)
+
+
+def test_waits_on_one_semaphore_add_up_and_unused_ones_vanish():
+    fill = dict(fill=1, c0=1, c1=1, c2=1, c3=1)
+    both = Instr.make("load", wait0=3, wait0_n=1, wait1=3, wait1_n=2, **fill)
+    assert lower_one(CONFIGS[0], executed(both)).waits == ((3, 3),)
+    none = lower_one(
+        CONFIGS[0], executed(Instr.make("load", wait0=3, done_en=1, done_sem=9, **fill))
+    )
+    assert (none.waits, none.rd, none.done) == ((), -1, 9)
+
+
+def test_lead_counts_decode_resolve_and_extent():
+    load = Instr.make("load", fill=1, c0=Reg(1), c1=Reg(2), c2=1, c3=1)
+    values = {**load.values, "c0": 1, "c1": 1}
+    op = lower_one(CONFIGS[0], Executed(0, 0, load.spec.unit, load, values))
+    assert op.lead == 2 + 2 + EXTENT_CYCLES[load.spec.opcode]
+    li = Instr.make("li", rd=1, b=5)
+    assert lower_one(CONFIGS[0], executed(li)).lead == 2
+
+
+def test_jumps_have_a_target_and_untaken_branches_none():
+    jmp, beq = Instr.make("jmp", target=9), Instr.make("beq", target=9)
+    halt = Instr.make("halt")
+    ops = lower(CONFIGS[0], [executed(jmp, 0, 0), executed(beq, 1, 9), executed(halt, 2, 10)])
+    assert [op.target for op in ops] == [9, -1, -1]
+
+
+def test_a_fault_stops_in_the_state_that_finds_it():
+    load = Instr.make("load", c0=Reg(1))
+    assert fault_op(0, 7, Fault.PC).stage == "fetch"
+    assert (fault_op(0, 7, Fault.OPCODE).stage, fault_op(0, 7, Fault.OPCODE).lead) == ("decode", 1)
+    assert fault_op(0, 7, Fault.RANGE, load).lead == 3 + EXTENT_CYCLES[load.spec.opcode]
+    with pytest.raises(ValueError, match="must come with its instruction"):
+        fault_op(0, 7, Fault.FIELD)
