@@ -1,6 +1,6 @@
 """The foot of the array: adds a row of column sums to the old accumulator row.
 
-Float rows add in fp32. int8 products sum exactly in the array's fp32 (at most 2^19), so an int row
+Float rows add in fp32. int8 products sum exactly in the array's fp32 (below 2^21), so an int row
 converts each sum to an integer without rounding and adds it to an int32 that wraps.
 """
 
@@ -11,7 +11,7 @@ from tilewright.hw.column import slices
 from tilewright.hw.float import delay, flush, fp32_add, stage, wire
 from tilewright.isa.timing import FOOT_LATENCY
 
-#: Largest exponent of an integer column sum: 32 products of at most 2^16.
+#: Bits of an integer column sum: at most 32 products below 2^16.
 INT_BITS = 22
 
 
