@@ -5,6 +5,7 @@ The unit runs behind the chip's boundary slice, compiled by Verilator. The clock
 """
 
 import importlib.util
+import itertools
 import random
 from collections import deque
 from pathlib import Path
@@ -142,6 +143,27 @@ def slots(config, f):
     return vectors, rows
 
 
+def reads(config, f):
+    """(slot, memory, row) of every read, slots counted from 0."""
+    units = -(-f["c0"] // config.dim)
+    enabled = f["ibias"] + f["scale"] + f["bias"]
+    out = [
+        (v * units + j, Mem.ACC, f["vec"] + v * f["vs"] + j)
+        for v in range(enabled)
+        for j in range(units)
+    ]
+    slot, (_, beats) = units * enabled, slots(config, f)
+    for row, (i2, i1) in enumerate(itertools.product(range(f["c2"]), range(f["c1"]))):
+        base = f["loc"] + i1 * f["l1"] + i2 * f["l2"]
+        offset = (f["dst"] + i1 * f["s1"] + i2 * f["s2"]) % config.bus_bytes
+        for j in range(units):
+            first = (offset + j * config.dim * TYPE_BYTES[f["out"]]) // config.bus_bytes
+            at = slot + (j if f["dest"] == Dest.SPAD else first)
+            out.append((at, f["mem"], base + j * f["l0"]))
+        slot += beats[row]
+    return out
+
+
 class Memories:
     """Local memories as arrays, and what an instruction does to them and to DRAM."""
 
@@ -222,7 +244,7 @@ class Bench:
         self.reads = {"acc": deque(), "spad": deque()}
         self.aw, self.w, self.b = deque(), deque(), deque()
         self.log = {k: [] for k in ("start", "done", "release", "issue", "aw", "w", "spad_w",
-                                    "stw", "error", "beat", "busy")}  # fmt: skip
+                                    "stw", "error", "beat", "busy", "acc_r", "spad_r")}  # fmt: skip
         self.open = self.most_open = 0
         for port in ("unit_start", "stw_valid", "bus_bvalid", "rst"):
             model.set(port, 0)
@@ -283,9 +305,11 @@ class Bench:
         when = self.now + timing.MEM_READ
         if get("acc_r_en"):
             row = mem.acc[get("acc_r_addr")]
+            self.log["acc_r"].append((self.now, get("acc_r_addr")))
             self.reads["acc"].append((when, [int.from_bytes(row.tobytes(), "little")]))
         if get("spad_r_en"):
             at = get("spad_r_addr")
+            self.log["spad_r"].append((self.now, at))
             pair, one = mem.spad[at & ~1 : (at & ~1) + 2], mem.spad[at]
             values = [int.from_bytes(x.tobytes(), "little") for x in (pair, one)]
             self.reads["spad"].append((when, values))

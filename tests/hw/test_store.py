@@ -116,10 +116,13 @@ def check_bytes(bench, config, program, seed):
 def contract(config, program, starts):
     """Cycles that docs/microarchitecture.md §4 promises, from the cycles of the starts."""
     w, spad_w, issue, release, done, last = [], [], [], [], [], -1
+    at = {Mem.ACC: [], Mem.SPAD: []}
     for f, s in zip(program, starts, strict=True):
         vectors, rows = sb.slots(config, f)
         n = vectors + sum(rows)
         issue += range(s + 1, s + 1 + n)
+        for slot, memory, row in sb.reads(config, f):
+            at[memory].append((s + 1 + slot + timing.STORE_READ, row))
         data = range(s + 1 + vectors, s + 1 + n)
         release.append(s + n + timing.STORE_READ)
         if f["dest"] == Dest.SPAD:
@@ -130,7 +133,8 @@ def contract(config, program, starts):
             own = s + n + timing.STORE_W + sb.WRITE_LATENCY + timing.STORE_B
         last = max(own, last + 1)
         done.append(last)
-    return {"w": w, "spad_w": spad_w, "issue": issue, "release": release, "done": done}
+    out = {"w": w, "spad_w": spad_w, "issue": issue, "release": release, "done": done}
+    return out | {"acc_r": at[Mem.ACC], "spad_r": at[Mem.SPAD]}
 
 
 def eager_starts(config, program, done):
