@@ -83,7 +83,7 @@ class Load(wiring.Component):
         connect(m, flipped(self.spad), convert.spad)
         connect(m, flipped(self.acc), convert.acc)
 
-        desc = describe(m, self.config, unit.instr)
+        desc = describe(m, self.config, unit.start, unit.instr)
         flying = Signal(range(LOAD_INFLIGHT + 1))
         m.d.sync += flying.eq(flying + unit.start - unit.done)
         pipe = Signal(STAGES)

@@ -50,27 +50,28 @@ def copy(target: data.View, source: data.View) -> list:
     return [target[n].eq(source[n]) for n in target.shape().members]
 
 
-def describe(m: Module, config: ChipConfig, instr) -> data.View:
-    """The descriptor of a payload, combinationally."""
+def describe(m: Module, config: ChipConfig, start, instr) -> data.View:
+    """The descriptor of a payload, combinationally; zero without `start`, as Verilator likes it."""
     out = Signal(descriptor(config))
-    packed = [None, instr.pack >= 2, instr.pack == 3, False]  # dimension i lies inside a row
+    inside = {1: instr.pack >= 2, 2: instr.pack == 3}  # dimensions inside a local row
     same = [n for n in descriptor(config).members if n in payload("load").members]
-    m.d.comb += [out[n].eq(instr[n]) for n in same]
-    for i in (1, 2):
-        with m.If(packed[i]):
-            m.d.comb += out[f"l{i}"].eq(0)
-            with m.If(instr.fill):
-                m.d.comb += out[f"c{i}"].eq(1)
-    with m.If(instr.fill):
-        m.d.comb += out.run.eq(instr.units << exact_log2(config.bus_bytes))
-        m.d.comb += [out[n].eq(0) for n in ("dram", "s1", "s2", "s3")]
-    with m.Else(), m.Switch(instr.conv):
-        for conv, size in CONV_BYTES.items():
-            with m.Case(conv):
-                m.d.comb += out.run.eq(instr.c0 << exact_log2(size))
-    m.d.comb += out.tail.eq(instr.row_elems)
-    with m.If((instr.conv == Conv.COPY32) & (instr.mem == Mem.SPAD)):
-        m.d.comb += out.tail.eq(instr.row_elems & (config.dim // 2 - 1))
+    pairs = (instr.conv == Conv.COPY32) & (instr.mem == Mem.SPAD)
+    with m.If(start):
+        m.d.comb += [out[n].eq(instr[n]) for n in same]
+        for i, packed in inside.items():
+            with m.If(packed):
+                m.d.comb += out[f"l{i}"].eq(0)
+                with m.If(instr.fill):
+                    m.d.comb += out[f"c{i}"].eq(1)
+        with m.If(instr.fill):
+            m.d.comb += out.run.eq(instr.units << exact_log2(config.bus_bytes))
+            m.d.comb += [out[n].eq(0) for n in ("dram", "s1", "s2", "s3")]
+        with m.Else(), m.Switch(instr.conv):
+            for conv, size in CONV_BYTES.items():
+                with m.Case(conv):
+                    m.d.comb += out.run.eq(instr.c0 << exact_log2(size))
+        short = Mux(pairs, config.dim // 2 - 1, config.dim - 1)
+        m.d.comb += out.tail.eq(instr.row_elems & short)
     return out
 
 
