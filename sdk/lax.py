@@ -13,6 +13,9 @@ from tilewright.compiler.errors import MissingError as _MissingError
 from tilewright.compiler.errors import UnsupportedError as _UnsupportedError
 from tilewright.compiler.ops import dot_general as _dot_general
 from tilewright.compiler.source import user_source as _user_source
+from tilewright.hooks import install as _install
+
+_install()
 
 
 class Precision(StrEnum):

@@ -45,6 +45,9 @@ from tilewright.compiler.primitives import convert as _convert
 from tilewright.compiler.promote import canonical_dtype as _canonical_dtype
 from tilewright.compiler.promote import promote_types as _promote_types
 from tilewright.compiler.source import user_source as _user_source
+from tilewright.hooks import install as _install
+
+_install()
 
 true_divide = divide
 permute_dims = transpose

@@ -1,0 +1,249 @@
+"""`tw.jit`: trace a function once per kind of arguments, compile it, run it on the chip.
+
+The kind is the structure of the arguments, the aval of every leaf, the static values and the chip.
+Within another trace a jitted function is the function itself: its equations are recorded there.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tilewright.array import Array, put_leaf
+from tilewright.compiled import Compiled, Lowered, common_device, lower_jaxpr
+from tilewright.compiler import trace, tree
+from tilewright.compiler.core import ShapedArray
+from tilewright.compiler.errors import DtypeError
+from tilewright.compiler.source import user_source
+
+
+def _indices(what: str, value: int | Iterable[int]) -> tuple[int, ...]:
+    try:
+        return (operator.index(value),)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    try:
+        return tuple(operator.index(v) for v in value)  # type: ignore[union-attr]
+    except TypeError:
+        raise TypeError(f"{what} must be an int or a sequence of ints, not {value!r}") from None
+
+
+class Jitted:
+    """A function that runs on the chip; made by `jit`."""
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        static_argnums: int | Sequence[int] = (),
+        static_argnames: str | Sequence[str] = (),
+        donate_argnums: int | Sequence[int] = (),
+    ):
+        if not callable(fun):
+            raise TypeError(f"jit needs a function, not {fun!r}")
+        self.fun = fun
+        functools.update_wrapper(self, fun)
+        self.name = getattr(fun, "__name__", type(fun).__name__)
+        names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+        self._signature = inspect.signature(fun)
+        parameters = self._signature.parameters
+        places = [
+            p.name
+            for p in parameters.values()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        open_ended = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+        open_named = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        for name in names:
+            if name not in parameters and not open_named:
+                raise ValueError(
+                    f"static_argnames must name arguments of {self.name}, not {name!r}"
+                )
+
+        def normal(what: str, value: int | Sequence[int]) -> set[int]:
+            found = set()
+            for i in _indices(what, value):
+                if not open_ended and not -len(places) <= i < len(places):
+                    raise ValueError(
+                        f"{what} must be in [{-len(places)}, {len(places)}) for {self.name}, not {i}"
+                    )
+                found.add(i % len(places) if i < 0 else i)
+            return found
+
+        static = normal("static_argnums", static_argnums)
+        self._static_nums = frozenset(static | {places.index(n) for n in names if n in places})
+        self._static_names = frozenset({*names, *(places[i] for i in static if i < len(places))})
+        self._donated = frozenset(normal("donate_argnums", donate_argnums))
+        if self._donated & self._static_nums:
+            raise ValueError(f"a static argument of {self.name} cannot be donated")
+        self._cache: dict[Any, Compiled] = {}
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<jitted {self.name}>"
+
+    def _split(self, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
+        """(dynamic args, dynamic kwargs, (place or name, type, value) of the static ones)."""
+        nums, names = self._static_nums, self._static_names
+        if not nums and not names:
+            return args, kwargs, ()
+        dynamic = tuple(a for i, a in enumerate(args) if i not in nums)
+        named = {k: v for k, v in kwargs.items() if k not in names}
+        statics = [(i, type(a), a) for i, a in enumerate(args) if i in nums]
+        statics += [(k, type(v), v) for k, v in sorted(kwargs.items()) if k in names]
+        for which, kind, value in statics:
+            if isinstance(value, trace.Tracer | Array):
+                raise ValueError(
+                    f"static argument {which!r} of {self.name} must be a Python value, not an array "
+                    f"(at {user_source()})"
+                )
+            try:
+                hash(value)
+            except TypeError:
+                raise ValueError(
+                    f"static argument {which!r} of {self.name} must be hashable, not "
+                    f"{kind.__name__} (at {user_source()})"
+                ) from None
+        return dynamic, named, tuple(statics)
+
+    @staticmethod
+    def _key(statics: Any) -> Any:
+        """Equal for equal static values; floats by their bits (-0.0 is not 0.0, NaN is NaN)."""
+        return tuple((w, kind, v.hex() if kind is float else v) for w, kind, v in statics)
+
+    def _avals(self, args: Any, kwargs: Any) -> tuple[list[Any], Any, tuple[ShapedArray, ...]]:
+        """(leaves, structure, avals) of the dynamic arguments."""
+        leaves, in_tree = tree.flatten((args, kwargs))
+        try:
+            return leaves, in_tree, tuple(map(_aval, leaves))
+        except DtypeError:
+            pass
+        for path, leaf in tree.flatten_with_path((args, kwargs))[0]:
+            try:
+                _aval(leaf)
+            except DtypeError as error:
+                where = ("args" if path[0] == "[0]" else "kwargs") + tree.keystr(path[1:])
+                raise DtypeError(
+                    f"{self.name}: {where}: {error} (at {user_source()}); "
+                    "an argument that is no array must be static"
+                ) from None
+        raise AssertionError("one leaf has no aval")
+
+    def _bound(self, args: Any, kwargs: Any) -> None:
+        """Check that the function takes these arguments."""
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            shown = f"{self.name}{self._signature}"
+            raise TypeError(f"{shown}: {error} (at {user_source()})") from None
+
+    def _merged(self, statics: Any) -> Callable[..., Any]:
+        """The function of the dynamic arguments alone."""
+        if not statics:
+            return self.fun
+        by_place = {w: v for w, _, v in statics if isinstance(w, int)}
+        by_name = {w: v for w, _, v in statics if isinstance(w, str)}
+
+        @functools.wraps(self.fun)
+        def merged(*args: Any, **kwargs: Any) -> Any:
+            rest = iter(args)
+            count = len(args) + len(by_place)
+            full = [by_place[i] if i in by_place else next(rest) for i in range(count)]
+            return self.fun(*full, **kwargs, **by_name)
+
+        return merged
+
+    def _lower(self, avals: Any, in_tree: Any, statics: Any, config: Any) -> Lowered:
+        jaxpr, out_tree = trace.trace_to_jaxpr(self._merged(statics), avals, in_tree)
+        return lower_jaxpr(jaxpr, self.name, config, in_tree, out_tree, user_source())
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Trace for these arguments (arrays or ShapeDtypeStructs), without running anything."""
+        self._bound(args, kwargs)
+        dynamic, named, statics = self._split(args, kwargs)
+        leaves, in_tree, avals = self._avals(dynamic, named)
+        device = common_device(self.name, leaves)
+        return self._lower(avals, in_tree, statics, device.config)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if trace.current_trace() is not None:
+            return self.fun(*args, **kwargs)
+        dynamic, named, statics = self._split(args, kwargs)
+        leaves, in_tree, avals = self._avals(dynamic, named)
+        device = common_device(self.name, leaves)
+        key = (in_tree, avals, self._key(statics), device.config)
+        compiled = self._cache.get(key)
+        if compiled is None:
+            self._bound(args, kwargs)
+            compiled = self._lower(avals, in_tree, statics, device.config).compile()
+            self._cache[key] = compiled
+        source = user_source()
+        label = str(source)
+        arrays = [put_leaf(leaf, device, label=label) for leaf in leaves]
+        results = compiled.execute(arrays, device, source)
+        for i in self._donated:
+            if i < len(args):
+                for leaf in tree.leaves(args[i]):
+                    if isinstance(leaf, Array):
+                        leaf.delete()
+        return tree.unflatten(compiled.lowered.out_tree, results)
+
+    def clear_cache(self) -> None:
+        """Forget all compiled programs."""
+        self._cache.clear()
+
+    def cache_size(self) -> int:
+        """Return how many kinds of arguments were compiled."""
+        return len(self._cache)
+
+
+def _aval(leaf: Any) -> ShapedArray:
+    if isinstance(leaf, Array):
+        return leaf.aval
+    if isinstance(leaf, ShapedArray):
+        return leaf
+    if isinstance(leaf, trace.Tracer):
+        trace.Trace().atom(leaf, "jit")  # raises: no trace is active, so this one leaked
+    return trace.aval_of(leaf)
+
+
+def jit(
+    fun: Callable[..., Any] | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    donate_argnums: int | Sequence[int] = (),
+) -> Any:
+    """Compile a function of pytrees of arrays for the chip; also a decorator, with or without options.
+
+    Parameters
+    ----------
+    fun : written with `tilewright.numpy` and operators; it is traced, so it must be pure.
+    static_argnums, static_argnames : arguments that are Python values while tracing; each new value
+        compiles anew. One given by position may also be passed by name, and the reverse.
+    donate_argnums : arguments whose arrays are deleted by the call.
+
+    Returns
+    -------
+    Jitted
+        Called as `fun`, it returns Arrays at once; `lower(...)` shows what would run.
+    """
+    options = {
+        "static_argnums": static_argnums,
+        "static_argnames": static_argnames,
+        "donate_argnums": donate_argnums,
+    }
+    if fun is None:
+        return lambda f: Jitted(f, **options)
+    return Jitted(fun, **options)
+
+
+def make_jaxpr(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of example arguments that returns the jaxpr of `fun`."""
+    if isinstance(fun, Jitted):
+        return lambda *args, **kwargs: fun.lower(*args, **kwargs).jaxpr
+    return trace.make_jaxpr(fun)
