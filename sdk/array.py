@@ -1,7 +1,8 @@
 """`tw.Array`: an array in the chip's DRAM, whose value may still be on its way.
 
-It is immutable and dense. Operators compute on the chip, each as one small program (`eager`); what
-the chip cannot do is an error, never NumPy's work. NumPy sees it through ``__array__``, which waits.
+It is immutable and dense. Operators compute on the chip, each as one small program (`eager`);
+what the chip cannot do is an error, never NumPy's work. NumPy sees it through ``__array__``, which
+waits for the value.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _operator(name: str, reflected: bool = False) -> Any:
 
 
 class Array(ArrayOperators):
-    """An array on a device; made by jitted functions and by `device_put`, not by its constructor."""
+    """An array on a device; `device_put` and jitted functions make it, not its constructor."""
 
     __array_priority__ = 1000
     __tw_array__ = True

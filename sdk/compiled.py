@@ -128,9 +128,8 @@ class Compiled:
             raise ValueError(f"stage must be one of {', '.join(STAGES)}, not {stage!r}")
         if stage == "asm":
             return listing(self.program)
-        return str(
-            {"jaxpr": self.jaxpr, "kernels": self.back.kernels, "tiles": self.back.tiles}[stage]
-        )
+        levels = {"jaxpr": self.jaxpr, "kernels": self.back.kernels, "tiles": self.back.tiles}
+        return str(levels[stage])
 
     @cached_property
     def _execution(self) -> Any:
@@ -145,11 +144,11 @@ class Compiled:
         Keys: macs (useful), padding macs, flops, bytes read, bytes written (on the data bus,
         whole beats), bytes accessed, instructions, cycles (exact for this layout), utilisation.
         """
-        from tilewright.sim.timing import simulate
+        from tilewright.sim.cycle import time_program
 
         machine, execution = self._execution
         counters, beat = machine.counters, self.config.bus_bytes
-        cycles = simulate(self.config, execution.executed, code_count=len(self.program)).cycles
+        cycles = time_program(self.config, self.program.code).cycles
         macs = counters["macs_useful"]
         read, written = counters["beats_read"] * beat, counters["beats_written"] * beat
         return {
@@ -192,14 +191,14 @@ class Compiled:
             found = aval_of(leaf)
             if (found.shape, found.dtype) != (aval.shape, aval.dtype):
                 raise OperandError(
-                    f"{self.name} was compiled for {aval} as leaf {i} of its arguments, not {found} "
-                    f"(at {user_source()})"
+                    f"{self.name} was compiled for {aval} as leaf {i} of its arguments, "
+                    f"not {found} (at {user_source()})"
                 )
         device = common_device(self.name, leaves)
         if device.config != self.config:
             raise ValueError(
-                f"{self.name} was compiled for {self.config.name}, not for {device}; compile it within "
-                "tw.default_device(...) of a device with that chip"
+                f"{self.name} was compiled for {self.config.name}, not for {device}; compile it "
+                "within tw.default_device(...) of a device with that chip"
             )
         source = user_source()
         label = str(source)

@@ -1,6 +1,6 @@
 """What a user sets once: engine, chip and checks, from the environment or from Python.
 
-``TILEWRIGHT_ENGINE`` and ``TILEWRIGHT_CONFIG`` choose the default device; `settings` holds the rest.
+``TILEWRIGHT_ENGINE`` and ``TILEWRIGHT_CONFIG`` choose the default device; `settings` has the rest.
 """
 
 from __future__ import annotations
