@@ -53,12 +53,8 @@ def run(
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     memory = load_memory(program, memory)
-    if engine == "functional":
-        from tilewright.sim import functional
-
-        return functional.run(program.config, program.code, memory)
-    if check:
+    if check and engine != "functional":
         from tilewright.sim import checker
 
         checker.check(program, memory).require()
-    return import_module(f"tilewright.sim.{engine}").run(program, memory)
+    return import_module(f"tilewright.sim.{engine}").run(program.config, program.code, memory)

