@@ -44,14 +44,11 @@ def apply(primitive: Any, args: Any, params: dict[str, Any]) -> Array:
     if primitive.name == "reshape" and isinstance(operands[0], Array):
         return operands[0].view_with(out)
     device = _device(operands)
-    kinds = tuple(
-        o.key if isinstance(o, Literal) else a for o, a in zip(operands, avals, strict=True)
-    )
+    typed = list(zip(operands, avals, strict=True))
+    kinds = tuple(o.key if isinstance(o, Literal) else a for o, a in typed)
     key = (primitive, kinds, Params(params), device.config)
     if key not in _programs:
-        atoms = [
-            o if isinstance(o, Literal) else Var(a) for o, a in zip(operands, avals, strict=True)
-        ]
+        atoms = [o if isinstance(o, Literal) else Var(a) for o, a in typed]
         invars = [a for a in atoms if isinstance(a, Var)]
         result = Var(out)
         jaxpr = Jaxpr(invars, (), (), [Eqn(primitive, atoms, (result,), params, source)], [result])

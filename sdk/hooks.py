@@ -24,7 +24,7 @@ def _asarray(value: Any, weak_type: bool) -> Any:
 
 
 def install() -> None:
-    """Let eager operations and created arrays go to the chip, unless a test put in its own hooks."""
+    """Let eager operations and created arrays go to the chip, unless other hooks are there."""
     if trace.eager_hook is trace.eval_eagerly:
         trace.eager_hook = _eager
     if trace.asarray_hook is trace.asarray_unchanged:

@@ -67,7 +67,8 @@ class Jitted:
             for i in _indices(what, value):
                 if not open_ended and not -len(places) <= i < len(places):
                     raise ValueError(
-                        f"{what} must be in [{-len(places)}, {len(places)}) for {self.name}, not {i}"
+                        f"{what} must be in [{-len(places)}, {len(places)}) for {self.name}, "
+                        f"not {i}"
                     )
                 found.add(i % len(places) if i < 0 else i)
             return found
@@ -98,8 +99,8 @@ class Jitted:
         for which, kind, value in statics:
             if isinstance(value, trace.Tracer | Array):
                 raise ValueError(
-                    f"static argument {which!r} of {self.name} must be a Python value, not an array "
-                    f"(at {user_source()})"
+                    f"static argument {which!r} of {self.name} must be a Python value, not an "
+                    f"array (at {user_source()})"
                 )
             try:
                 hash(value)
@@ -218,7 +219,7 @@ def jit(
     static_argnames: str | Sequence[str] = (),
     donate_argnums: int | Sequence[int] = (),
 ) -> Any:
-    """Compile a function of pytrees of arrays for the chip; also a decorator, with or without options.
+    """Compile a function of pytrees of arrays for the chip; also a decorator.
 
     Parameters
     ----------

@@ -109,8 +109,8 @@ class Profile:
         for run in self.runs:
             if run.cycles is None:
                 raise ValueError(
-                    f"{what} needs an engine with a clock: {run.name} ran on the {run.engine} engine; "
-                    'use tw.Device(engine="cycle") or TILEWRIGHT_ENGINE=cycle'
+                    f"{what} needs an engine with a clock: {run.name} ran on the {run.engine} "
+                    'engine; use tw.Device(engine="cycle") or TILEWRIGHT_ENGINE=cycle'
                 )
         return self.runs
 
