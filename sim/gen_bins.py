@@ -1,0 +1,254 @@
+"""What a program covers, as names of bins; the fuzzer prints which were hit.
+
+For each unit's instruction its mode, crossed with alignment, raggedness, semaphore pattern and port
+conflict (an instruction of another unit close before it wants a port of the same bank); besides,
+edges between units, register operands, scalar instructions, control flow and faults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+from tilewright.isa.config import QUEUE_DEPTH, ChipConfig
+from tilewright.isa.extent import bank_masks, derived, extents, unit_elements
+from tilewright.isa.program import Program
+from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, TYPE_BYTES, Conv, Dest, Fault, Mem, Type
+from tilewright.isa.table import Unit as U
+from tilewright.sim.functional import Executed, Machine
+from tilewright.sim.gen_ops import LOAD_MODES, STORE_SOURCES
+from tilewright.sim.gen_sync import EDGES
+from tilewright.sim.memory import Memory
+
+NEAR = 4  # instructions before one that may still hold its ports
+_PORTS = ("spad_read", "spad_write", "acc_read", "acc_write")
+_SEM = ("free", "one_wait", "two_waits", "take_many", "read_done", "done", "both_signals")
+_RAGGED = ("whole", "ragged")
+_ALIGN = ("bus", "offset")
+_FAULTS = (Fault.OPCODE, Fault.FIELD, Fault.UNIMPLEMENTED, Fault.RANGE, Fault.PC)
+
+
+def _load_mode(v: Mapping[str, int]) -> str:
+    kind = "fill" if v["fill"] else "copy"
+    return f"load/{Mem(v['mem']).name}-{Conv(v['conv']).name}-{kind}".lower()
+
+
+def _matmul_mode(v: Mapping[str, int]) -> str:
+    how = "add" if v["acc"] else "over"
+    return f"matmul/{Type(v['a_type']).name}-{Type(v['w_type']).name}-{how}".lower()
+
+
+def _store_mode(v: Mapping[str, int]) -> str:
+    source = f"{Mem(v['mem']).name}-{Type(v['type']).name}"
+    return f"store/{source}-{Dest(v['dest']).name}".lower()
+
+
+_MODE = {"load": _load_mode, "matmul": _matmul_mode, "store": _store_mode}
+
+
+def _align(name: str, address: int, element: int, bus: int, rest: str) -> Iterator[str]:
+    """Alignment to the bus, and elements that straddle their natural alignment."""
+    mode = name.split("/")[0]
+    yield f"{name}/{'offset' if address % max(element, bus) else 'bus'}/{rest}"
+    if address % element:
+        yield f"{mode}/unaligned_element/{element}"
+
+
+def _strides(v: Mapping[str, int], run: int) -> Iterator[str]:
+    for i in "123":
+        if "s" + i in v and v["c" + i] > 1:
+            s = v["s" + i]
+            yield (
+                "zero" if s == 0 else "negative" if s < 0 else "overlap" if s < run
+                else "dense" if s == run else "gap"
+            )  # fmt: skip
+            run = max(run, abs(s) * v["c" + i])
+
+
+def _load(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
+    count = derived(config, INSTRUCTIONS["load"], v)
+    ragged = _RAGGED[count["row_elems"] % unit_elements(config, v) > 0]
+    yield f"{mode}/pack{v['pack']}/{ragged}"
+    if not v["fill"]:
+        size = CONV_BYTES[Conv(v["conv"])]
+        yield from _align(mode, v["dram"], size, config.bus_bytes, ragged)
+        yield from (f"load/stride/{s}" for s in _strides(v, size * v["c0"]))
+
+
+def _matmul(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
+    k, n = _RAGGED[v["k"] % config.dim > 0], _RAGGED[v["n"] % config.dim > 0]
+    yield f"{mode}/k_{k}/n_{n}"
+    rows = "two_level" if v["r1"] > 1 and v["r0"] > 1 else "one_level"
+    length = "short" if v["r0"] * v["r1"] <= config.dim else "long"
+    yield f"matmul/rows/{rows}/{length}"
+
+
+def _store(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
+    ragged, out = _RAGGED[v["c0"] % config.dim > 0], Type(v["out"]).name.lower()
+    yield f"{mode}-{out}/{ragged}"
+    if v["dest"] == Dest.DRAM:
+        size = TYPE_BYTES[v["out"]]
+        yield from _align(mode, v["dst"], size, config.bus_bytes, ragged)
+        yield from (f"store/stride/{s}" for s in _strides(v, size * v["c0"]))
+    source = Type(v["type"]).name.lower()
+    names = [x for x in ("int_path", "ibias", "scale", "bias", "clamp", "zp") if v[x]]
+    yield from (f"store/epilogue/{source}/{x}" for x in names or ["plain"])
+
+
+_OWN = {"load": _load, "matmul": _matmul, "store": _store}
+
+
+def _pattern(v: Mapping[str, int]) -> Iterator[str]:
+    """Semaphore patterns of an instruction."""
+    waits = [v["wait0_n"], v["wait1_n"]]
+    used, signals = sum(n > 0 for n in waits), v["rd_en"] + 2 * v["done_en"]
+    if used:
+        yield ("one_wait", "two_waits")[used - 1]
+    if max(waits) > 1:
+        yield "take_many"
+    if signals:
+        yield ("read_done", "done", "both_signals")[signals - 1]
+    if not used and not signals:
+        yield "free"
+
+
+def _conflicts(masks: tuple[int, ...], unit: U, near: list[tuple[U, tuple[int, ...]]]) -> list[str]:
+    """Ports that this instruction shares with other units' instructions close before it."""
+    return [
+        port
+        for port, mine, *others in zip(
+            _PORTS, masks, *(m for u, m in near if u is not unit), strict=True
+        )
+        if any(mine & o for o in others)
+    ]
+
+
+class _Edges:
+    """Which edge each wait belongs to: who signals what to whom."""
+
+    def __init__(self) -> None:
+        self.source: dict[int, str] = {}
+        self.credits: set[int] = set()
+
+    def see(self, e: Executed) -> Iterator[str]:
+        v, unit = e.values, e.unit.name.lower()
+        waits = [v["wait0"], v["wait1"]] if e.unit is not U.SEQ else [v.get("sem")] * 2
+        counts = [v.get("wait0_n", 0), v.get("wait1_n", 0)]
+        if e.unit is U.SEQ and e.instr.spec.name == "wait":
+            counts = [v["n"], 0]
+        for sem, n in zip(waits, counts, strict=True):
+            if n and sem in self.source:
+                yield f"edge/{self.source[sem]}/{unit}"
+            if n and sem in self.credits:
+                yield "edge/credits"
+        if e.unit is U.SEQ:
+            if e.instr.spec.name == "post":
+                self.credits.add(v["sem"])
+                self.source.setdefault(v["sem"], "seq-post")
+            return
+        for kind in ("rd", "done"):
+            if v[kind + "_en"]:
+                self.source[v[kind + "_sem"]] = f"{unit}-{kind}"
+
+
+def _control(trace: list[Executed]) -> Iterator[str]:
+    """Scalar instructions, branches both ways, loops, a full queue."""
+    run, unit = 0, None
+    for e, following in zip(trace, [*trace[1:], None], strict=True):
+        if e.unit is not U.SEQ:
+            run, unit = run + 1 if e.unit is unit else 1, e.unit
+            if run > QUEUE_DEPTH + 1:
+                yield "control/full_queue"
+            continue
+        yield f"scalar/{e.instr.spec.name}"
+        if "target" in e.values and following is not None and e.instr.spec.name != "jmp":
+            taken = following.pc != e.pc + 1
+            yield f"control/{e.instr.spec.name}/{'taken' if taken else 'not_taken'}"
+            if following.pc < e.pc:
+                yield "control/loop"
+
+
+def bins(program: Program) -> set[str]:
+    """All bins that the executed trace of a program hits."""
+    memory = Memory(program.dram_size)
+    for address, content in program.data:
+        memory.write(address, content)
+    config = program.config
+    execution = Machine(config, memory, data=False).run(program.code)
+    trace, out = execution.executed, set()
+    if execution.fault is not None:
+        out.add(f"fault/{execution.fault.code.name.lower()}")
+        trace = trace if execution.fault.code == Fault.PC else trace[:-1]
+    out.update(_control(trace))
+    edges, near = _Edges(), []
+    for e in trace:
+        name = e.instr.spec.name
+        out.update(edges.see(e))
+        out.update(f"{name}/register" for _ in e.instr.regs)
+        if name not in _OWN:
+            continue
+        mode, v = _MODE[name](e.values), e.values
+        out.update(_OWN[name](config, v, mode))
+        short = mode.rsplit("-", 1)[0]  # without fill, accumulate, destination
+        out.update(f"{short}/{p}" for p in _pattern(v))
+        masks = bank_masks(config, extents(config, e.instr.spec, v))
+        ports = _conflicts(masks, e.unit, near)
+        out.update(f"{name}/port/{p}" for p in ports)
+        out.add(f"{short}/port_{'conflict' if ports else 'free'}")
+        near = [*near, (e.unit, masks)][-NEAR:]
+    return out
+
+
+def _all() -> Iterator[str]:
+    loads = [
+        f"load/{mem.name}-{conv.name}-{kind}".lower()
+        for (mem, conv), kind in product(LOAD_MODES, ("copy", "fill"))
+    ]
+    pairs = [
+        (a, w)
+        for a, w in product(("i8", "u8", "bf16"), repeat=2)
+        if (a == w) or "bf16" not in (a, w)
+    ]
+    matmuls = [f"matmul/{a}-{w}-{how}" for (a, w), how in product(pairs, ("over", "add"))]
+    stores = [
+        f"store/{mem.name}-{kind.name}-{dest.name}".lower()
+        for (mem, kind), dest in product(STORE_SOURCES, Dest)
+    ]
+    for mode in dict.fromkeys(m.rsplit("-", 1)[0] for m in (*loads, *matmuls, *stores)):
+        yield from (f"{mode}/{p}" for p in (*_SEM, "port_free", "port_conflict"))
+    for mode, ragged in product(loads, _RAGGED):
+        yield from (f"{mode}/pack{p}/{ragged}" for p in (1, 2, 3))
+        if mode.endswith("copy"):
+            yield from (f"{mode}/{a}/{ragged}" for a in _ALIGN)
+    for mode, k, n in product(matmuls, _RAGGED, _RAGGED):
+        yield f"{mode}/k_{k}/n_{n}"
+    for levels, length in product(("one_level", "two_level"), ("short", "long")):
+        yield f"matmul/rows/{levels}/{length}"
+    for mode, ragged in product(stores, _RAGGED):
+        outs = Type if mode.endswith("dram") else (Type.I8, Type.U8, Type.BF16)
+        yield from (f"{mode}-{out.name.lower()}/{ragged}" for out in outs)
+        if mode.endswith("dram"):
+            yield from (f"{mode}/{a}/{ragged}" for a in _ALIGN)
+    for source in ("i8", "u8", "i32", "f32", "bf16"):
+        whole = ("int_path", "ibias") if source in ("i8", "u8", "i32") else ()
+        for x in (*whole, "scale", "bias", "clamp", "zp", "plain"):
+            yield f"store/epilogue/{source}/{x}"
+    yield from (f"{n}/unaligned_element/{e}" for n, e in product(("load", "store"), (2, 4)))
+    for name, kind in product(("load", "store"), ("zero", "negative", "overlap", "dense", "gap")):
+        yield f"{name}/stride/{kind}"
+    for name, ports in (("load", _PORTS[1::2]), ("matmul", (*_PORTS[::2], "acc_write")),
+                        ("store", _PORTS[:3])):  # fmt: skip
+        yield from (f"{name}/port/{p}" for p in ports)
+    for source, kind, waiter in EDGES:
+        yield f"edge/{source.name}-{kind}/{waiter.name}".lower()
+    yield "edge/credits"
+    scalars = [s.name for s in INSTRUCTIONS.values() if s.unit is U.SEQ]
+    yield from (f"scalar/{s}" for s in scalars)
+    yield from (f"{s}/register" for s in (*_OWN, *scalars) if INSTRUCTIONS[s].reg_bit)
+    for name, way in product(("beq", "bne", "blt", "bge"), ("taken", "not_taken")):
+        yield f"control/{name}/{way}"
+    yield from ("control/loop", "control/full_queue")
+    yield from (f"fault/{f.name.lower()}" for f in _FAULTS)
+
+
+ALL_BINS = tuple(dict.fromkeys(_all()))

@@ -1,0 +1,301 @@
+"""Random unit instructions inside their memories, with the cells that they touch.
+
+Cells are found by plain loops over the instruction's definition, which share nothing with the
+checker's footprints, so that the two test each other. Modes are dealt from decks by seed, so that
+consecutive seeds cover all of them; everything else is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import product
+from random import Random
+
+from tilewright.isa.config import STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.table import Conv, Dest, Mem, Type
+
+DRAM_SIZE = 1 << 16
+#: DRAM by content: bytes, fp32 patterns, bf16 patterns, results.
+BYTES, FLOATS, HALVES, RESULTS = (
+    range(0, 0x4000),
+    range(0x4000, 0x8000),
+    range(0x8000, 0xC000),
+    range(0xC000, DRAM_SIZE),
+)
+SPACE = {Mem.SPAD: "spad", Mem.ACC: "acc"}
+_WIDTH = {Type.I8: 1, Type.U8: 1, Type.BF16: 2}
+_BYTES = {Type.I8: 1, Type.U8: 1, Type.BF16: 2, Type.F32: 4, Type.I32: 4}
+LOAD_MODES = (
+    (Mem.SPAD, Conv.COPY8),
+    (Mem.SPAD, Conv.COPY16),
+    (Mem.SPAD, Conv.COPY32),
+    (Mem.SPAD, Conv.F32_BF16),
+    (Mem.ACC, Conv.COPY32),
+    (Mem.ACC, Conv.I8_I32),
+    (Mem.ACC, Conv.U8_I32),
+)
+_LOCAL = {Conv.COPY8: 1, Conv.COPY16: 2, Conv.F32_BF16: 2}
+_DRAM = {Conv.COPY8: 1, Conv.COPY16: 2, Conv.I8_I32: 1, Conv.U8_I32: 1}
+STORE_SOURCES = (
+    (Mem.ACC, Type.I32),
+    (Mem.ACC, Type.F32),
+    (Mem.SPAD, Type.I8),
+    (Mem.SPAD, Type.U8),
+    (Mem.SPAD, Type.BF16),
+)
+
+STORE_TARGETS = (
+    *((Dest.DRAM, out) for out in Type),
+    *((Dest.SPAD, out) for out in (Type.I8, Type.U8, Type.BF16)),
+)
+#: The modes of each instruction: kind x fill x pack x ragged; types x accumulate x ragged k, n;
+#: source x target x ragged. No length is a multiple of 37, so a stride of 37 deals all.
+DECKS = {
+    "load": tuple(product(LOAD_MODES, (0, 1), (1, 2, 3), (0, 1))),
+    "matmul": tuple(product(((0, 0), (0, 1), (1, 0), (1, 1), (2, 2)), (0, 1), (0, 1), (0, 1))),
+    "store": tuple(product(STORE_SOURCES, STORE_TARGETS, (0, 1))),
+}
+
+Cells = tuple[str, frozenset[int]]
+
+
+@dataclass
+class Op:
+    """One random instruction: mnemonic, fields, cells read and written, a MATMUL's C rows."""
+
+    name: str
+    fields: dict[str, int]
+    reads: list[Cells] = field(default_factory=list)
+    writes: list[Cells] = field(default_factory=list)
+    passes: list[range] = field(default_factory=list)
+
+
+def grid(*dims: tuple[int, int], width: int = 1) -> set[int]:
+    """Offsets of all cells of a strided box."""
+    return {
+        sum(i * s for i, (_, s) in zip(at, dims, strict=True)) + j
+        for at in product(*(range(n) for n, _ in dims))
+        for j in range(width)
+    }
+
+
+class Ops:
+    """Draws instructions for one geometry; bases cluster, so that instructions meet."""
+
+    def __init__(self, config: ChipConfig, rng: Random, seed: int):
+        self.config, self.rng, self.seed = config, rng, seed
+        self._dealt = dict.fromkeys(DECKS, 0)
+        self.size = {"spad": config.spad_granules, "acc": config.acc_rows}
+        self._hot: dict[str, list[int]] = {
+            space: [rng.randrange(size) for _ in range(5)] for space, size in self.size.items()
+        }
+
+    def draw(self, name: str) -> Op:
+        """A random `load`, `matmul` or `store` that fits and does not race with itself."""
+        deck = DECKS[name]
+        mode = deck[(self.seed * 4 + self._dealt[name]) * 37 % len(deck)]
+        self._dealt[name] += 1
+        make: Callable[..., Op | None] = getattr(self, name)
+        while True:
+            op = make(*mode)
+            if op is not None:
+                return op
+
+    def _base(self, space: str, offsets: set[int], step: int = 1) -> int | None:
+        """A legal base for the offsets, often near a hot one; a multiple of `step`."""
+        low, high = -min(offsets), self.size[space] - 1 - max(offsets)
+        low, high = -(-low // step) * step, high // step * step
+        if low > high:
+            return None
+        if self.rng.random() < 0.75:
+            base = self.rng.choice(self._hot[space]) // step * step
+            return min(max(base, low), high)
+        return self.rng.randrange(low, high + 1, step)
+
+    def _dram(self, offsets: set[int], area: range, unit: int) -> int | None:
+        """A legal address, aligned to the bus, to the element, or not at all."""
+        low, high = area.start - min(offsets), area.stop - 1 - max(offsets)
+        if low > high:
+            return None
+        step = self.rng.choice((max(unit, self.config.bus_bytes), unit, 1))
+        base = self.rng.randrange(low, min(high, low + 1600) + 1)
+        return max(low, base // step * step if base // step * step >= low else base)
+
+    def _columns(self) -> int:
+        """Elements of a row: whole units or ragged."""
+        dim = self.config.dim
+        return self.rng.choice(
+            (dim, 2 * dim, self.rng.randint(1, 3 * dim), self.rng.randint(1, dim))
+        )
+
+    def _layout(self, units: int, counts: list[int], width: int) -> tuple[int, list[int]]:
+        """Local strides of units and dimensions: row-major, blocked, spread or backwards."""
+        rng = self.rng
+        rows = 1
+        for n in counts:
+            rows *= n
+        style = rng.choice(("rows", "rows", "blocks", "spread", "back"))
+        if style == "blocks":
+            unit, step = rows * width, width
+        else:
+            unit = width * (2 if style == "spread" else 1)
+            step = units * unit + (rng.randint(0, 2) * width if style == "spread" else 0)
+        strides = []
+        for n in counts:
+            strides.append(step)
+            step *= n
+        if style == "back":
+            strides = [-s for s in strides]
+        if rng.random() < 0.06:
+            strides[0] = 0
+        return unit, strides
+
+    def _steps(self, counts: list[int], run: int, unit: int) -> list[int]:
+        """DRAM strides: dense, gaps, aligned to the bus, repeated, overlapping or negative."""
+        out, span = [], run
+        for n in counts:
+            bus = self.config.bus_bytes
+            s = self.rng.choice(
+                (span, span, span + unit * self.rng.randint(1, 9), -(-span // bus) * bus,
+                 0, unit * self.rng.randint(1, 3), -span)
+            )  # fmt: skip
+            out.append(s)
+            span = max(span, abs(s) * (n - 1) + span)
+        return out
+
+    def load(self, kind: tuple[Mem, Conv], fill: int, pack: int, ragged: int) -> Op | None:
+        """A LOAD; `ragged` rows do not fill their last unit."""
+        rng, dim = self.rng, self.config.dim
+        mem, conv = kind
+        space, local, far = SPACE[mem], _LOCAL.get(conv, 4), _DRAM.get(conv, 4)
+        c0 = self._columns() if pack == 1 else rng.choice((dim, rng.randint(1, dim + 2)))
+        counts = [rng.choice((1, 2, 3, 5)), rng.choice((1, 1, 2, 3)), rng.choice((1, 1, 2))]
+        row = c0 * (counts[0] if pack > 1 else 1) * (counts[1] if pack > 2 else 1)
+        lanes = dim if mem == Mem.ACC or local < 4 else dim // 2
+        if ragged != (row % lanes > 0) and lanes > 1:
+            return None
+        units, width = -(-row // lanes), 2 if mem == Mem.SPAD and local > 1 else 1
+        l0, rest = self._layout(units, counts[pack - 1 :], width)
+        steps = self._steps(counts, c0 * far, far)
+        cells = grid((units, l0), *zip(counts[pack - 1 :], rest, strict=True), width=width)
+        loc = self._base(space, cells, width)
+        if loc is None:
+            return None
+        f = dict(mem=mem, conv=conv, pack=pack, fill=fill, c0=c0, loc=loc, l0=l0)
+        f |= {f"c{i + 1}": n for i, n in enumerate(counts)}
+        f |= {f"l{i}": s for i, s in zip(range(pack, 4), rest, strict=True)}
+        op = Op("load", f, writes=[(space, frozenset(loc + c for c in cells))])
+        if fill:
+            f["value"] = rng.choice((0, 0xFF800000, rng.getrandbits(32)))
+            return op
+        run = grid(*zip(counts, steps, strict=True), width=c0 * far)
+        area = {Conv.F32_BF16: FLOATS, Conv.COPY32: FLOATS, Conv.COPY16: HALVES}.get(conv, BYTES)
+        if rng.random() < 0.25:
+            area = RESULTS
+        dram = self._dram(run, area, far)
+        if dram is None:
+            return None
+        f |= {"dram": dram} | {f"s{i + 1}": s for i, s in enumerate(steps)}
+        op.reads.append(("dram", frozenset(dram + c for c in run)))
+        return op
+
+    def matmul(self, types: tuple[int, int], acc: int, k_ragged: int, n_ragged: int) -> Op | None:
+        """A MATMUL."""
+        rng, dim = self.rng, self.config.dim
+        at, wt = types
+        width = 2 if at == Type.BF16 else 1
+        r0, r1 = rng.choice((1, 2, 2, 3, 4, 7, 2 * dim + 1)), rng.choice((1, 1, 2, 2, 3))
+        k, n = self._columns(), self._columns()
+        if (k % dim > 0, n % dim > 0) != (k_ragged, n_ragged):
+            return None
+        kb, nb, rows = -(-k // dim), -(-n // dim), r0 * r1
+        ak, (as0, as1) = self._layout(kb, [r0, r1], width)
+        if rng.random() < 0.3:
+            as1 = as0  # overlapping windows
+        wn, (ws, wk) = self._layout(nb, [dim, kb], width)
+        cn = rng.choice((rows, rows, rows + 2, -rows, 0))
+        a_all = grid((kb, ak), (r0, as0), (r1, as1), width=width)
+        w_all = grid((nb, wn), (dim, ws), (kb, wk), width=width)
+        c_all = grid((rows, 1), (nb, cn))
+        a, w = self._base("spad", a_all, width), self._base("spad", w_all, width)
+        c = self._base("acc", c_all)
+        if a is None or w is None or c is None:
+            return None
+        used = {  # weight rows beyond k do not matter
+            w + b * wn + j * ws + i * wk + g
+            for b in range(nb) for i in range(kb) for j in range(dim) if i * dim + j < k
+            for g in range(width)
+        }  # fmt: skip
+        f = dict(a_type=at, w_type=wt, acc=acc, a=a, r0=r0, r1=r1, as0=as0, as1=as1,
+                 ak=ak, w=w, ws=ws, wk=wk, wn=wn, k=k, n=n, c=c, cn=cn)  # fmt: skip
+        op = Op("matmul", f)
+        op.reads = [("spad", frozenset(a + x for x in a_all)), ("spad", frozenset(used))]
+        op.writes = [("acc", frozenset(c + x for x in c_all))]
+        op.passes = [range(c + b * cn, c + b * cn + rows) for b in range(nb)]
+        return op
+
+    def _epilogue(self, kind: Type, out: Type) -> dict[str, int]:
+        rng = self.rng
+        whole = kind in (Type.I8, Type.U8, Type.I32)
+        flip = lambda p=0.35: int(rng.random() < p)  # noqa: E731
+        f = {"ibias": flip() if whole else 0, "clamp": flip()}
+        if whole and out in (Type.I8, Type.U8, Type.I32) and flip():
+            f["int_path"] = 1
+            bounds = [rng.choice((-128, -5, 0, 7, 100, 1 << 20)) for _ in range(2)]
+        else:
+            f |= {"scale": flip(), "bias": flip()}
+            bounds = [rng.choice((0xC2FE0000, 0, 0x80000000, 0x40C00000, 0x7F800000, 0x7FC00000,
+                                  0xFF800000, 0x00000001)) for _ in range(2)]  # fmt: skip
+        if f["clamp"]:
+            f |= {"lo": bounds[0] & 0xFFFFFFFF, "hi": bounds[1] & 0xFFFFFFFF}
+        if out in (Type.I8, Type.U8, Type.I32) and flip():
+            f["zp"] = rng.choice((-128, 3, 128, 32767, -32768))
+        return f
+
+    def store(self, source: tuple[Mem, Type], target: tuple[Dest, Type], ragged: int) -> Op | None:
+        """A STORE."""
+        rng, dim = self.rng, self.config.dim
+        (mem, kind), (dest, out) = source, target
+        space, width = SPACE[mem], _WIDTH.get(kind, 1)
+        c0, counts = self._columns(), [rng.choice((1, 2, 3, 6)), rng.choice((1, 1, 2))]
+        if ragged != (c0 % dim > 0):
+            return None
+        units = -(-c0 // dim)
+        l0, (l1, l2) = self._layout(units, counts, width)
+        cells = grid((units, l0), (counts[0], l1), (counts[1], l2), width=width)
+        loc = self._base(space, cells, width)
+        if loc is None:
+            return None
+        f = dict(mem=mem, type=kind, dest=dest, out=out, loc=loc, c0=c0, c1=counts[0], c2=counts[1],
+                 l0=l0, l1=l1, l2=l2) | self._epilogue(kind, out)  # fmt: skip
+        read = frozenset(loc + x for x in cells)
+        op = Op("store", f, reads=[(space, read)])
+        vectors = sum(f.get(x, 0) for x in ("ibias", "scale", "bias"))
+        if vectors:
+            vs = rng.choice((units, units + 1, -units, 0))
+            cells = grid((vectors, vs), (units, 1))
+            vec = self._base("acc", cells)
+            if vec is None or units > STORE_VECTOR_UNITS:
+                return None
+            f |= {"vec": vec, "vs": vs}
+            op.reads.append(("acc", frozenset(vec + x for x in cells)))
+        if dest == Dest.DRAM:
+            steps = self._steps(counts, c0 * _BYTES[out], _BYTES[out])
+            run = grid(*zip(counts, steps, strict=True), width=c0 * _BYTES[out])
+            dst = self._dram(run, RESULTS, _BYTES[out])
+            if dst is None:
+                return None
+            target = ("dram", frozenset(dst + x for x in run))
+        else:
+            width = _WIDTH[out]
+            d0, steps = self._layout(units, counts, width)
+            cells = grid((units, d0), *zip(counts, steps, strict=True), width=width)
+            dst = self._base("spad", cells, width)
+            target = ("spad", frozenset(dst + x for x in cells)) if dst is not None else None
+            if target is None or (space == "spad" and read & target[1]):
+                return None
+            f["d0"] = d0
+        f |= {"dst": dst, "s1": steps[0], "s2": steps[1]}
+        op.writes.append(target)
+        return op

@@ -1,0 +1,411 @@
+"""Random legal, race-free programs for the fuzzer, and racy ones made from them.
+
+`generate` draws instructions whose operands meet often, derives from the cells that they touch
+which waits are needed, and inserts those in many forms. `racy` takes one away that the construction
+knows to be needed. `bins` says what a program covers. The same seed gives the same program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+import numpy as np
+from tilewright.isa.config import INSTR_BYTES, ChipConfig
+from tilewright.isa.encoding import Instr, Reg, encode
+from tilewright.isa.program import Program
+from tilewright.isa.table import BY_OPCODE, INSTRUCTIONS, OPCODE_BITS, Conv, Fault, Mem, Type, Unit
+from tilewright.sim.gen_bins import ALL_BINS, bins
+from tilewright.sim.gen_ops import BYTES, DRAM_SIZE, FLOATS, HALVES, RESULTS, Op, Ops
+from tilewright.sim.gen_sync import DONE, READ, Node, Sync, unordered
+
+__all__ = ["ALL_BINS", "Generated", "Racy", "bins", "generate", "racy"]
+
+FAULTS = (Fault.OPCODE, Fault.FIELD, Fault.UNIMPLEMENTED, Fault.RANGE, Fault.PC)
+_FAULTY = 7  # one program in so many ends in a fault
+_UNITS = {"load": Unit.LOAD, "matmul": Unit.MATMUL, "store": Unit.STORE}
+_ALU = ("add", "sub", "mul", "shl", "shr", "sar", "and", "min", "max")
+_BRANCH = ("beq", "bne", "blt", "bge")
+_CORNERS = (0, 1, -1, 31, 2**31 - 1, -(2**31), 5, -17)
+
+
+@dataclass
+class _Line:
+    """One word of the program: mnemonic and fields, or raw bytes."""
+
+    name: str
+    fields: dict[str, int | Reg] = field(default_factory=dict)
+    raw: bytes = b""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A legal program with what its construction knows about it."""
+
+    seed: int
+    program: Program
+    nodes: tuple[Node, ...]
+    lines: tuple[_Line, ...]
+    fault: Fault | None
+
+
+@dataclass(frozen=True)
+class Racy:
+    """A program with one needed wait or signal dropped or weakened; `change` says which."""
+
+    program: Program
+    change: str
+
+
+def _content(seed: int) -> bytes:
+    """DRAM: random bytes; fp32 and bf16 with zeros, subnormals, infinities and NaNs."""
+    rng = np.random.default_rng(seed)
+    out = rng.integers(0, 256, DRAM_SIZE, np.uint8)
+    for area, dtype, mantissa, special in (
+        (FLOATS, np.uint32, 23, (0, 1, 0x007FFFFF, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7F7FFFFF)),
+        (HALVES, np.uint16, 7, (0, 1, 0x007F, 0x7F80, 0x7F81, 0x7FC0, 0x7F7F)),
+    ):
+        bits = out[area.start : area.stop].view(dtype)
+        exponent = rng.integers(116, 138, bits.size)
+        exponent[rng.random(bits.size) < 0.02] = rng.integers(0, 256)
+        mask = (1 << mantissa) - 1
+        sign = bits & dtype(1 << (8 * bits.itemsize - 1))
+        bits[...] = (bits & dtype(mask)) | (exponent.astype(dtype) << dtype(mantissa)) | sign
+        odd = rng.random(bits.size) < 0.02
+        bits[odd] = rng.choice(np.array(special, dtype), int(odd.sum())) | sign[odd]
+    return out.tobytes()
+
+
+def _encode(lines: tuple[_Line, ...], nodes: tuple[Node, ...] | list[Node]) -> bytes:
+    """Words of the lines with the waits and signals of their nodes."""
+    sync: dict[int, dict[str, int]] = {}
+    for n in nodes:
+        if n.unit is Unit.SEQ:
+            if n.name == "wait":
+                ((sem, count),) = n.waits.items() or ((0, 0),)
+                sync[n.slot] = {"sem": sem, "n": count}
+            continue
+        f = sync.setdefault(n.slot, {})
+        for i, (sem, count) in enumerate(n.waits.items()):
+            f |= {f"wait{i}": sem, f"wait{i}_n": count}
+        for event, sem in n.signals.items():
+            f |= {f"{event}_en": 1, f"{event}_sem": sem}
+    out = []
+    for at, line in enumerate(lines):
+        fields = line.fields | sync.get(at, {})
+        out.append(line.raw or encode(Instr.make(line.name, **fields)))
+    return b"".join(out)
+
+
+class _Builder:
+    """Writes one program from start to end."""
+
+    def __init__(self, config: ChipConfig, rng: Random, seed: int):
+        self.config, self.rng, self.seed = config, rng, seed
+        self.lines: list[_Line] = []
+        self.ops = Ops(config, rng, seed)
+        self.sync = Sync(rng, self._insert)
+        self.held: dict[int, int] = {}  # register -> value that it surely holds
+
+    def emit(self, name: str, **fields: int | Reg) -> int:
+        """Append a line; gives its index."""
+        self.lines.append(_Line(name, fields))
+        return len(self.lines) - 1
+
+    def _insert(self, node: Node, fields: dict[str, int]) -> None:
+        node.slot = self.emit(node.name, **fields)
+
+    def set_register(self, number: int, value: int) -> None:
+        """Make a register hold 32 bits, in one or two instructions, unless it does."""
+        value &= 0xFFFFFFFF
+        if self.held.get(number) == value:
+            return
+        near = value - (1 << 32) if value >> 31 else value
+        if self.rng.random() < 0.3 and -(2**30) < near < 2**30:
+            part = self.rng.randint(-9999, 9999)
+            self.emit("li", rd=number, b=near - part)
+            self.emit("add", rd=number, ra=number, b=part)
+        else:
+            self.emit("li", rd=number, b=near)
+        self.held[number] = value
+
+    def _registers(self, op: Op) -> dict[str, int | Reg]:
+        """The fields of an instruction, some of them through registers."""
+        fields: dict[str, int | Reg] = dict(op.fields)
+        if self.rng.random() < 0.3:
+            able = [f for f in op.fields if f in INSTRUCTIONS[op.name].reg_bit]
+            for number, name in enumerate(self.rng.sample(able, self.rng.randint(1, 3))):
+                self.set_register(number, op.fields[name])
+                fields[name] = Reg(number)
+        return fields
+
+    def unit(self, op: Op) -> None:
+        """A unit's instruction with the synchronisation that it needs."""
+        node = Node(-1, _UNITS[op.name], op.name)
+        fields = self._registers(op)
+        self.sync.add(node, op.reads, op.writes, op)
+        node.slot = self.emit(op.name, **fields)
+
+    def scalars(self) -> None:
+        """Arithmetic, and branches over what must not matter."""
+        rng = self.rng
+        for _ in range(rng.randint(1, 4)):
+            rd, ra, rb = (rng.randint(8, 13) for _ in range(3))
+            b = Reg(rb) if rng.random() < 0.5 else rng.choice(_CORNERS)
+            if rng.random() < 0.2:
+                self.emit("li", rd=rd, b=b)
+            else:
+                self.emit(rng.choice(_ALU), rd=rd, ra=ra, b=b)
+        if rng.random() < 0.6:
+            b = rng.choice((rng.choice(_CORNERS), Reg(rng.randint(8, 13))))
+            over = rng.randint(1, 12)
+            name = rng.choice((*_BRANCH, "jmp"))
+            at = len(self.lines) + 1 + over
+            if name == "jmp":
+                self.emit(name, target=at)
+                self.lines.append(_Line("", raw=rng.randbytes(INSTR_BYTES)))
+                over -= 1
+            else:
+                self.emit(name, ra=rng.randint(8, 13), b=b, target=at)
+            for _ in range(over):
+                self.emit(rng.choice(_ALU), rd=rng.randint(8, 13), ra=rng.randint(8, 13), b=7)
+
+    def word(self) -> None:
+        """The sequencer loads or stores a word of DRAM."""
+        rng = self.rng
+        name = rng.choice(("ldw", "stw"))
+        address = rng.randrange(RESULTS.start, RESULTS.start + 2000, 4)
+        if name == "ldw" and rng.random() < 0.5:
+            address = rng.randrange(0, RESULTS.start, 4)
+        cells = [("dram", frozenset(range(address, address + 4)))]
+        node = Node(-1, Unit.SEQ, name)
+        self.set_register(5, address - 8)
+        self.set_register(6, 8)
+        self.sync.add(node, *((cells, []) if name == "ldw" else ([], cells)))
+        b = Reg(6) if rng.random() < 0.4 else 8
+        node.slot = self.emit(name, rd=rng.randint(8, 13), ra=5, b=b)
+
+    def loop(self) -> None:
+        """LOAD, MATMUL and STORE in a double-buffered loop with credits, addresses in registers."""
+        rng, dim, spare = self.rng, self.config.dim, self.sync.spare
+        loaded, free, multiplied, empty = (spare.pop() for _ in range(4))
+        rows, trips = rng.randint(1, dim + 3), rng.randint(2, 5)
+        a = rng.randrange(self.config.spad_granules // 2 - rows)
+        a2 = a + rows + rng.randint(0, self.config.spad_granules // 2 - rows - 1)
+        w = rng.randrange(self.config.spad_granules - dim)
+        c = rng.randrange(self.config.acc_rows // 2 - rows)
+        c2 = c + rows + rng.randint(0, self.config.acc_rows // 2 - rows - 1)
+        while set(range(w, w + dim)) & (set(range(a, a + rows)) | set(range(a2, a2 + rows))):
+            w = rng.randrange(self.config.spad_granules - dim)
+        source = rng.randrange(BYTES.start, BYTES.start + 500)
+        target = rng.randrange(RESULTS.start, RESULTS.start + 500)
+        step, out = rows * dim + rng.randint(0, 3), 4 * rows * dim
+        self.sync.fence()
+        credits = rng.choice((1, 2))
+        for sem in (free, empty):
+            node = Node(-1, Unit.SEQ, "post", posts={sem: credits})
+            self._insert(node, {"sem": sem, "n": credits})
+            self.sync.nodes.append(node)
+        for number, value in enumerate((0, source, a, target, c, a + a2, c + c2), 1):
+            self.set_register(number, value)
+        begin = len(self.lines)
+        self.emit("load", conv=Conv.COPY8, loc=Reg(3), dram=Reg(2), c0=dim, c1=rows, s1=dim, l1=1)
+        self.emit("matmul", a=Reg(3), r0=rows, as0=1, w=w, ws=1, k=dim, n=dim, c=Reg(5))
+        self.emit("store", mem=Mem.ACC, type=Type.I32, out=Type.I32, loc=Reg(5), dst=Reg(4), c0=dim,
+                  c1=rows, l1=1, s1=4 * dim)  # fmt: skip
+        self.emit("add", rd=2, ra=2, b=step)
+        self.emit("add", rd=4, ra=4, b=out)
+        self.emit("sub", rd=3, ra=6, b=Reg(3))
+        self.emit("sub", rd=5, ra=7, b=Reg(5))
+        self.emit("add", rd=1, ra=1, b=1)
+        for _ in range(rng.choice((0, 0, 3, 30))):  # some loops leave the instruction buffer
+            self.emit("add", rd=9, ra=9, b=1)
+        self.emit("blt", ra=1, b=trips, target=begin)
+        for i in range(trips):
+            at, ct = (a2, c2) if i % 2 else (a, c)
+            src = frozenset(source + i * step + x for x in range(rows * dim))
+            dst = frozenset(target + i * out + x for x in range(out))
+            rows_a, rows_c = frozenset(range(at, at + rows)), frozenset(range(ct, ct + rows))
+            steps = (
+                (Op("load", {}, [("dram", src)], [("spad", rows_a)]), {free: 1}, {DONE: loaded}),
+                (Op("matmul", {"acc": 0}, [("spad", rows_a | frozenset(range(w, w + dim)))],
+                    [("acc", rows_c)], [range(ct, ct + rows)]),
+                 {loaded: 1, empty: 1}, {READ: free, DONE: multiplied}),
+                (Op("store", {}, [("acc", rows_c)], [("dram", dst)]),
+                 {multiplied: 1}, {READ: empty}),
+            )  # fmt: skip
+            for j, (op, waits, signals) in enumerate(steps):
+                node = Node(begin + j, _UNITS[op.name], op.name, waits, signals)
+                self.sync.enter_loop(node, op)
+        self.held.clear()
+        self.sync.fence()
+
+    def pair(self) -> None:
+        """A LOAD and a STORE that needs it."""
+        dim, loc = self.config.dim, self.rng.randrange(self.config.acc_rows)
+        rows = [("acc", frozenset([loc]))]
+        near = dict(mem=Mem.ACC, conv=Conv.COPY32, c0=dim, loc=loc, dram=FLOATS.start)
+        source = [("dram", frozenset(range(FLOATS.start, FLOATS.start + 4 * dim)))]
+        target = [("dram", frozenset(range(RESULTS.start, RESULTS.start + 4 * dim)))]
+        far = dict(mem=Mem.ACC, type=Type.F32, out=Type.F32, c0=dim, loc=loc, dst=RESULTS.start)
+        while not any(n.waits for n in self.sync.nodes):
+            self.unit(Op("load", near, source, rows))
+            self.unit(Op("store", far, rows, target))
+
+    def burst(self) -> None:
+        """More small instructions of one unit than its queue holds."""
+        space_rows = self.config.acc_rows
+        for _ in range(self.rng.randint(18, 22)):
+            loc = self.rng.randrange(space_rows)
+            fields = dict(mem=Mem.ACC, conv=Conv.COPY32, fill=1, c0=1, loc=loc, value=loc)
+            self.unit(Op("load", fields, writes=[("acc", frozenset([loc]))]))
+
+    def fault(self) -> Fault:
+        """An instruction that stops the chip, and one behind it that must not start."""
+        rng = self.rng
+        code = FAULTS[self.seed // _FAULTY % len(FAULTS)]
+        if code is Fault.OPCODE:
+            self.lines.append(_Line("", raw=_bad_word(rng)))
+        elif code is Fault.FIELD:
+            choice = rng.randrange(3)
+            self.set_register(4, rng.choice((0, 70000, -1)))
+            fields = ({"c0": 0}, {"c1": Reg(4)}, {"conv": Conv.COPY16, "loc": 3})[choice]
+            self.emit("load", **fields)
+        elif code is Fault.UNIMPLEMENTED:
+            name, fields = rng.choice((
+                ("vector", {}), ("kload", {}), ("load", {"gather": 1}), ("load", {"xpose": 1}),
+                ("load", {"conv": Conv.F32_HI}), ("store", {"scatter": 1}), ("store", {"pool": 1}),
+            ))  # fmt: skip
+            self.emit(name, **fields)
+        elif code is Fault.RANGE:
+            name, fields = rng.choice((
+                ("load", {"loc": self.config.spad_granules}),
+                ("load", {"c0": 1, "c1": 3, "loc": 1, "l1": -1}),
+                ("matmul", {"c": self.config.acc_rows - 1, "r0": 2}),
+                ("matmul", {"w": self.config.spad_granules - self.config.dim + 1, "ws": 1}),
+                ("store", {"loc": self.config.spad_granules - 1, "c1": 2, "l1": 1}),
+            ))  # fmt: skip
+            self.emit(name, **fields)
+        elif rng.random() < 0.5:
+            self.emit("jmp", target=rng.randrange(len(self.lines) + 50, 1 << 26))
+        else:
+            return code
+        self.emit("stw", rd=0, ra=0, b=RESULTS.start)
+        self.emit("halt")
+        return code
+
+
+def _bad_word(rng: Random) -> bytes:
+    """A word that is no instruction."""
+    if rng.random() < 0.5:
+        word = rng.choice([o for o in range(1 << OPCODE_BITS) if o not in BY_OPCODE])
+        return (word | rng.getrandbits(500) << OPCODE_BITS).to_bytes(INSTR_BYTES, "little")
+    spec = rng.choice(list(INSTRUCTIONS.values()))
+    high = 1 << rng.randrange(spec.bits, 8 * INSTR_BYTES)
+    return (spec.opcode | high).to_bytes(INSTR_BYTES, "little")
+
+
+def generate(seed: int, config: ChipConfig, *, faults: bool = True) -> Generated:
+    """A random legal, race-free program.
+
+    Parameters
+    ----------
+    faults : let one in seven end in a fault other than a deadlock.
+    """
+    rng = Random(f"tilewright {seed}")
+    b = _Builder(config, rng, seed)
+    mix = rng.choice(((3, 2, 3), (2, 4, 2), (4, 1, 3), (1, 1, 1)))
+    for _ in range(rng.randint(8, 26)):
+        roll = rng.random()
+        if roll < 0.8:
+            b.unit(b.ops.draw(rng.choices(("load", "matmul", "store"), mix)[0]))
+        elif roll < 0.9:
+            b.scalars()
+        elif roll < 0.95:
+            b.word()
+        elif roll < 0.98:
+            b.sync.listen()
+        else:
+            b.sync.fence()
+    if seed % 4 == 1 and config.acc_rows // 2 > 2 * config.dim + 4:
+        b.loop()
+        for _ in range(rng.randint(0, 3)):
+            b.unit(b.ops.draw(rng.choice(("load", "matmul", "store"))))
+    if seed % 13 == 5:
+        b.burst()
+    if not any(n.waits and not n.locked for n in b.sync.nodes):
+        b.pair()
+    fault = b.fault() if faults and seed % _FAULTY == 3 else None
+    if fault is None:
+        b.emit("halt")
+    lines, nodes = tuple(b.lines), tuple(b.sync.nodes)
+    program = Program(config, _encode(lines, nodes), ((0, _content(seed)),), dram_size=DRAM_SIZE)
+    return Generated(seed, program, nodes, lines, fault)
+
+
+def _changes(g: Generated, rng: Random) -> list[tuple[str, int, int, int]]:
+    """(what, instruction, semaphore or whether it is done, new count) in random order."""
+    out: list[tuple[str, int, int, int]] = []
+    for n in g.nodes:
+        for sem, count in n.waits.items():
+            out.append(("wait", n.slot, sem, 0))
+            if count > 1:
+                out.append(("wait", n.slot, sem, count - 1))
+        for event in n.signals:
+            out.append(("signal", n.slot, event == DONE, 0))
+        for sem in {s for e, s in n.signals.items() if e == DONE}:
+            out.append(("early", -1, sem, 0))
+    out = list(dict.fromkeys(out))
+    rng.shuffle(out)
+    return out
+
+
+def _changed(nodes: tuple[Node, ...], change: tuple[str, int, int, int]) -> list[Node] | None:
+    """The nodes after a change, or None if it cannot be made."""
+    what, slot, which, count = change
+    out = []
+    for n in nodes:
+        waits, signals = dict(n.waits), dict(n.signals)
+        if what == "wait" and n.slot == slot:
+            waits[which] = count
+            if not count:
+                del waits[which]
+        elif what == "signal" and n.slot == slot:
+            signals.pop(DONE if which else READ, None)
+        elif what == "early" and signals.get(DONE) == which:
+            if READ in signals:
+                return None
+            signals[READ] = signals.pop(DONE)
+        out.append(Node(n.slot, n.unit, n.name, waits, signals, n.posts, n.needs, n.locked))
+    return out
+
+
+def racy(generated: Generated, rng: Random) -> Racy | None:
+    """The program without one needed wait or signal; None if it has none that is left to change.
+
+    Needed means: by the construction's own record of who touches what, two accesses are then
+    unordered, or a wait lacks its signal.
+    """
+    found = None
+    blocking = rng.random() < 0.25  # whether a wait that lacks its signal will do
+    for change in _changes(generated, rng):
+        nodes = _changed(generated.nodes, change)
+        if nodes is None:
+            continue
+        missing, blocked = unordered(nodes)
+        if missing or blocked:
+            found = change, nodes
+            if blocking or not blocked:
+                break
+    if found is None:
+        return None
+    change, nodes = found
+    what, slot, which, count = change
+    text = {
+        "wait": f"instruction {slot} waits for {count} of semaphore {which}, which is too few",
+        "signal": f"instruction {slot} gives no {'done' if which else 'read-done'} signal",
+        "early": f"semaphore {which} is signalled at read-done instead of done",
+    }[what]
+    p = generated.program
+    code = _encode(generated.lines, nodes)
+    return Racy(Program(p.config, code, p.data, dram_size=p.dram_size), text)
