@@ -270,7 +270,7 @@ def loads_of(config, seed, slots, big=False):
 def test_random_loads_keep_every_cycle_of_the_contract(name, gap):
     config = CONFIGS[name]
     check(
-        PySim(Pins(config)), config, loads_of(config, 2 + int(gap > 0), 2000, big=True), 3, gap=gap
+        PySim(Pins(config)), config, loads_of(config, 2 + int(gap > 0), 1500, big=True), 3, gap=gap
     )
 
 
