@@ -1,12 +1,14 @@
 """Tile programs: explicit LOAD, MATMUL and STORE operations on named places, not yet synchronised.
 
-An `Op` is an instruction without waits and signals, together with what it reads and writes: local cells and DRAM
-bytes. `sync` derives every wait and signal from those sets, over the whole program, so that a kernel boundary is no
-barrier. Printed, a tile program reads like the loop nest that made it, unrolled.
+An `Op` is an instruction without waits and signals, together with what it reads and writes: local
+cells and DRAM bytes. `sync` derives every wait and signal from those sets, over the whole program,
+so that a kernel boundary is no barrier. Printed, a tile program reads like the loop nest that made
+it, unrolled.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -48,8 +50,8 @@ Place = Local | Dram
 class Op:
     """One instruction to be.
 
-    `address` is the field that holds the DRAM address, whose value is `buffer`'s address + `offset`.
-    `waits` and `signals` are filled in by `sync`.
+    `address` is the field that holds the DRAM address, whose value is `buffer`'s address +
+    `offset`. `waits` and `signals` are filled in by `sync`.
     """
 
     name: str
@@ -74,8 +76,14 @@ class Op:
         return f"{self.name:6} {writes} <- {reads}  ({what})"
 
 
+#: Slots that are not given away right after their use, so that loads can run that far ahead.
+AHEAD = 4
+
+
 class Slots:
-    """Places of equal size in one local memory, filled with named chunks; the farthest next use goes.
+    """Places of equal size in one local memory, filled with named chunks.
+
+    When all are taken, the one with the farthest next use goes, but none of the last `AHEAD`.
 
     Parameters
     ----------
@@ -89,6 +97,7 @@ class Slots:
         self.mem, self.lo, self.size = mem, lo, size
         self.free = list(range(count - 1, -1, -1))
         self.held: dict[object, int] = {}
+        self.recent: deque[int] = deque(maxlen=min(count // 2, AHEAD))
         self.future: dict[object, list[int]] = {}
         for at in range(len(uses) - 1, -1, -1):
             self.future.setdefault(uses[at], []).append(at)
@@ -104,13 +113,15 @@ class Slots:
             if not self.free:
                 self._evict()
             self.held[key] = self.free.pop()
+        self.recent.append(self.held[key])
         at = self.lo + self.held[key] * self.size
         if not self.future[key]:
             self.free.insert(0, self.held.pop(key))
         return Local(self.mem, at, at + self.size), missing
 
     def _evict(self) -> None:
-        victim = max(self.held, key=lambda k: self.future[k][-1])
+        old = [k for k, slot in self.held.items() if slot not in self.recent]
+        victim = max(old or self.held, key=lambda k: self.future[k][-1])
         self.free.append(self.held.pop(victim))
 
 

@@ -1,11 +1,12 @@
 """MATMUL: streams weight tiles and activation rows through the array into the accumulator.
 
-A granted pass waits in the *pending* registers while its weights are read; the *row* stage streams the pass before
-it. When both are free, the pass is taken: the first row carries the switch, and the weights of the next pass may
-follow at once. Sums leave the array a fixed time later, where an output walker finds their accumulator rows.
+A granted pass waits in the *pending* registers while its weights are read; the *row* stage streams
+the pass before it. When both are free, the pass is taken: the first row carries the switch, and the
+weights of the next pass may follow at once. Sums leave the array a fixed time later, where an
+output walker finds their accumulator rows.
 
-int8 and uint8 become bf16 at the array's edge, exactly. Rows of A beyond a K-block's end and weight rows beyond it enter
-as zeros, whatever the memory holds.
+int8 and uint8 become bf16 at the array's edge, exactly. Rows of A beyond a K-block's end and weight
+rows beyond it enter as zeros, whatever the memory holds.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
