@@ -1,0 +1,203 @@
+"""The fuzzer: random programs on several engines, which must agree about everything.
+
+`sim.generate` makes legal, race-free programs and knows what they cover; each runs on every engine
+and all results are compared with the first one's. With `with_racy` a needed wait or signal is taken
+away, and the checker must find the race. A failing program is shrunk by dropping instructions.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+
+from tilewright import sim
+from tilewright.isa.config import INSTR_BYTES, ChipConfig
+from tilewright.isa.encoding import IllegalInstruction, Instr, decode, encode
+from tilewright.isa.program import Program
+from tilewright.sim import checker
+from tilewright.sim.functional import EndlessProgram
+from tilewright.sim.generate import ALL_BINS, bins, generate, racy
+from tilewright.sim.rtl_build import RtlUnavailableError
+
+SHRINK_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One program on which something went wrong; `program` is the shrunk one."""
+
+    seed: int
+    what: tuple[str, ...]
+    program: Program
+    instructions: int  # before it was shrunk
+
+
+@dataclass
+class Outcome:
+    """What a run of the fuzzer found."""
+
+    config: ChipConfig
+    seed: int
+    engines: tuple[str, ...]
+    programs: int = 0
+    faults: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    hit: set[str] = field(default_factory=set)
+    racy_programs: int = 0
+    racy_missed: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing went wrong."""
+        return not self.failures and not self.racy_missed
+
+    @property
+    def missed(self) -> list[str]:
+        """Bins that no program hit."""
+        return [b for b in ALL_BINS if b not in self.hit]
+
+
+def commit_seed(folder: Path | None = None) -> int:
+    """A seed from the hash of the repository's HEAD.
+
+    **Raises** ValueError: there is no repository.
+    """
+    folder = folder or Path(__file__).parent
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise ValueError(
+            "--seed commit needs git and a checkout of Tilewright's repository; give a number"
+        ) from None
+    return int(done.stdout.strip()[:8], 16)
+
+
+def compare(program: Program, engines: Sequence[str]) -> list[str]:
+    """What the engines disagree about, or what one of them refuses; empty if all is well."""
+    found: list[str] = []
+    report = checker.check(program, sim.load_memory(program))
+    found += [f"checker: {finding}" for finding in report.errors]
+    results: list[sim.RunResult] = []
+    for engine in engines:
+        try:
+            results.append(sim.run(program, engine=engine, check=False))
+        except RtlUnavailableError:
+            raise
+        except Exception as error:
+            found.append(f"{engine}: {type(error).__name__}: {error}")
+    if not results:
+        return found
+    first, *others = results
+    for other in others:
+        found += sim.differences(first, other)
+    timed = [r for r in others if r.cycles is not None]
+    for other in timed[1:]:  # the first has no clock: compare the clocks among the others
+        found += [d for d in sim.differences(timed[0], other) if d not in found]
+    return found
+
+
+def _without(words: list[bytes], low: int, high: int) -> list[bytes] | None:
+    """The words without [low, high), branches retargeted; None if one goes into the gap."""
+    out = []
+    for at, word in enumerate(words):
+        if low <= at < high:
+            continue
+        try:
+            instr = decode(word)
+        except IllegalInstruction:
+            out.append(word)
+            continue
+        target = instr.values.get("target")
+        if target is not None and "target" not in instr.regs and target > low:
+            if target < high:
+                return None
+            moved = {**instr.values, "target": target - (high - low)}
+            word = encode(Instr(instr.spec, moved, instr.regs))
+        out.append(word)
+    return out
+
+
+def shrink(
+    program: Program, fails: Callable[[Program], bool], seconds: float = SHRINK_SECONDS
+) -> Program:
+    """Drop instructions, in ever smaller pieces, as long as the program fails."""
+    words = [program.code[i : i + INSTR_BYTES] for i in range(0, len(program.code), INSTR_BYTES)]
+    end = time.monotonic() + seconds
+    size = max(len(words) // 2, 1)
+    while True:
+        low, dropped = 0, False
+        while low < len(words):
+            if time.monotonic() > end:
+                return program
+            less = _without(words, low, min(low + size, len(words)))
+            if less:
+                smaller = replace(program, code=b"".join(less), source_map=())
+                if fails(smaller):
+                    program, words, dropped = smaller, less, True
+                    continue
+            low += size
+        if size == 1 and not dropped:
+            return program
+        size = max(size // 2, 1)
+
+
+def _still_fails(program: Program, engines: Sequence[str], races: bool) -> bool:
+    """Whether a smaller program is one of the same kind that fails."""
+    try:
+        legal = checker.check(program, sim.load_memory(program)).ok
+    except EndlessProgram:
+        return False
+    return (legal or races) and bool(compare(program, engines))
+
+
+def fuzz(
+    config: ChipConfig,
+    count: int,
+    seed: int,
+    engines: Sequence[str],
+    *,
+    with_racy: bool = False,
+    progress: Callable[[], None] = lambda: None,
+    stop_after: int = 5,
+) -> Outcome:
+    """Run `count` random programs.
+
+    Parameters
+    ----------
+    seed : of the first program; the others follow.
+    with_racy : also make each program racy, and ask the checker.
+    progress : called after each program.
+    stop_after : end early after so many failures.
+    """
+    outcome = Outcome(config, seed, tuple(engines))
+    for number in range(seed, seed + count):
+        made = generate(number, config)
+        outcome.programs += 1
+        outcome.faults += made.fault is not None
+        outcome.hit |= bins(made.program)
+        what = compare(made.program, engines)
+        if what:
+            races = any(w.startswith("checker:") for w in what)
+            small = shrink(made.program, lambda p, r=races: _still_fails(p, engines, r))
+            outcome.failures.append(Failure(number, tuple(what), small, len(made.program)))
+        if with_racy:
+            _race(outcome, made, number)
+        progress()
+        if len(outcome.failures) >= stop_after:
+            break
+    return outcome
+
+
+def _race(outcome: Outcome, made, number: int) -> None:
+    """Make the program racy; the checker must find it."""
+    broken = racy(made, Random(number))
+    if broken is None:
+        return
+    outcome.racy_programs += 1
+    if checker.check(broken.program, sim.load_memory(broken.program)).ok:
+        outcome.racy_missed.append(f"seed {number}: {broken.change}")
