@@ -14,6 +14,7 @@ _EXPORTS = {
     "DeletedError": "array",
     "Device": "device",
     "Jitted": "jitted",
+    "LoadedProgram": "artifact",
     "Lowered": "compiled",
     "OutOfMemoryError": "memory_pool",
     "Profile": "profiler",

@@ -13,6 +13,8 @@ from tilewright.isa.config import INSTR_BYTES
 from tilewright.isa.disassembler import disassemble_program
 from tilewright.isa.program import Origin, Program
 
+WIDTH = 100  # columns of assembly, after which comments are no longer aligned
+
 
 def _origin(origin: Origin) -> str:
     place, _, function = origin.line.partition(" in ")
@@ -48,12 +50,12 @@ def listing(program: Program, trace: np.ndarray | None = None) -> str:
         raise ValueError(f"{count} instructions must give as many lines, not {len(code)}")
     origins = program.source_map or (Origin(),) * count
     cycles = _cycles(trace, count) if trace is not None else [""] * count
-    width = max((len(lines[i]) for i in code), default=0)
+    width = min(max((len(lines[i]) for i in code), default=0), WIDTH)
     for i, origin, cycle in zip(code, origins, cycles, strict=True):
         note = "  ".join(part for part in (cycle, _origin(origin)) if part)
         if note:
             lines[i] = f"{lines[i]:<{width}}  # {note}"
     if trace is not None and count:
-        heading = f"{'':<{width}}  # {'start':>8} {'end':>8}  kernel, source"
+        heading = f"{'':<{width}}  # {'start':>8} {'end':>8}  kernel  source"
         lines.insert(code[0], heading)
     return "".join(line + "\n" for line in lines)

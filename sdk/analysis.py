@@ -1,0 +1,203 @@
+"""Where the cycles of a run went: by kernel, by unit and cause, and by name for the array.
+
+Kernels overlap, so the run is cut into windows that sum to its cycles: a kernel's window ends with
+its last MATMUL (its last instruction, if it has none), and the next one's begins there. The causes
+come from the cycle engine's timing of the same code, which equals the RTL's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from tilewright.isa.table import Unit
+from tilewright.profiler import ProgramRun, roofline
+from tilewright.sim import Memory
+from tilewright.sim.exec_load import beats as load_beats
+from tilewright.sim.exec_matmul import macs as matmul_macs
+from tilewright.sim.exec_store import beats as store_beats
+from tilewright.sim.functional import Executed, Machine
+from tilewright.sim.timing import UNITS, simulate
+from tilewright.sim.timing_causes import CAUSES, Intervals, classify
+
+WORK = ("macs_useful", "macs_padding", "beats_read", "beats_written")
+#: What each cause means for the array; shown beside its share.
+MEANING = {
+    "useful": "useful MACs",
+    "padding": "MACs on padding: sizes that are no multiple of dim",
+    "issuing": "passes with fewer rows than the array's period",
+    "semaphore": "waiting for other units' results",
+    "port": "waiting for a memory bank's port",
+    "memory": "draining: the last results leave the array",
+    "empty": "no instruction: start, dispatch, and the last stores",
+}
+
+
+@dataclass
+class Part:
+    """A share of a run: one kernel's window, or the whole.
+
+    Parameters
+    ----------
+    line : the user's line.
+    cycles : of its window.
+    counters : its own work (`WORK`), whenever it ran.
+    causes : by unit, cycles by cause; each sums to `cycles`.
+    waits_for : units for whose signals its MATMULs wait.
+    """
+
+    name: str
+    line: str
+    dim: int
+    cycles: int
+    counters: dict[str, int]
+    causes: dict[Unit, dict[str, int]]
+    waits_for: tuple[str, ...] = ()
+
+    @property
+    def macs(self) -> int:
+        return self.counters["macs_useful"]
+
+    @property
+    def utilisation(self) -> float:
+        """Useful MACs / (dim² x cycles)."""
+        return self.macs / (self.dim**2 * self.cycles) if self.cycles else 0.0
+
+    @property
+    def bound(self) -> int:
+        """Least cycles by the roofline."""
+        return roofline(self.dim, self.counters)
+
+    @property
+    def limit(self) -> str:
+        """What gives the bound: array, reads or writes."""
+        needs = {
+            "array": self.macs / self.dim**2,
+            "reads": self.counters["beats_read"],
+            "writes": self.counters["beats_written"],
+        }
+        return max(needs, key=lambda k: needs[k])
+
+    def array(self) -> dict[str, float]:
+        """The array's cycles by name (`MEANING`); they sum to `cycles`."""
+        causes = self.causes[Unit.MATMUL]
+        cells = self.dim**2
+        useful, padding = self.macs / cells, self.counters["macs_padding"] / cells
+        rest = {c: float(causes[c]) for c in CAUSES}
+        rest["issuing"] -= useful + padding
+        return {"useful": useful, "padding": padding, **rest}
+
+
+@dataclass
+class Analysis:
+    """A run's parts; `count` is how often the same program ran with the same cycles."""
+
+    run: ProgramRun
+    total: Part
+    kernels: list[Part] = field(default_factory=list)
+    count: int = 1
+
+
+def _work(run: ProgramRun, executed: Sequence[Executed]) -> dict[str, int]:
+    config, out = run.program.config, dict.fromkeys(WORK, 0)
+    for e in executed:
+        if e.unit is Unit.MATMUL:
+            useful, padding = matmul_macs(e.values, config.dim)
+            out["macs_useful"] += useful
+            out["macs_padding"] += padding
+        elif e.unit is Unit.LOAD:
+            out["beats_read"] += load_beats(e.values, config.bus_bytes)
+        elif e.unit is Unit.STORE:
+            out["beats_written"] += store_beats(e.values, config.bus_bytes)
+    return out
+
+
+def _window(sets: tuple[Intervals, ...], low: int, high: int) -> dict[str, int]:
+    """Cycles low <= cycle < high of one unit by cause."""
+    if not sets:
+        return dict(zip(CAUSES, [0, 0, 0, 0, high - low], strict=True))
+    clipped = []
+    for old in sets:
+        new = Intervals()
+        for first, last in zip(old.starts, old.ends, strict=True):
+            if last >= low and first < high:
+                new.add(max(first, low) - low, min(last, high - 1) - low)
+        clipped.append(new)
+    return dict(zip(CAUSES, classify(high - low, tuple(clipped)), strict=True))
+
+
+def _signallers(executed: Sequence[Executed]) -> dict[int, str]:
+    """By semaphore, the unit that signals it."""
+    out: dict[int, str] = {}
+    for e in executed:
+        for kind in ("rd", "done"):
+            if e.values.get(f"{kind}_en"):
+                out[e.values[f"{kind}_sem"]] = e.unit.name
+    return out
+
+
+def _waits_for(executed: Sequence[Executed], signallers: dict[int, str]) -> tuple[str, ...]:
+    found = {
+        signallers[e.values[w]]
+        for e in executed
+        if e.unit is Unit.MATMUL
+        for w in ("wait0", "wait1")
+        if e.values[f"{w}_n"] and e.values[w] in signallers
+    }
+    return tuple(sorted(found))
+
+
+def analyse(run: ProgramRun) -> Analysis:
+    """Cut one run into its kernels."""
+    program = run.program
+    config, origins = program.config, program.source_map
+    execution = Machine(config, Memory(), data=False).run(program.code)
+    executed = execution.executed
+    timing = simulate(config, executed, code_count=len(program))
+    signallers = _signallers(executed)
+    groups: dict[str, list[Executed]] = {}
+    for e in executed:
+        name = origins[e.pc].kernel if origins else ""
+        if name:
+            groups.setdefault(name, []).append(e)
+    kernels, low = [], 0
+    for i, (name, group) in enumerate(groups.items()):
+        passes = [e for e in group if e.unit is Unit.MATMUL] or group
+        high = max(timing.end[e.id] for e in passes) + 1
+        high = timing.cycles if i == len(groups) - 1 else max(low, min(high, timing.cycles))
+        causes = {u: _window(timing.activity[u], low, high) for u in UNITS}
+        line, work = origins[group[0].pc].line, _work(run, group)
+        waits = _waits_for(group, signallers)
+        kernels.append(Part(name, line, config.dim, high - low, work, causes, waits))
+        low = high
+    causes = {u: _window(timing.activity[u], 0, timing.cycles) for u in UNITS}
+    work = {name: run.counters[name] for name in WORK}
+    waits = _waits_for(executed, signallers)
+    total = Part(run.name, run.call, config.dim, timing.cycles, work, causes, waits)
+    return Analysis(run, total, kernels)
+
+
+def analyse_all(runs: Sequence[ProgramRun]) -> list[Analysis]:
+    """Analyse runs; equal ones (same code, same cycles) once, with their number."""
+    found: dict[tuple[str, bytes, int | None], Analysis] = {}
+    for run in runs:
+        key = (run.name, run.program.code, run.cycles)
+        if key in found:
+            found[key].count += 1
+        else:
+            found[key] = analyse(run)
+    return list(found.values())
+
+
+def shares(values: Sequence[float], digits: int = 1) -> list[float]:
+    """Return values as per cent, rounded so that they sum to exactly 100 (or all are 0)."""
+    total, unit = sum(values), 10**digits
+    if not total:
+        return [0.0] * len(values)
+    exact = np.array(values, float) * (100 * unit / total)
+    whole = np.floor(exact).astype(int)
+    missing = 100 * unit - int(whole.sum())
+    for i in np.argsort(-(exact - whole), kind="stable")[:missing]:
+        whole[i] += 1
+    return [int(w) / unit for w in whole]
