@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 from tilewright.isa.config import INSTR_BYTES, REGISTERS, SEM_MAX, SEMAPHORES, ChipConfig
-from tilewright.isa.encoding import IllegalInstruction, Instr, check_rules, decode, resolve
+from tilewright.isa.encoding import IllegalInstruction, Instr, check_rules, decode, resolve, rules
 from tilewright.isa.extent import check_range
-from tilewright.isa.table import Fault, Unit
+from tilewright.isa.table import Fault, Rule, Spec, Unit
 from tilewright.sim import exec_load, exec_matmul, exec_store
 from tilewright.sim.memory import Memory
 from tilewright.sim.result import TRACE, UNTIMED_COUNTERS, FaultInfo, RunResult
@@ -84,6 +84,7 @@ class Decoder:
     def __init__(self, config: ChipConfig):
         self.config = config
         self._known: dict[object, Prepared] = {}
+        self._rules: dict[int, tuple[Rule, ...]] = {}
 
     def __call__(self, word: bytes, regs: list[int]) -> Prepared:
         """The checked instruction.
@@ -107,13 +108,20 @@ class Decoder:
             if known is not None:
                 return known
         values = resolve(instr, regs)
-        check_rules(instr.spec, values)
+        self._keep_rules(instr.spec, values)
         check_range(self.config, instr.spec, values)
         prepared = Prepared(instr, values, *self._work(instr.spec.unit, values))
         if len(self._known) > 1 << 16:
             self._known.clear()
         self._known[key] = prepared
         return prepared
+
+    def _keep_rules(self, spec: Spec, values: Mapping[str, int]) -> None:
+        """`check_rules`, with the rules found once for each opcode."""
+        known = self._rules.get(spec.opcode) or self._rules.setdefault(spec.opcode, rules(spec))
+        full = {"opcode": spec.opcode, **values}
+        if not all(rule.holds(full) for rule in known):
+            check_rules(spec, values)
 
     def _work(self, unit: Unit, v: Mapping[str, int]) -> tuple[int, int, int]:
         """Beats, useful MACs, padding MACs."""

@@ -1,0 +1,157 @@
+"""Random programs on the functional engine against an interpreter that goes element by element.
+
+The interpreter follows the instruction table's text with plain loops; it shares only the arithmetic
+of `sim.numerics`, which has its own tests.
+"""
+
+import numpy as np
+import pytest
+from tilewright.isa.config import parse_config
+from tilewright.isa.table import CONV_BYTES, TYPE_BYTES, Conv, Dest, Mem, Type, Unit
+from tilewright.sim import load_memory
+from tilewright.sim.functional import Machine
+from tilewright.sim.generate import DRAM_SIZE, generate
+from tilewright.sim.numerics import Epilogue, bfloat16, column_sum, epilogue, f32_add, f32_to_bf16
+
+KIND = {Type.I8: np.int8, Type.U8: np.uint8, Type.BF16: bfloat16, Type.F32: np.float32,
+        Type.I32: np.int32}  # fmt: skip
+OUT = {Type.I8: "int8", Type.U8: "uint8", Type.BF16: "bf16", Type.F32: "fp32", Type.I32: "int32"}
+
+
+class Naive:
+    """Memories as flat bytes."""
+
+    def __init__(self, config, dram):
+        self.dim, self.bus = config.dim, config.bus_bytes
+        self.dram = bytearray(dram)
+        self.spad = bytearray(config.spad_granules * config.dim)
+        self.acc = bytearray(config.acc_rows * config.dim * 4)
+        self.beats = [0, 0]
+
+    def element(self, raw, conv):
+        if conv == Conv.F32_BF16:
+            return f32_to_bf16(np.frombuffer(raw, np.float32)).tobytes()
+        if conv == Conv.I8_I32:
+            return int.from_bytes(raw, "little", signed=True).to_bytes(4, "little", signed=True)
+        return raw + bytes(3) if conv == Conv.U8_I32 else raw
+
+    def load(self, v):
+        conv, dim = Conv(v["conv"]), self.dim
+        size = CONV_BYTES[conv]
+        local = {Conv.COPY8: 1, Conv.COPY16: 2, Conv.F32_BF16: 2}.get(conv, 4)
+        rows = {}
+        for i3 in range(v["c3"]):
+            for i2 in range(v["c2"]):
+                for i1 in range(v["c1"]):
+                    at = v["dram"] + i1 * v["s1"] + i2 * v["s2"] + i3 * v["s3"]
+                    key = (i3, i2 if v["pack"] < 3 else 0, i1 if v["pack"] < 2 else 0)
+                    row = rows.setdefault(key, bytearray())
+                    if not v["fill"]:
+                        self.beats[0] += (at % self.bus + v["c0"] * size + self.bus - 1) // self.bus
+                    for e in range(v["c0"]):
+                        raw = bytes(self.dram[at + e * size : at + (e + 1) * size])
+                        value = v["value"].to_bytes(4, "little")[:local]
+                        row += value if v["fill"] else self.element(raw, conv)
+        target, cell = (self.acc, 4 * dim) if v["mem"] == Mem.ACC else (self.spad, dim)
+        width = 4 * dim if v["mem"] == Mem.ACC else dim * min(local, 2)
+        for (i3, i2, i1), row in rows.items():
+            for u in range(-(-len(row) // width)):
+                at = v["loc"] + u * v["l0"] + i1 * v["l1"] + i2 * v["l2"] + i3 * v["l3"]
+                unit = bytes(row[u * width : (u + 1) * width]).ljust(width, b"\0")
+                target[at * cell : at * cell + width] = unit
+
+    def granules(self, at, kind):
+        size = np.dtype(kind).itemsize
+        return np.frombuffer(bytes(self.spad[at * self.dim : (at + size) * self.dim]), kind)
+
+    def matmul(self, v):
+        dim, at, wt = self.dim, KIND[v["a_type"]], KIND[v["w_type"]]
+        for nb in range(-(-v["n"] // dim)):
+            for kb in range(-(-v["k"] // dim)):
+                live = min(dim, v["k"] - kb * dim)
+                base = v["w"] + kb * v["wk"] + nb * v["wn"]
+                w = np.stack([self.granules(base + j * v["ws"], wt) for j in range(live)])
+                for i in range(v["r0"] * v["r1"]):
+                    i1, i0 = divmod(i, v["r0"])
+                    a = self.granules(v["a"] + kb * v["ak"] + i0 * v["as0"] + i1 * v["as1"], at)
+                    place = slice((v["c"] + nb * v["cn"] + i) * 4 * dim, None)
+                    place = slice(place.start, place.start + 4 * dim)
+                    old = bytes(self.acc[place])
+                    fresh = kb == 0 and not v["acc"]
+                    if v["a_type"] == Type.BF16:
+                        new = column_sum(a[None, :live], w, dim)[0]
+                        new = new if fresh else f32_add(np.frombuffer(old, np.float32), new)
+                    else:
+                        new = a[:live].astype(np.int64) @ w.astype(np.int64)
+                        new = new if fresh else new + np.frombuffer(old, np.int32)
+                        new = (new & 0xFFFFFFFF).astype(np.uint32)
+                    self.acc[place] = new.tobytes()
+
+    def acc_row(self, at, kind):
+        return np.frombuffer(bytes(self.acc[at * 4 * self.dim : (at + 1) * 4 * self.dim]), kind)
+
+    def store(self, v):
+        dim, kind, out = self.dim, KIND[v["type"]], Type(v["out"])
+        units = -(-v["c0"] // dim)
+        vectors, at = {}, v["vec"]
+        for name in ("ibias", "scale", "bias"):
+            if v[name]:
+                t = np.int32 if name == "ibias" else np.float32
+                rows = [self.acc_row(at + j, t) for j in range(units)]
+                vectors[name] = np.concatenate(rows)[: v["c0"]]
+                at += v["vs"]
+        bounds = np.array([v["lo"], v["hi"]], np.uint32).view(
+            np.int32 if v["int_path"] else np.float32
+        )
+        lo, hi = bounds if v["clamp"] else (None, None)
+        spec = Epilogue(
+            bool(v["int_path"]), lo=lo, hi=hi, zero_point=v["zp"], out=OUT[out], **vectors
+        )
+        read = self.acc_row if v["mem"] == Mem.ACC else self.granules
+        for i2 in range(v["c2"]):
+            for i1 in range(v["c1"]):
+                at = v["loc"] + i1 * v["l1"] + i2 * v["l2"]
+                x = np.concatenate([read(at + j * v["l0"], kind) for j in range(units)])[: v["c0"]]
+                x = x.astype(np.int32 if x.dtype.kind in "iu" else np.float32)
+                y = epilogue(x, spec).tobytes()
+                to = v["dst"] + i1 * v["s1"] + i2 * v["s2"]
+                if v["dest"] == Dest.DRAM:
+                    self.beats[1] += (to % self.bus + len(y) + self.bus - 1) // self.bus
+                    self.dram[to : to + len(y)] = y
+                    continue
+                width = dim * TYPE_BYTES[out]
+                for j in range(units):
+                    start = (to + j * v["d0"]) * dim
+                    unit = y[j * width : (j + 1) * width].ljust(width, b"\0")
+                    self.spad[start : start + width] = unit
+
+
+@pytest.mark.parametrize(
+    ("config", "count"), [("tw4", 40), ("dim=2,spad_kib=4,acc_kib=2", 15), ("tw8", 6)]
+)
+def test_random_programs_match_the_naive_interpreter(config, count):
+    config = parse_config(config)
+    for seed in range(900, 900 + count):
+        program = generate(seed, config).program
+        machine = Machine(config, load_memory(program))
+        execution = machine.run(program.code)
+        naive = Naive(config, program.data[0][1])
+        faulted = execution.fault is not None
+        for e in execution.executed[:-1] if faulted else execution.executed:
+            if e.unit is not Unit.SEQ:
+                getattr(naive, e.instr.spec.name)(e.values)
+            elif e.instr.spec.name == "stw":
+                word = machine.memory.read(e.address, 4)  # test_functional checks stw
+                naive.dram[e.address : e.address + 4] = word.tobytes()
+                naive.beats[1] += -(-4 // config.bus_bytes)
+            elif e.instr.spec.name == "ldw":
+                naive.beats[0] += -(-4 // config.bus_bytes)
+        assert machine.spad.tobytes() == bytes(naive.spad), seed
+        assert machine.acc.tobytes() == bytes(naive.acc), seed
+        counters = machine.counters
+        assert [counters["beats_read"], counters["beats_written"]] == naive.beats, seed
+        words = [e.address for e in execution.executed if e.instr and e.instr.spec.name == "stw"]
+        got = bytearray(machine.memory.read(0, DRAM_SIZE).tobytes())
+        for at in words:  # their bytes came from the machine
+            got[at : at + 4] = naive.dram[at : at + 4]
+        assert got == naive.dram, seed
