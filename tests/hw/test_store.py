@@ -276,6 +276,15 @@ def test_a_scratchpad_store_is_done_after_an_earlier_dram_store(chip):
     assert bench.log["done"][:3] == [first, first + 1, first + 2]
 
 
+def test_a_burst_in_every_cycle_never_stalls_on_ideal_memory(chip):
+    config, _ = chip
+    program = [rows(config, 200, c0=1), rows(config, 100, c0=1, dst=0x9001)]
+    bench = run(chip, program, 15)
+    want = contract(config, program, bench.log["start"])
+    assert {k: bench.log[k] for k in want} == want
+    assert len(bench.log["aw"]) == 300
+
+
 def test_at_most_64_bursts_are_unanswered_and_8_instructions_in_flight(chip):
     config, _ = chip
     program = [rows(config, 100, c0=1, dst=0x1000 * k) for k in range(4)]
