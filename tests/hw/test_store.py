@@ -278,7 +278,8 @@ def test_a_scratchpad_store_is_done_after_an_earlier_dram_store(chip):
 
 def test_a_burst_in_every_cycle_never_stalls_on_ideal_memory(chip):
     config, _ = chip
-    program = [rows(config, 200, c0=1), rows(config, 100, c0=1, dst=0x9001)]
+    narrow = rows(config, 200, c0=1, l1=0)
+    program = [narrow, narrow | {"c1": 100, "dst": 0x9001}]
     bench = run(chip, program, 15)
     want = contract(config, program, bench.log["start"])
     assert {k: bench.log[k] for k in want} == want
