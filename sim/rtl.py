@@ -58,8 +58,8 @@ class RtlChip:
     Parameters
     ----------
     config : the geometry.
-    stall : per cent of cycles in which each AXI channel stalls at random (0: ideal memory, whose cycles
-        equal the cycle engine's).
+    stall : per cent of cycles in which each AXI channel stalls at random (0: ideal memory, whose
+        cycles equal the cycle engine's).
     seed : of the stalls.
     """
 
@@ -178,7 +178,7 @@ class RtlChip:
 def trace_of(events: np.ndarray) -> np.ndarray:
     """(n,) TRACE of the executed instructions, from the trace ports' events.
 
-    Instructions get their id in the sequencer's order; a unit's ends come in the order of its starts.
+    Instructions get their id in the sequencer's order; a unit's ends come in its starts' order.
     """
     begins = events[events["kind"] == BEGIN]
     out = np.full(len(begins), -1, TRACE)

@@ -127,11 +127,9 @@ def compile_verilog(
         _call([*verilator, "-CFLAGS", "-fPIC", *sources], work, env)
         _call(["make", "-C", "obj", "-f", "Vtilewright.mk", *MAKE_FLAGS], work, env)
         includes = [f"-I{root}/include", f"-I{root}/include/vltstd", "-Iobj"]
-        _call(
-            ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", f"-DTW_BUS_BYTES={bus_bytes}", *includes,
-             str(harness), "obj/libVtilewright.a", "obj/libverilated.a", "-lpthread", "-o", "model.so"],
-            work, env,
-        )  # fmt: skip
+        compiler = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", f"-DTW_BUS_BYTES={bus_bytes}"]
+        objects = ["obj/libVtilewright.a", "obj/libverilated.a", "-lpthread"]
+        _call([*compiler, *includes, str(harness), *objects, "-o", "model.so"], work, env)
         os.replace(work / "model.so", out)
 
 
