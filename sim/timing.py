@@ -127,7 +127,8 @@ def simulate(
         instruction if `fault` is given (except for a PC fault, which has none).
     code_count : instructions in the program (default: up to the highest pc executed).
     fault : code and pc, if the program ended so.
-    read_latency, write_latency : of the ideal memory, in cycles.
+    read_latency, write_latency : of the ideal memory, in cycles. Exact up to 60 and 20; above, the
+        RTL's limit of 64 unanswered bursts may bind, which the contract leaves out.
     """
     if code_count is None:
         code_count = max((e.pc for e in executed), default=0) + 1

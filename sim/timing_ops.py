@@ -227,15 +227,11 @@ def _cached(config: ChipConfig, opcode: int, values: tuple[int, ...]) -> tuple:
 def _target(executed: Any, following: int | None) -> int:
     """Where a taken branch or jump goes; -1 if it falls through.
 
-    A branch to the next instruction looks the same either way; `executed.taken` decides, if given.
+    A branch to the next instruction looks the same either way. It is the same: by the time the last
+    instruction of a line is read, the next line has been requested, so that nothing is discarded.
     """
     name, target = executed.instr.spec.name, executed.values.get("target", -1)
-    if name == "jmp":
-        return target
-    if name not in _BRANCHES or target != following:
-        return -1
-    falls = target == executed.pc + 1 and not getattr(executed, "taken", False)
-    return -1 if falls else target
+    return target if name == "jmp" or (name in _BRANCHES and target == following) else -1
 
 
 def lower_one(config: ChipConfig, executed: Any, following: int | None = None) -> Op:
