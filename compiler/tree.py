@@ -178,15 +178,14 @@ def unflatten(treedef, leaves):
     leaves = list(leaves)
     if len(leaves) != treedef.num_leaves:
         raise ValueError(f"{treedef} has {treedef.num_leaves} leaves, not {len(leaves)}")
-    rest = iter(leaves)
+    return _build(treedef, iter(leaves))
 
-    def build(node):
-        if node.node is None:
-            return next(rest)
-        children = [build(child) for child in node.children]
-        return _node_type(node.node).unflatten(node.aux, children)
 
-    return build(treedef)
+def _build(node, rest):
+    if node.node is None:
+        return next(rest)
+    children = [_build(child, rest) for child in node.children]
+    return _node_type(node.node).unflatten(node.aux, children)
 
 
 def leaves(tree, is_leaf=None):

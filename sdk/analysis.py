@@ -179,14 +179,13 @@ def analyse(run: ProgramRun) -> Analysis:
 
 
 def analyse_all(runs: Sequence[ProgramRun]) -> list[Analysis]:
-    """Analyse runs; equal ones (same code, same cycles) once, with their number."""
-    found: dict[tuple[str, bytes, int | None], Analysis] = {}
+    """Analyse runs; those of one program with equal cycles once, with their number."""
+    found: dict[object, Analysis] = {}
     for run in runs:
-        key = (run.name, run.program.code, run.cycles)
-        if key in found:
-            found[key].count += 1
+        if run.kind in found:
+            found[run.kind].count += 1
         else:
-            found[key] = analyse(run)
+            found[run.kind] = analyse(run)
     return list(found.values())
 
 

@@ -240,7 +240,7 @@ class Compiled:
         for buffer in self._fresh:
             who = label if buffer in self._outputs else f"temporaries of {label}"
             blocks[buffer] = device.pool.alloc(buffer.nbytes, who)
-        future: Future[Any] | None = None
+        future: Future[Any] = Future()
         if kernels.kernels:
             program = self._link({b: block.address for b, block in blocks.items()})
             program = dataclasses.replace(program, dram_size=device.pool.peak)
@@ -250,6 +250,8 @@ class Compiled:
             )
             for profile in profiler.active():
                 profile.expect(future)
+        else:
+            future.set_result(None)
         results = []
         for buffer, aval in zip(kernels.outputs, self.jaxpr.out_avals, strict=True):
             done = arrays[buffer]._future if buffer in arrays else future

@@ -21,8 +21,10 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>{title}</title>
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem }}
-pre {{ font: 12px/1.4 ui-monospace, monospace; overflow-x: auto; background: #f6f6f6; padding: 1rem }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 80rem }}
+body {{ margin: 2rem auto; padding: 0 1rem }}
+pre {{ font: 12px/1.4 ui-monospace, monospace; background: #f6f6f6 }}
+pre {{ overflow-x: auto; padding: 1rem }}
 img {{ max-width: 100% }}
 summary {{ cursor: pointer; font-weight: 600; margin: 1rem 0 }}
 </style>

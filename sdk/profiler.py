@@ -57,6 +57,13 @@ class ProgramRun:
         )
 
     @property
+    def kind(self) -> object:
+        """Equal for runs of one program, wherever its arrays are, that took as many cycles."""
+        program = self.program
+        which = id(program.source_map) if program.source_map else program.code
+        return self.name, which, self.cycles
+
+    @property
     def macs(self) -> int:
         """Useful multiply-accumulates."""
         return self.counters["macs_useful"]

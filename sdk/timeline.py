@@ -55,7 +55,9 @@ def _lanes(run: ProgramRun) -> list[Unit]:
     return [u for u in LANES if u is not Unit.VECTOR or int(u) in used]
 
 
-def _draw(axes: Any, run: ProgramRun, kernels: np.ndarray, low: int, high: int, single: bool) -> None:
+def _draw(
+    axes: Any, run: ProgramRun, kernels: np.ndarray, low: int, high: int, single: bool
+) -> None:
     """Draw the instructions that lie within low <= cycle < high."""
     trace, lanes = run.trace, _lanes(run)
     gap = 0 if single else (high - low) / MERGE
@@ -107,7 +109,7 @@ def figure(runs: Sequence[ProgramRun]) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    distinct = list({(r.name, r.program.code, r.cycles): r for r in runs}.values())[:RUNS]
+    distinct = list({r.kind: r for r in reversed(runs)}.values())[::-1][:RUNS]
     if not distinct:
         raise ValueError("a timeline needs at least one run")
     fig = Figure(figsize=(12, 5.6 * len(distinct)), dpi=110, layout="constrained")

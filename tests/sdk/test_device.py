@@ -1,0 +1,155 @@
+"""Devices, their choice and settings, the DRAM allocator, and what `import tilewright` costs."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import tilewright as tw
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tilewright.config import default_config, default_engine
+from tilewright.device import current_device
+from tilewright.isa.config import ConfigError
+from tilewright.memory_pool import ALIGN, MemoryPool, OutOfMemoryError
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_import_is_light():
+    code = (
+        "import sys, tilewright;"
+        "heavy = {'amaranth', 'matplotlib', 'numpy', 'rich', 'tilewright.compiler'};"
+        "print(heavy & set(sys.modules))"
+    )
+    assert run(code).strip() == "set()"
+
+
+def test_jit_does_not_need_the_heavy_packages():
+    code = (
+        "import sys, tilewright as tw; tw.jit; tw.numpy; tw.profile;"
+        "print({'amaranth', 'matplotlib', 'rich', 'tilewright.hw'} & set(sys.modules))"
+    )
+    assert run(code).strip() == "set()"
+
+
+def test_program_files_need_no_compiler():
+    code = (
+        "import sys; sys.modules['tilewright.compiler'] = None;"
+        "import tilewright as tw; tw.load; tw.profile; print('ok')"
+    )
+    assert run(code).strip() == "ok"
+
+
+def test_exported_names_exist():
+    assert all(hasattr(tw, name) for name in tw.__all__)
+    assert set(tw.__all__) <= set(dir(tw))
+    with pytest.raises(AttributeError, match=r"tilewright has no 'grad'; it has: .*jit"):
+        tw.grad  # noqa: B018
+
+
+def test_default_device_nests():
+    a, b = tw.Device("tw4", "functional"), tw.Device("tw8", "functional")
+    with tw.default_device(a):
+        assert current_device() is a
+        with tw.default_device(b):
+            assert tw.device_put(1).device is b
+        assert tw.devices()[0] is a
+        assert b in tw.devices()
+    with pytest.raises(TypeError, match=r"needs a tw.Device, not 'tw4'"), tw.default_device("tw4"):
+        pass
+
+
+def test_environment_chooses(monkeypatch):
+    monkeypatch.setenv("TILEWRIGHT_ENGINE", "functional")
+    monkeypatch.setenv("TILEWRIGHT_CONFIG", "dim=8,spad_kib=32,acc_kib=8")
+    device = tw.Device()
+    assert (device.engine, device.config.dim) == ("functional", 8)
+    monkeypatch.setenv("TILEWRIGHT_ENGINE", "fast")
+    with pytest.raises(ValueError, match="TILEWRIGHT_ENGINE must be one of functional, cycle, rtl"):
+        default_engine()
+    monkeypatch.setenv("TILEWRIGHT_CONFIG", "tw5")
+    with pytest.raises(ConfigError, match=r"TILEWRIGHT_CONFIG: .*tw4, tw8, tw16"):
+        default_config()
+
+
+def test_defaults(monkeypatch):
+    monkeypatch.delenv("TILEWRIGHT_ENGINE", raising=False)
+    monkeypatch.delenv("TILEWRIGHT_CONFIG", raising=False)
+    device = tw.Device()
+    assert (device.engine, device.config.name, device.dram_bytes) == ("cycle", "tw16", 1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "verilog"}, "engine must be one of functional, cycle, rtl, not 'verilog'"),
+        ({"config": "tw3"}, "configuration must be one of tw4, tw8, tw16"),
+        ({"dram_bytes": 1 << 33}, "dram_bytes must be in"),
+    ],
+)
+def test_device_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        tw.Device(**options)
+
+
+def test_arrays_move_between_devices():
+    a, b = tw.Device("tw4", "functional"), tw.Device("tw8", "functional")
+    x = tw.device_put(np.float32([1, 2]), a)
+    assert tw.device_put(x, a) is x
+    y = tw.device_put(x, b)
+    assert y.device is b
+    assert y.tolist() == [1, 2]
+    assert tw.jit(lambda y: y * 2)(y).device is b
+    with pytest.raises(TypeError, match=r"device must be a tw.Device, not 'tw4'"):
+        tw.device_put(x, "tw4")
+
+
+def test_precision_that_is_not_built_is_refused():
+    with tw.default_matmul_precision("bfloat16"):
+        pass
+    with (
+        pytest.raises(tw.UnsupportedError, match="'highest' is not built yet"),
+        tw.default_matmul_precision("highest"),
+    ):
+        pass
+
+
+def test_pool_takes_the_first_fit_and_merges():
+    pool = MemoryPool(10 * ALIGN)
+    a, b, c = pool.alloc(1), pool.alloc(2 * ALIGN), pool.alloc(ALIGN + 1)
+    assert [x.address for x in (a, b, c)] == [0, ALIGN, 3 * ALIGN]
+    del b
+    d = pool.alloc(ALIGN)
+    assert d.address == ALIGN
+    del a, d
+    e = pool.alloc(3 * ALIGN)
+    assert e.address == 0
+    del c, e
+    assert (pool.free_bytes, pool.alloc(10 * ALIGN).address) == (10 * ALIGN, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5 * ALIGN)), max_size=60))
+def test_pool_blocks_never_overlap_and_nothing_is_lost(steps):
+    pool, held = MemoryPool(32 * ALIGN), []
+    for free, n in steps:
+        if free and held:
+            held.pop(n % len(held))
+            continue
+        try:
+            held.append(pool.alloc(n, "test"))
+        except OutOfMemoryError:
+            cells = {c for b in held for c in range(b.address, b.address + max(b.nbytes, 1))}
+            need = -(-max(n, 1) // ALIGN) * ALIGN
+            starts = range(0, 32 * ALIGN - need + 1, ALIGN)
+            assert all(cells & set(range(s, s + need)) for s in starts)
+    spans = sorted((b.address, b.address + max(b.nbytes, 1)) for b in held)
+    assert all(first[1] <= second[0] for first, second in pairwise(spans))
+    held.clear()
+    assert pool.free_bytes == pool.size
