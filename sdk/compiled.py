@@ -7,6 +7,7 @@ race-free, `Compiled.execute` puts it and its arrays into a device's DRAM and qu
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -101,6 +102,7 @@ class Compiled:
 
     def __init__(self, lowered: Lowered, jaxpr: Jaxpr, back: emit.Compiled):
         self.lowered, self.jaxpr, self.back = lowered, jaxpr, back
+        self._lock = threading.Lock()
         self._linked: dict[tuple[int, ...], Program] = {}
         self._buffers = back.buffers
         known = set(back.kernels.inputs) | set(back.kernels.consts)
@@ -234,7 +236,8 @@ class Compiled:
     def execute(self, leaves: Sequence[Array], device: Device, source: Source) -> list[Array]:
         """Queue one run on arrays of the device; return its results, which may not be there yet."""
         kernels, label = self.back.kernels, str(source)
-        arrays = dict(zip(kernels.consts, self._constants(device), strict=True))
+        with self._lock:
+            arrays = dict(zip(kernels.consts, self._constants(device), strict=True))
         arrays |= dict(zip(kernels.inputs, leaves, strict=True))
         blocks = {b: a.block for b, a in arrays.items()}
         for buffer in self._fresh:
@@ -242,7 +245,8 @@ class Compiled:
             blocks[buffer] = device.pool.alloc(buffer.nbytes, who)
         future: Future[Any] = Future()
         if kernels.kernels:
-            program = self._link({b: block.address for b, block in blocks.items()})
+            with self._lock:
+                program = self._link({b: block.address for b, block in blocks.items()})
             program = dataclasses.replace(program, dram_size=device.pool.peak)
             pending = [a._future for a in arrays.values()]
             future = device.submit(

@@ -153,10 +153,10 @@ def test_captured_arrays_become_constants():
 def test_results_that_nothing_computes(device):
     x = tw.device_put(floats(2, 3))
     same, twice, number = tw.jit(lambda x: (x, (x, x), tnp.full((2,), 7)))(x)
-    assert same.address == twice[0].address == x.address
-    assert np.asarray(number).tolist() == [7, 7]
-    del x, twice
-    assert np.asarray(same).shape == (2, 3)
+    host = np.asarray(x).tolist()
+    x.delete()
+    assert [a.tolist() for a in (same, *twice)] == [host] * 3
+    assert number.tolist() == [7, 7]
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0)])
