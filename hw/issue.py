@@ -10,13 +10,14 @@ The VECTOR unit has a place in the counters only: the sequencer refuses its inst
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.matmul_front import MatmulFrontSignature
 from tilewright.hw.payload import UnitSignature, payload
 from tilewright.hw.queue import Queue
-from tilewright.isa.config import BANKS, QUEUE_DEPTH, SEM_MAX, SEMAPHORES
+from tilewright.hw.semaphores import Semaphores
+from tilewright.isa.config import BANKS, QUEUE_DEPTH
 from tilewright.isa.table import SYNC, Unit
 
 INFLIGHT = 32  # items of one unit that are granted and not done; the units' own limits are lower
@@ -285,52 +286,46 @@ class Issue(wiring.Component):
         ]
 
     def _semaphores(self, m, lanes, signals):
-        """Counts; and `ok` of each head, one cycle after both its waits hold."""
-        counts = Array(Signal(range(SEM_MAX + 1), name=f"sem{i}") for i in range(SEMAPHORES))
-        takes = []
-        for lane in lanes:
+        """Semaphores; and `ok` of each head, one cycle after both its waits hold."""
+        takes = 2 * len(lanes) + 1
+        m.submodules.semaphores = sems = Semaphores(len(signals), takes, reads=takes)
+        for i, lane in enumerate(lanes):
             sync = lane.head.sync
             same = sync.wait0 == sync.wait1
             need = Signal(9, name=f"{lane.name}_need")  # two waits on one semaphore add up
             holds = Signal(name=f"{lane.name}_holds")
             m.d.comb += [
                 need.eq(sync.wait1_n + Mux(same, sync.wait0_n, 0)),
-                holds.eq((counts[sync.wait0] >= sync.wait0_n) & (counts[sync.wait1] >= need)),
+                holds.eq((sems.read[2 * i] >= sync.wait0_n) & (sems.read[2 * i + 1] >= need)),
             ]
             # 0 in a head's first cycle: cleared when the one before it leaves
             m.d.sync += lane.ok.eq(lane.queue.valid & (lane.ok | holds) & ~(lane.grant & lane.last))
             begin = lane.grant & lane.first
-            takes += [(begin, sync.wait0, sync.wait0_n), (begin, sync.wait1, sync.wait1_n)]
+            for j, sem, n, en in (
+                (2 * i, sync.wait0, sync.wait0_n, begin & ~same),
+                (2 * i + 1, sync.wait1, need, begin),
+            ):
+                m.d.comb += [
+                    sems.read_sem[j].eq(sem),
+                    sems.take_sem[j].eq(sem),
+                    sems.take_n[j].eq(n),
+                    sems.take_en[j].eq(en),
+                ]
+        for i, (en, sem) in enumerate(signals):
+            m.d.comb += [sems.signal_en[i].eq(en), sems.signal_sem[i].eq(sem)]
         seq = self.semaphore
-        m.d.comb += seq.enough.eq(counts[seq.sem] >= seq.n)
-        takes.append((seq.take, seq.sem, seq.n))
-
-        add = _Scatter(m, "signal", signals)
-        remove = _Scatter(m, "take", [(en, sem) for en, sem, _ in takes])
-        over = Signal(SEMAPHORES)
-        post = Signal(SEMAPHORES)
-        m.d.comb += post.eq(seq.post << seq.sem)
-        touched = Signal()
-        m.d.comb += touched.eq(
-            self.clear
-            | seq.post
-            | Cat(en for en, _ in signals).any()
-            | Cat(t[0] for t in takes).any()
-        )
-        for i, count in enumerate(counts):
-            total = Signal(signed(11), name=f"total{i}")
-            m.d.comb += total.eq(
-                count
-                + Mux(post[i], seq.n, 0)
-                + sum(add.hits(i))
-                - sum(Mux(hit, n, 0) for hit, (_, _, n) in zip(remove.hits(i), takes, strict=True))
-            )
-            m.d.comb += over[i].eq(touched & (total > SEM_MAX))
-            with m.If(self.clear):
-                m.d.sync += count.eq(0)
-            with m.Elif(touched):
-                m.d.sync += count.eq(Mux(total > SEM_MAX, SEM_MAX, total))
-        m.d.sync += self.overflow.eq(over.any() & ~self.clear)
+        m.d.comb += [
+            sems.read_sem[-1].eq(seq.sem),
+            seq.enough.eq(sems.read[-1] >= seq.n),
+            sems.take_sem[-1].eq(seq.sem),
+            sems.take_n[-1].eq(seq.n),
+            sems.take_en[-1].eq(seq.take),
+            sems.post_sem.eq(seq.sem),
+            sems.post_n.eq(seq.n),
+            sems.post_en.eq(seq.post),
+            sems.clear.eq(self.clear),
+            self.overflow.eq(sems.overflow),
+        ]
 
     def _count(self, m, lane):
         """One cause for each cycle of the unit, the first that holds."""
@@ -355,18 +350,6 @@ class Issue(wiring.Component):
                 m.d.sync += counter.eq(0)
             with m.Elif(self.run & event):
                 m.d.sync += counter.eq(counter + 1)
-
-
-class _Scatter:
-    """One-hot vectors of (enable, semaphore) pairs."""
-
-    def __init__(self, m, name, pairs):
-        self._hot = [Signal(SEMAPHORES, name=f"{name}{j}") for j in range(len(pairs))]
-        m.d.comb += [hot.eq(en << sem) for hot, (en, sem) in zip(self._hot, pairs, strict=True)]
-
-    def hits(self, i):
-        """Which of the pairs hit semaphore `i`."""
-        return [hot[i] for hot in self._hot]
 
 
 def _any(vectors):

@@ -302,13 +302,13 @@ class Bench:
         return [(sem, n)] if post else [(sem, -n)] if take else []
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_issue_follows_the_rules(seed):
-    bench = Bench(seed, 1300)
+    bench = Bench(seed, 1000)
     bench.dut = Issue()
     sim = Simulator(bench.dut)
     sim.add_clock(1e-6)
     sim.add_testbench(bench.run)
     sim.run()
-    assert bench.grants > 100 and bench.conflicts > 20
+    assert bench.grants > 80 and bench.conflicts > 15
     assert bench.fulls > 0
