@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from random import Random
 
-from tilewright.isa.config import STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.table import Conv, Dest, Mem, Type
 
 DRAM_SIZE = 1 << 16
@@ -49,6 +49,8 @@ STORE_TARGETS = (
     *((Dest.DRAM, out) for out in Type),
     *((Dest.SPAD, out) for out in (Type.I8, Type.U8, Type.BF16)),
 )
+#: What an instruction's synchronisation is to look like besides what it needs.
+WISHES = ("needs", "free", "two_waits", "take_many", "read_done", "done", "both_signals")
 #: The modes of each instruction: kind x fill x pack x ragged; types x accumulate x ragged k, n;
 #: source x target x ragged. No length is a multiple of 37, so a stride of 37 deals all.
 DECKS = {
@@ -62,13 +64,14 @@ Cells = tuple[str, frozenset[int]]
 
 @dataclass
 class Op:
-    """One random instruction: mnemonic, fields, cells read and written, a MATMUL's C rows."""
+    """One random instruction: what it is, the cells it touches, what synchronisation it gets."""
 
     name: str
     fields: dict[str, int]
     reads: list[Cells] = field(default_factory=list)
     writes: list[Cells] = field(default_factory=list)
     passes: list[range] = field(default_factory=list)
+    wish: str = "needs"  # one of WISHES
 
 
 def grid(*dims: tuple[int, int], width: int = 1) -> set[int]:
@@ -94,12 +97,14 @@ class Ops:
     def draw(self, name: str) -> Op:
         """A random `load`, `matmul` or `store` that fits and does not race with itself."""
         deck = DECKS[name]
-        mode = deck[(self.seed * 4 + self._dealt[name]) * 37 % len(deck)]
+        number = self.seed * 4 + self._dealt[name]
+        card = number * 37 % len(deck)
         self._dealt[name] += 1
         make: Callable[..., Op | None] = getattr(self, name)
         while True:
-            op = make(*mode)
+            op = make(*deck[card])
             if op is not None:
+                op.wish = WISHES[(number // len(deck) + card) % len(WISHES)]
                 return op
 
     def _base(self, space: str, offsets: set[int], step: int = 1) -> int | None:
@@ -108,9 +113,12 @@ class Ops:
         low, high = -(-low // step) * step, high // step * step
         if low > high:
             return None
-        if self.rng.random() < 0.75:
-            base = self.rng.choice(self._hot[space]) // step * step
-            return min(max(base, low), high)
+        roll = self.rng.random()
+        if roll < 0.8:
+            base = self.rng.choice(self._hot[space])
+            if roll > 0.5:  # close by: the same banks, perhaps not the same rows
+                base += self.rng.randint(-self.size[space] // BANKS, self.size[space] // BANKS)
+            return min(max(base // step * step, low), high)
         return self.rng.randrange(low, high + 1, step)
 
     def _dram(self, offsets: set[int], area: range, unit: int) -> int | None:
@@ -121,6 +129,10 @@ class Ops:
         step = self.rng.choice((max(unit, self.config.bus_bytes), unit, 1))
         base = self.rng.randrange(low, min(high, low + 1600) + 1)
         return max(low, base // step * step if base // step * step >= low else base)
+
+    def _long(self) -> bool:
+        """Whether an instruction is to outlast the dispatch of several others."""
+        return self.rng.random() < 0.3
 
     def _columns(self) -> int:
         """Elements of a row: whole units or ragged."""
@@ -171,6 +183,8 @@ class Ops:
         space, local, far = SPACE[mem], _LOCAL.get(conv, 4), _DRAM.get(conv, 4)
         c0 = self._columns() if pack == 1 else rng.choice((dim, rng.randint(1, dim + 2)))
         counts = [rng.choice((1, 2, 3, 5)), rng.choice((1, 1, 2, 3)), rng.choice((1, 1, 2))]
+        if self._long():
+            counts = [rng.choice((12, 24, 40)), 1, 1]
         row = c0 * (counts[0] if pack > 1 else 1) * (counts[1] if pack > 2 else 1)
         lanes = dim if mem == Mem.ACC or local < 4 else dim // 2
         if ragged != (row % lanes > 0) and lanes > 1:
@@ -206,6 +220,8 @@ class Ops:
         at, wt = types
         width = 2 if at == Type.BF16 else 1
         r0, r1 = rng.choice((1, 2, 2, 3, 4, 7, 2 * dim + 1)), rng.choice((1, 1, 2, 2, 3))
+        if self._long():
+            r0, r1 = rng.choice((12, 24, 40)), 1
         k, n = self._columns(), self._columns()
         if (k % dim > 0, n % dim > 0) != (k_ragged, n_ragged):
             return None
@@ -259,6 +275,8 @@ class Ops:
         (mem, kind), (dest, out) = source, target
         space, width = SPACE[mem], _WIDTH.get(kind, 1)
         c0, counts = self._columns(), [rng.choice((1, 2, 3, 6)), rng.choice((1, 1, 2))]
+        if self._long():
+            counts = [rng.choice((12, 24, 40)), 1]
         if ragged != (c0 % dim > 0):
             return None
         units = -(-c0 // dim)

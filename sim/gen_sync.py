@@ -25,8 +25,7 @@ EDGES = (
     (Unit.STORE, DONE, Unit.STORE),
     *((Unit.SEQ, "post", w) for w in QUEUED),
 )
-#: What an instruction's synchronisation is to look like besides what it needs.
-WISHES = ("needs", "free", "two_waits", "take_many", "read_done", "done", "both_signals")
+#: Signals that an instruction with this wish never gives.
 _BARRED = {"free": ("rd", "done"), "read_done": ("done",), "done": ("rd",)}
 
 
@@ -160,7 +159,7 @@ class Sync:
             if not self._order(node, i, event):
                 self.fence()
         if node.unit is not Unit.SEQ:
-            wish = self.rng.choice(WISHES)
+            wish = "needs" if op is None else op.wish
             node.barred = _BARRED.get(wish, ())
             if wish in ("two_waits", "take_many"):
                 self._more_waits(node, wish == "two_waits")
@@ -269,10 +268,10 @@ class Sync:
         edges = [e for e in EDGES if e[2] is node.unit and e[0] is not Unit.SEQ]
         self.rng.shuffle(edges)
         for unit, event, _ in edges:
-            if len(node.waits) == 2 if two else max(node.waits.values(), default=0) > 1:
-                return
             mine = [i for i, n in enumerate(self.nodes) if n.unit is unit and not n.locked]
-            for i in mine[-1:] if two else mine[-3:]:
+            for i in mine[-1:] if two else mine[-6:]:
+                if len(node.waits) == 2 if two else max(node.waits.values(), default=0) > 1:
+                    return
                 self._wait(node, unit, event, i)
 
     def _offer(self, i: int, event: str) -> None:

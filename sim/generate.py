@@ -189,7 +189,8 @@ class _Builder:
         """LOAD, MATMUL and STORE in a double-buffered loop with credits, addresses in registers."""
         rng, dim, spare = self.rng, self.config.dim, self.sync.spare
         loaded, free, multiplied, empty = (spare.pop() for _ in range(4))
-        rows, trips = rng.randint(1, dim + 3), rng.randint(2, 5)
+        trips = rng.randint(2, 5)
+        rows = min(rng.randint(1, dim + 3), (len(RESULTS) - 500) // (4 * dim * trips))
         a = rng.randrange(self.config.spad_granules // 2 - rows)
         a2 = a + rows + rng.randint(0, self.config.spad_granules // 2 - rows - 1)
         w = rng.randrange(self.config.spad_granules - dim)
