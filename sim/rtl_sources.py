@@ -9,6 +9,20 @@ import os
 
 from tilewright.isa.config import ChipConfig
 
+#: The array with registered inputs, as the chip drives it: unregistered pins would be re-evaluated.
+_WRAPPER = """
+module tilewright(input clk, input rst, input valid, input switch_, input w_valid,
+                  input [{bits}:0] a, input [{bits}:0] w, output [{sums}:0] sum);
+  reg valid_r, switch_r, w_valid_r; reg [{bits}:0] a_r, w_r;
+  always @(posedge clk) begin
+    valid_r <= valid; switch_r <= switch_; w_valid_r <= w_valid; a_r <= a; w_r <= w;
+  end
+  tw_array array(.array_clk(clk), .array_rst(rst), .i_valid(valid_r), .i_a(a_r),
+    .i_switch(switch_r), .i_tag(1'b0), .i_w_valid(w_valid_r), .i_w(w_r), .o_valid(), .o_tag(),
+    .o_sum(sum));
+endmodule
+"""
+
 
 def chip_sources(config: ChipConfig) -> dict[str, str]:
     """All sources of a chip: file name -> Verilog text; the top module is `tilewright`."""
@@ -18,12 +32,14 @@ def chip_sources(config: ChipConfig) -> dict[str, str]:
 
 
 def array_sources(config: ChipConfig) -> dict[str, str]:
-    """All sources of the array alone; the top module is `tilewright`, its clock `array_clk`."""
+    """All sources of the array alone, behind registered inputs; the top module is `tilewright`."""
     os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
     from amaranth.back import verilog
     from tilewright.hw.array import Array, array_verilog_sources
 
     array = Array(config.dim)
     ports = [member for _, _, member in array.signature.flatten(array)]
-    text = verilog.convert(array, name="tilewright", emit_src=False, ports=ports)
-    return {"tilewright.v": text, **array_verilog_sources(config.dim)}
+    text = verilog.convert(array, name="tw_array", emit_src=False, ports=ports)
+    wrapper = _WRAPPER.format(bits=16 * config.dim - 1, sums=32 * config.dim - 1)
+    sources = {"tilewright.v": wrapper, "tw_array.v": text}
+    return sources | array_verilog_sources(config.dim)

@@ -1,0 +1,82 @@
+"""The bare array's speed in Verilator: the yardstick of the RTL engine.
+
+The array alone, with registered inputs, compiled as the chip is, fed with rows and weights like a
+busy chip's: a row of random bytes in every cycle, a new tile's weights every `rows` cycles.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import tempfile
+import time
+from pathlib import Path
+
+from tilewright.isa.config import ChipConfig
+from tilewright.sim.rtl_build import VERILATOR_FLAGS, compile_verilog
+from tilewright.sim.rtl_sources import array_sources
+
+_HARNESS = """
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include "Vtilewright.h"
+#include "verilated.h"
+
+static const int kDim = {dim}, kRows = 512;
+static uint16_t rows[kRows][kDim];
+
+extern "C" uint32_t bare_run(uint64_t cycles, uint32_t period) {{
+    uint64_t random = 88172645463325252ull;
+    for (auto& row : rows)
+        for (auto& word : row) {{  // a random int8 as bf16
+            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+            float value = static_cast<int8_t>(random >> 32);
+            uint32_t bits;
+            std::memcpy(&bits, &value, 4);
+            word = bits >> 16;
+        }}
+    auto top = std::make_unique<Vtilewright>();
+    uint32_t sum = 0, slot = 0;
+    for (uint64_t t = 0; t < cycles; t++) {{
+        std::memcpy(&top->a, rows[t % kRows], sizeof rows[0]);
+        top->valid = 1, top->rst = t < 4, top->switch_ = slot == 0;
+        top->w_valid = slot >= period - kDim;
+        if (top->w_valid) std::memcpy(&top->w, rows[(t * 7 + 3) % kRows], sizeof rows[0]);
+        if (++slot == period) slot = 0;
+        top->clk = 1, top->eval();
+        top->clk = 0, top->eval();
+        uint32_t part;
+        std::memcpy(&part, &top->sum, 4);
+        sum ^= part;
+    }}
+    top->final();
+    return sum;
+}}
+"""
+
+
+class BareArray:
+    """The compiled array of one chip; a context manager, because its library is temporary."""
+
+    def __init__(self, config: ChipConfig):
+        self.dim = config.dim
+        self._folder = tempfile.TemporaryDirectory(prefix="tilewright-array-")
+        folder = Path(self._folder.name)
+        harness = folder / "harness.cpp"
+        harness.write_text(_HARNESS.format(dim=config.dim))
+        out = folder / "array.so"
+        compile_verilog(array_sources(config), harness, out, config.bus_bytes, VERILATOR_FLAGS)
+        self._run = ctypes.CDLL(str(out)).bare_run
+        self._run.argtypes, self._run.restype = [ctypes.c_uint64, ctypes.c_uint32], ctypes.c_uint32
+
+    def __enter__(self) -> BareArray:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._folder.cleanup()
+
+    def rate(self, cycles: int, rows: int) -> float:
+        """Cycles per second when each tile of weights serves `rows` rows."""
+        start = time.perf_counter()
+        self._run(cycles, max(rows, self.dim))
+        return cycles / (time.perf_counter() - start)
