@@ -48,10 +48,11 @@ def apply(primitive: Any, args: Any, params: dict[str, Any]) -> Array:
     kinds = tuple(o.key if isinstance(o, Literal) else a for o, a in typed)
     key = (primitive, kinds, Params(params), device.config)
     if key not in _programs:
-        atoms = [o if isinstance(o, Literal) else Var(a) for o, a in typed]
-        invars = [a for a in atoms if isinstance(a, Var)]
+        atoms = tuple(o if isinstance(o, Literal) else Var(a) for o, a in typed)
+        invars = tuple(a for a in atoms if isinstance(a, Var))
         result = Var(out)
-        jaxpr = Jaxpr(invars, (), (), [Eqn(primitive, atoms, (result,), params, source)], [result])
+        eqn = Eqn(primitive, atoms, (result,), Params(params), source)
+        jaxpr = Jaxpr(invars, (), (), (eqn,), (result,))
         _programs[key] = lower_jaxpr(jaxpr, primitive.name, device.config).compile()
     leaves = [put_leaf(o, device) for o in operands if not isinstance(o, Literal)]
     return _programs[key].execute(leaves, device, source)[0]

@@ -233,7 +233,7 @@ def jit(
     Jitted
         Called as `fun`, it returns Arrays at once; `lower(...)` shows what would run.
     """
-    options = {
+    options: dict[str, Any] = {
         "static_argnums": static_argnums,
         "static_argnames": static_argnames,
         "donate_argnums": donate_argnums,

@@ -13,7 +13,12 @@ from tilewright.isa.config import INSTR_BYTES
 from tilewright.isa.disassembler import disassemble_program
 from tilewright.isa.program import Origin, Program
 
-WIDTH = 100  # columns of assembly, after which comments are no longer aligned
+WIDTH = 170  # columns of assembly, after which comments are no longer aligned
+
+
+def short_line(line: str) -> str:
+    """Return a source line without its folder and function."""
+    return Path(line.partition(" in ")[0]).name if line else ""
 
 
 def _origin(origin: Origin) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -16,18 +15,18 @@ from rich.console import Console
 from rich.table import Table
 from tilewright.analysis import MEANING, Analysis, Part, analyse_all, shares
 from tilewright.isa.table import Unit
+from tilewright.listing import short_line
 from tilewright.sim.timing_causes import CAUSES
 
 if TYPE_CHECKING:
     from tilewright.profiler import Profile
 
 WIDTH = 100
+CUT = (
+    "A kernel's cycles end with its last MATMUL, the next one's begin there; its first loads may\n"
+    "have run under the previous kernel, so its bound may exceed its cycles."
+)
 LOSSES = 4
-
-
-def short_line(line: str) -> str:
-    """Return a source line without its folder and function."""
-    return Path(line.partition(" in ")[0]).name if line else ""
 
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
@@ -138,6 +137,8 @@ def report_text(profile: Profile, width: int | None = None, color: bool | None =
             console.rule(f"{a.run.name} ({short_line(a.run.call)})", align="left")
         for table in (_kernels(a), _units(a), _losses(a)):
             console.print(table)
+        if len(a.kernels) > 1:
+            console.print(CUT)
     assert isinstance(console.file, io.StringIO)
     lines = (line.rstrip() for line in console.file.getvalue().splitlines())
     return "\n".join(lines) + "\n"

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from tilewright.isa.table import Unit
+from tilewright.listing import short_line
 from tilewright.profiler import ProgramRun
 
 LANES = (Unit.SEQ, Unit.LOAD, Unit.MATMUL, Unit.VECTOR, Unit.STORE)
@@ -132,10 +133,13 @@ def figure(runs: Sequence[ProgramRun]) -> Any:
         part.set_xlabel("cycle")
         whole.set_xlabel("cycle")
         shown = names[: len(COLOURS)]
-        handles = [Patch(color=_colour(i), label=name) for i, name in enumerate(shown)]
+        lines = {o.kernel: short_line(o.line) for o in reversed(run.program.source_map)}
+        handles = [
+            Patch(color=_colour(i), label=f"{name} {lines[name]}") for i, name in enumerate(shown)
+        ]
         if len(names) > len(shown):
             handles.append(Patch(color="none", label=f"… {len(names)} kernels"))
-        handles.append(Patch(color=OTHER, label="no kernel"))
+        handles.append(Patch(color=OTHER, label="halt"))
         whole.legend(
             handles=handles, loc="upper left", bbox_to_anchor=(1.005, 1), frameon=False,
             title="kernel", alignment="left",

@@ -1,6 +1,7 @@
 """`tw.Array`: NumPy's protocol, eager operations, and lives and deaths in DRAM."""
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
 import numpy as np
@@ -146,6 +147,36 @@ def test_memory_is_freed_with_the_array(device):
     assert device.pool.used_bytes == before
     for _ in range(100):  # 100 x 20 KiB pass through 64 KiB
         tw.device_put(np.zeros(5000, np.float32))
+
+
+def test_reused_memory_never_mixes_arrays(device):
+    """Work runs behind Python while arrays die and their bytes are given to others."""
+    rng = np.random.default_rng(5)
+    step = tw.jit(lambda x, w, b: x @ w + b)
+
+    def chain(seed):
+        rng = np.random.default_rng(seed)
+        with tw.default_device(device):
+            live = []
+            for _ in range(40):
+                m, k, n = rng.integers(1, 9, 3)
+                host = [rng.integers(-8, 9, s).astype(np.float32) for s in [(m, k), (k, n), n]]
+                y = step(*host)
+                half = m // 2 + 1
+                live.append((y[:half] * 2, 2 * (host[0] @ host[1] + host[2])[:half]))
+                if rng.random() < 0.6:
+                    live.pop(rng.integers(len(live)))
+        return [(np.asarray(y).tolist(), exact.tolist()) for y, exact in live]
+
+    with ThreadPoolExecutor(3) as pool:
+        for results in pool.map(chain, rng.integers(1000, size=3)):
+            assert results
+            for found, exact in results:
+                assert found == exact
+    gc.collect()
+    device.synchronize()
+    constants = sum(len(held) for held in device.constants.values())
+    assert device.pool.used_bytes == constants * 64
 
 
 def test_delete():

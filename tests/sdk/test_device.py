@@ -38,12 +38,19 @@ def test_jit_does_not_need_the_heavy_packages():
     assert run(code).strip() == "set()"
 
 
-def test_program_files_need_no_compiler():
+def test_program_files_need_no_compiler(tmp_path):
+    x = np.float32([[1, 2], [3, 4]])
+    with tw.default_device(tw.Device("tw4", "cycle")):
+        tw.jit(lambda x: x @ x).lower(x).compile().save(tmp_path / "p.tw")
     code = (
         "import sys; sys.modules['tilewright.compiler'] = None;"
-        "import tilewright as tw; tw.load; tw.profile; print('ok')"
+        "import numpy as np, tilewright as tw\n"
+        "with tw.profile() as p:\n"
+        f"    (y,) = tw.load({str(tmp_path / 'p.tw')!r})(np.float32([[1, 2], [3, 4]]))\n"
+        "p.report(); p.listing()\n"
+        "print(y.tolist())"
     )
-    assert run(code).strip() == "ok"
+    assert run(code).strip() == "[[7.0, 10.0], [15.0, 22.0]]"
 
 
 def test_exported_names_exist():

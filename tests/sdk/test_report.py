@@ -95,7 +95,8 @@ def test_timeline_has_a_whole_and_a_part(profile):
     assert whole.get_xlim() == (0, profile.runs[0].cycles)
     assert part.get_xlabel() == "cycle"
     labels = [t.get_text() for t in whole.get_legend().get_texts()]
-    assert labels == ["k0", "k1", "no kernel"]
+    assert [label.split()[0] for label in labels] == ["k0", "k1", "halt"]
+    assert all("test_report.py:" in label for label in labels[:2])
     low, high = zoom_window(profile.runs[0])
     assert 0 <= low < high <= profile.runs[0].cycles
 
