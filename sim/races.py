@@ -2,8 +2,8 @@
 
 Every instruction has three events: start, read-done, done. Within a unit starts, read-dones and
 dones are each in order. Across units only signals order: the wait that takes the k-th token starts
-after the event that gave it. The sequencer is in order, dispatch comes before start. A clock counts,
-for each unit, how many read-dones and dones are known; they come in order, so a count says which.
+after the event that gave it. The sequencer is in order; dispatch comes before start. A clock says,
+for each unit, how many read-dones and dones are known; they come in order, so that is enough.
 
 An earlier write and a later access need done before start; an earlier read and a later write need
 read-done before start. Within a unit writes land in order and never pass older reads; only a read
