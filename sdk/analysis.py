@@ -149,12 +149,20 @@ def _waits_for(executed: Sequence[Executed], signallers: dict[int, str]) -> tupl
 
 
 def analyse(run: ProgramRun) -> Analysis:
-    """Cut one run into its kernels."""
+    """Cut one run into its kernels.
+
+    **Raises** ValueError: the program read its course from DRAM, so it cannot be timed again.
+    """
     program = run.program
     config, origins = program.config, program.source_map
     execution = Machine(config, Memory(), data=False).run(program.code)
     executed = execution.executed
     timing = simulate(config, executed, code_count=len(program))
+    if timing.cycles != run.cycles:
+        raise ValueError(
+            f"{run.name} took {run.cycles} cycles on the {run.engine} engine, but {timing.cycles} "
+            "without data: a program whose course depends on DRAM has no report by kernel yet"
+        )
     signallers = _signallers(executed)
     groups: dict[str, list[Executed]] = {}
     for e in executed:

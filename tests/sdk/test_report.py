@@ -1,5 +1,7 @@
 """The report: cycles sum up, kernels are cut without loss, losses are named, text is plain."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tilewright as tw
@@ -48,6 +50,12 @@ def test_causes_are_the_engines_counters(profile):
     for unit, causes in analyse(run).total.causes.items():
         counted = {c: run.counters[f"{unit.name.lower()}_{c}"] for c in causes}
         assert causes == counted
+
+
+def test_another_course_is_refused(profile):
+    run = dataclasses.replace(profile.runs[0], cycles=1)
+    with pytest.raises(ValueError, match="two_layers took 1 cycles on the cycle engine, but"):
+        analyse(run)
 
 
 def test_equal_runs_are_shown_once(profile):
