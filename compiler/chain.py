@@ -1,13 +1,15 @@
-"""Chains: element-wise equations folded, one by one, into STORE's epilogue, where the bits stay the same.
+"""Chains: element-wise equations folded, one by one, into STORE's epilogue, bit for bit.
 
-A `Chain` is a kernel under construction: a source, the epilogue so far, and the dtype of the value that the epilogue
-computes now. Each method returns the longer chain, or None where the hardware's fixed order (int32 bias, scale, bias,
-clamp, round, zero point) or a rounding in between forbids it; the caller then ends the kernel and starts another.
+A `Chain` is a kernel under construction: a source, the epilogue so far, and the dtype of the value
+that the epilogue computes now. Each method returns the longer chain, or None where the hardware's
+fixed order (int32 bias, scale, bias, clamp, round, zero point) or a rounding in between forbids it;
+the caller then ends the kernel and starts another.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 from tilewright.compiler import core
@@ -22,9 +24,10 @@ class Chain:
 
     Parameters
     ----------
-    dtype : of the value at this point, as the jaxpr sees it.
-    rounded : None, or "bf16" (rounded to bfloat16 at the end) or "integer" (rounded to nearest even, still
-        float32 to the jaxpr); only a clamp, a zero point and a conversion may follow.
+    shape, dtype : of the value at this point, as the jaxpr sees it.
+    rounded : None, or "bf16" (rounded to bfloat16 at the end) or "integer" (rounded to nearest
+        even, still float32 to the jaxpr); only a clamp, a zero point and a conversion may follow.
+    eqns : the equations that it computes.
     """
 
     source: Contract | Map
@@ -36,9 +39,19 @@ class Chain:
 
     @staticmethod
     def start(source: Contract | Map, shape: tuple[int, ...], dtype: np.dtype) -> Chain:
-        """A chain that does nothing yet; `dtype` is what the source gives (int32 or float32 for Contract)."""
+        """A chain that does nothing yet; `dtype` is the source's (Contract: int32 or float32)."""
         integer = dtype not in core.FLOATS
         return Chain(source, shape, dtype, Epilogue(dtype, int_path=integer))
+
+    @property
+    def cols(self) -> int:
+        """Columns of the source; vectors have one element for each."""
+        return self.source.sizes[2] if isinstance(self.source, Contract) else self.source.x.shape[1]
+
+    @property
+    def rows(self) -> int:
+        """Rows that share a vector."""
+        return prod(self.shape) // max(self.cols, 1)
 
     def _with(
         self, dtype: np.dtype | None = None, rounded: str | None = None, **changes: object
@@ -65,12 +78,13 @@ class Chain:
         """Multiply by a float per-column vector or number."""
         if self.dtype not in core.FLOATS or not self._is_free("bias", "lo", "hi"):
             return None
+        sign = not isinstance(v, View) and abs(v) == 1
         old = self.epilogue.scale
         if old is not None:  # only a change of sign can be merged without another rounding
-            if isinstance(old, View) or isinstance(v, View) or abs(v) != 1:
+            if isinstance(old, View) or not sign:
                 return None
             v = old * v
-        return self._with(scale=v, rounded=self._rounding())
+        return self._with(scale=v, rounded=None if sign else self._rounding())
 
     def add(self, v: Vector) -> Chain | None:
         """Add a per-column vector or number of the chain's dtype."""
@@ -88,9 +102,9 @@ class Chain:
 
     def _zero_point(self, v: Vector) -> Chain | None:
         """An integer added after rounding; only if NaN, which must end as 0, cannot occur."""
-        if isinstance(v, View) or v != int(v) or abs(v) > 0x7FFF or self.epilogue.zero_point:
+        if isinstance(v, View) or not np.isfinite(v) or v != int(v) or abs(v) > 0x7FFF:
             return None
-        if v and not self._is_finite():
+        if self.epilogue.zero_point or (v and not self._is_finite()):
             return None
         return self._with(zero_point=int(v))
 
@@ -100,16 +114,16 @@ class Chain:
         return self._integer_source and known
 
     def clamp(self, lo: float | int | None, hi: float | int | None) -> Chain | None:
-        """max(lo) then min(hi); None leaves a side open."""
+        """max(x, lo), then min(that, hi); None leaves a side open."""
         if self.dtype == core.uint32 or any(v is not None and v != v for v in (lo, hi)):
             return None
         e = self.epilogue
         if not e.int_path and self.dtype not in core.FLOATS:
             return None  # already converted to an integer
         zero = e.zero_point
-        if self.rounded == "integer":
-            if any(v is not None and np.isfinite(v) and v != int(v) for v in (lo, hi)):
-                return None
+        bounds = [v for v in (lo, hi) if v is not None and np.isfinite(v)]
+        if self.rounded == "integer" and any(v != int(v) for v in bounds):
+            return None
         low, high = e.lo, e.hi
         if lo is not None:
             low = lo - zero if low is None else _max(low, lo - zero)
@@ -132,16 +146,22 @@ class Chain:
             return self
         if old in core.FLOATS:
             return self._convert_float(dtype)
-        if not self.epilogue.int_path or core.bool_ == dtype:
+        e = self.epilogue
+        if not e.int_path or core.bool_ == dtype:
             return None
         if dtype in core.FLOATS:
-            if old == core.uint32 or self.epilogue.lo is not None or self.epilogue.hi is not None:
+            if old == core.uint32 or e.lo is not None or e.hi is not None:
                 return None
             rounded = "bf16" if dtype == core.bfloat16 and old not in BYTES else None
             return self._with(dtype, rounded, int_path=False)
         if dtype in (core.int32, core.uint32):
             return self._with(dtype)
-        return None  # narrowing wraps; the hardware saturates
+        limits = np.iinfo(dtype)  # narrowing wraps; the hardware saturates
+        if old == core.bool_:
+            return self._with(dtype)
+        if e.lo is None or e.hi is None or not limits.min <= e.lo <= e.hi <= limits.max:
+            return None
+        return self._with(dtype)
 
     def _convert_float(self, dtype: np.dtype) -> Chain | None:
         if dtype == core.bfloat16:
@@ -166,4 +186,5 @@ def _max(a, b):
 
 
 def _min(a, b):
+    """The hardware's minimum."""
     return b if (b < a or (b == a and np.signbit(b))) else a

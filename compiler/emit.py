@@ -1,15 +1,16 @@
 """From kernels to a program: schedules, tiles, synchronisation, addresses, words.
 
-`compile_kernels` is the back end in one function; it reads top to bottom. The program's DRAM is laid out from address 0:
-constants, temporaries, inputs, outputs, each 64-byte aligned. `Compiled.link` moves buffers elsewhere, so that
-arrays which are already in the chip's DRAM are used where they are.
+`compile_kernels` is the back end in one function; it reads top to bottom. The program's DRAM is
+laid out from address 0: constants, temporaries, inputs, outputs, each 64-byte aligned.
+`Compiled.link` moves buffers elsewhere, so that arrays which are already in the chip's DRAM are
+used where they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from tilewright.compiler.kernels import Buffer, Contract, KernelProgram, Map
@@ -18,7 +19,7 @@ from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import problem, tile_contract
 from tilewright.compiler.tile_map import tile_map, tile_move
 from tilewright.compiler.tiles import Op, Plan, TileProgram
-from tilewright.isa.config import ChipConfig
+from tilewright.isa.config import INSTR_BYTES, ChipConfig
 from tilewright.isa.encoding import Instr, encode
 from tilewright.isa.program import Origin, Port, Program
 from tilewright.isa.table import INSTRUCTIONS, Mem
@@ -57,7 +58,7 @@ def tile(
 
 @dataclass(frozen=True)
 class Reloc:
-    """The `bits`-wide field at bit `at` of instruction `number` is `buffer`'s address + `offset`."""
+    """The field at bit `at` of instruction `number` is `buffer`'s address + `offset`."""
 
     number: int
     at: int
@@ -117,6 +118,28 @@ def layout(kernels: KernelProgram) -> dict[Buffer, int]:
     return addresses
 
 
+@cache
+def _blank(name: str) -> tuple[int, dict[str, tuple[int, int, int, int, int]]]:
+    """An instruction's word with every default; by field its bit, mask, range and default."""
+    spec = INSTRUCTIONS[name]
+    places = {
+        key: (at, (1 << f.bits) - 1, f.low, f.high, f.default)
+        for key, (at, f) in spec.layout.items()
+    }
+    return int.from_bytes(encode(Instr.make(name)), "little"), places
+
+
+def word(name: str, fields: Mapping[str, int]) -> bytes:
+    """``encode(Instr.make(name, **fields))``, in a tenth of the time."""
+    bits, places = _blank(name)
+    for key, value in fields.items():
+        at, mask, low, high, default = places[key]
+        if not low <= value <= high:
+            return encode(Instr.make(name, **fields))  # which says what does not fit
+        bits ^= ((value ^ default) & mask) << at
+    return bits.to_bytes(INSTR_BYTES, "little")
+
+
 def compile_kernels(config: ChipConfig, kernels: KernelProgram,
                     schedules: Mapping[int, Schedule] | None = None) -> Compiled:  # fmt: skip
     """Kernels to a program."""
@@ -129,10 +152,10 @@ def compile_kernels(config: ChipConfig, kernels: KernelProgram,
             fields[op.address] = (addresses[op.buffer] + op.offset) & 0xFFFFFFFF
             at = INSTRUCTIONS[op.name].layout[op.address][0]
             relocs.append(Reloc(number, at, op.buffer, op.offset))
-        words.append(encode(Instr.make(op.name, **fields)))
+        words.append(word(op.name, fields))
         kernel = kernels.kernels[op.kernel]
         origins.append(Origin(kernel.name, ",".join(map(str, kernel.eqns)), str(kernel.user)))
-    words.append(encode(Instr.make("halt")))
+    words.append(word("halt", {}))
     origins.append(Origin())
     data = tuple(
         (addresses[b], np.ascontiguousarray(b.value).tobytes()) for b in kernels.consts if b.nbytes

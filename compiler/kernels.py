@@ -1,7 +1,8 @@
 """The kernel IR: what one pass over the chip's memories computes.
 
-A kernel reads *views* (shape, strides and offset over a buffer in DRAM: reshape, transpose, slice and broadcast
-move no data), has at most one contraction, applies one STORE epilogue, and writes one dense row-major buffer::
+A kernel reads *views* (shape, strides and offset over a buffer in DRAM: reshape, transpose, slice
+and broadcast move no data), has at most one contraction, applies one STORE epilogue, and writes one
+dense row-major buffer::
 
     kernel   ::= name: out = source [epilogue]
     source   ::= contract(a[B,M,K], w[B,K,N]) | map(x[R,C]) | move(x[...])
@@ -48,7 +49,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class View:
-    """Elements of a buffer: ``offset + sum(i_d * strides[d])``, in elements of the buffer's dtype."""
+    """Elements of a buffer: ``offset + sum(i_d * strides[d])``, in elements."""
 
     buffer: Buffer
     shape: tuple[int, ...]
@@ -82,7 +83,7 @@ class View:
         return View(self.buffer, shape, tuple(self.strides[p] for p in permutation), self.offset)
 
     def slice(self, start: tuple[int, ...], limit: tuple[int, ...], step: tuple[int, ...]) -> View:
-        """Take start, start + step, ... below limit of each dimension."""
+        """Of each dimension, the elements start, start + step and so on below limit."""
         shape = tuple(-(-(b - a) // s) for a, b, s in zip(start, limit, step, strict=True))
         strides = tuple(x * s for x, s in zip(self.strides, step, strict=True))
         offset = self.offset + sum(a * x for a, x in zip(start, self.strides, strict=True))
@@ -149,7 +150,7 @@ def collapse(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[tuple[int
 
 @dataclass(frozen=True)
 class Contract:
-    """a (B, M, K) times w (B, K, N), B may be 1; the chip accumulates in fp32 or int32."""
+    """A (B, M, K) times w (B, K, N), B may be 1; the chip accumulates in fp32 or int32."""
 
     a: View
     w: View

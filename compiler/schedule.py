@@ -1,15 +1,17 @@
-"""Schedules as data: tile sizes, loop order and slots of a contraction, and how one is chosen.
+"""Schedules as data: tile sizes and loop order of a contraction, and how one is chosen.
 
-A schedule never changes bits, only cycles: K ascends inside every output tile whatever the loop order. The local
-memories are split once for all kernels: activations and weights live in different scratchpad banks, output tiles in
-two halves of the accumulator, so that one tile drains while the next one grows.
+A schedule never changes bits, only cycles: K ascends inside every output tile whatever the loop
+order. The local memories are split once for all kernels: activations and weights live in different
+scratchpad banks, output tiles in two halves of the accumulator, so that one tile drains while the
+next one grows. Tiles are walked in a snake, so that a turn reuses the inner operand.
 
-The default schedule minimises an analytic cost: max of array, read and write cycles, plus the first load and the
-last store, which nothing hides.
+The default schedule minimises an analytic cost: for the first tile, the tiles at a turn and the
+others, the slower of array and reads; plus the first load and the last store, which nothing hides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
@@ -17,7 +19,8 @@ from tilewright.isa.timing import MATMUL_MIN_PERIOD
 
 A_BANKS = 5  # scratchpad banks of activations (and of maps and moves); the others hold weights
 SEQUENCER = 12  # cycles in which the sequencer dispatches an instruction of a unit, about
-PER_INSTRUCTION = 4  # price of one more instruction where cycles are equal: program size
+PER_INSTRUCTION = 2  # price of one more instruction where cycles are equal: program size
+MAX_COUNT = 65535  # of an instruction's count fields
 
 
 class ScheduleError(ValueError):
@@ -30,7 +33,7 @@ class Schedule:
 
     Parameters
     ----------
-    mt, nt, kt : rows, columns and contraction length of a tile, in elements; kt is a multiple of dim or K.
+    mt, nt, kt : rows, columns and contraction length of a tile, in elements.
     order : "mn" walks columns inside rows, "nm" rows inside columns.
     """
 
@@ -47,8 +50,9 @@ class Schedule:
 class Problem:
     """What the cost model knows of a contraction: sizes and bytes.
 
-    `local` is the granules of `dim` elements (1: 8 bit, 2: bf16); `a_bytes`, `w_bytes`, `out_bytes` are those of an
-    element in DRAM; `vectors` is the number of per-column epilogue operands.
+    `local` is the granules of `dim` elements (1: 8 bit, 2: bf16); `a_bytes`, `w_bytes`, `out_bytes`
+    are those of an element in DRAM; `vectors` is the number of per-column epilogue operands.
+    `a_dense`, `w_dense`: whether rows are contiguous in DRAM (else every element is a beat).
     """
 
     m: int
@@ -59,50 +63,13 @@ class Problem:
     w_bytes: int
     out_bytes: int
     vectors: int
+    a_dense: bool = True
+    w_dense: bool = True
 
 
 def ceil_div(a: int, b: int) -> int:
-    """a / b rounded up."""
+    """A quotient rounded up."""
     return -(-a // b)
-
-
-def slots(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
-    """Number of activation and weight slots that fit.
-
-    Raises
-    ------
-    ScheduleError
-        Fewer than two (or than the chunks that there are), or an output tile that does not fit its half.
-    """
-    d = config.dim
-    blocks, depth = ceil_div(s.nt, d), ceil_div(s.kt, d)
-    unit = cell_rows(config)
-    rows = ceil_div(s.mt * blocks, unit) * unit + ceil_div(p.vectors * blocks, unit) * unit
-    if rows > config.acc_rows // 2:
-        raise ScheduleError(
-            f"{s}: the output tile needs {rows} accumulator rows, {rows - config.acc_rows // 2} more than a half has"
-        )
-    if p.vectors and blocks > STORE_VECTOR_UNITS:
-        raise ScheduleError(
-            f"{s}: nt must be at most {STORE_VECTOR_UNITS * d} with a scale or bias"
-        )
-    if s.mt > 65535 or s.kt > 65535 or s.nt > 65535:
-        raise ScheduleError(f"{s}: a tile must be at most 65535 long")
-    chunks = ceil_div(p.k, s.kt)
-    cell = cell_granules(config)
-    found = []
-    for what, size, banks, tiles in (
-        ("activation", s.mt * depth * p.local, A_BANKS, ceil_div(p.m, s.mt)),
-        ("weight", d * depth * blocks * p.local, BANKS - A_BANKS, ceil_div(p.n, s.nt)),
-    ):
-        size = ceil_div(size, cell) * cell
-        fit = banks * config.spad_bank // size
-        if fit < min(2, tiles * chunks):
-            raise ScheduleError(
-                f"{s}: an {what} slot needs {size} granules; {banks * config.spad_bank} hold {fit} of them, not 2"
-            )
-        found.append(min(fit, tiles * chunks))
-    return found[0], found[1]
 
 
 def cell_granules(config: ChipConfig) -> int:
@@ -115,9 +82,81 @@ def cell_rows(config: ChipConfig) -> int:
     return max(1, config.acc_rows // 128)
 
 
-def beats(config: ChipConfig, count: int, size: int) -> int:
-    """Bus beats of `count` contiguous elements, aligned."""
-    return ceil_div(count * size, config.bus_bytes)
+def vector_rows(config: ChipConfig, vectors: int, blocks: int) -> int:
+    """Accumulator rows at the end of a half that vectors of so many column blocks take."""
+    unit = cell_rows(config)
+    return ceil_div(vectors * blocks, unit) * unit
+
+
+def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
+    """Refuse a schedule that no chip could run, or whose output tile does not fit.
+
+    Raises
+    ------
+    ScheduleError
+        Names the field, its value and the limit.
+    """
+    d = config.dim
+    if s.order not in ("mn", "nm"):
+        raise ScheduleError(f"{s}: order must be 'mn' or 'nm', not {s.order!r}")
+    for name in ("mt", "nt", "kt"):
+        value = getattr(s, name)
+        if not 1 <= value <= MAX_COUNT:
+            raise ScheduleError(f"{s}: {name} must be in 1 to {MAX_COUNT}, not {value}")
+    if s.kt % d and s.kt < p.k:
+        raise ScheduleError(
+            f"{s}: kt must be a multiple of dim ({d}) or at least K ({p.k}), not {s.kt}"
+        )
+    blocks = ceil_div(s.nt, d)
+    if p.vectors and blocks > STORE_VECTOR_UNITS:
+        raise ScheduleError(
+            f"{s}: nt must be at most {STORE_VECTOR_UNITS * d} with a scale or bias, not {s.nt}"
+        )
+    unit = cell_rows(config)
+    rows = ceil_div(s.mt * blocks, unit) * unit + vector_rows(config, p.vectors, blocks)
+    half = config.acc_rows // 2
+    if rows > half:
+        raise ScheduleError(
+            f"{s}: an output tile with its vectors needs {rows} accumulator rows, "
+            f"{rows - half} more than a half has"
+        )
+
+
+def slots(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
+    """Number of activation and weight slots that fit (`s` is legal otherwise).
+
+    Raises
+    ------
+    ScheduleError
+        Fewer than two, where there is more than one chunk.
+    """
+    d = config.dim
+    blocks, depth = ceil_div(s.nt, d), ceil_div(s.kt, d)
+    chunks = ceil_div(p.k, s.kt)
+    cell = cell_granules(config)
+    found = []
+    for what, size, banks, tiles in (
+        ("activation", s.mt * depth * p.local, A_BANKS, ceil_div(p.m, s.mt)),
+        ("weight", d * depth * blocks * p.local, BANKS - A_BANKS, ceil_div(p.n, s.nt)),
+    ):
+        size = ceil_div(size, cell) * cell
+        fit = banks * config.spad_bank // size
+        need = min(2, tiles * chunks)
+        if fit < need:
+            raise ScheduleError(
+                f"{s}: {need} {what} slots of {size} granules need {need * size} granules, "
+                f"not {banks * config.spad_bank}"
+            )
+        found.append(min(fit, tiles * chunks))
+    return found[0], found[1]
+
+
+def beats(config: ChipConfig, count: int, size: int, dense: bool = True) -> float:
+    """Bus beats of a run of `count` elements, on average over its alignment if it is ragged."""
+    if not dense:
+        return count
+    whole = ceil_div(count * size, config.bus_bytes)
+    return whole if count * size % config.bus_bytes == 0 else whole + 0.5
 
 
 def cost(config: ChipConfig, p: Problem, s: Schedule) -> float:
@@ -126,66 +165,80 @@ def cost(config: ChipConfig, p: Problem, s: Schedule) -> float:
     a_slots, w_slots = slots(config, p, s)
     mtiles, ntiles, chunks = ceil_div(p.m, s.mt), ceil_div(p.n, s.nt), ceil_div(p.k, s.kt)
     kblocks, nblocks = ceil_div(p.k, d), ceil_div(p.n, d)
-    last = p.m - (mtiles - 1) * s.mt
+    mt, nt, kt = min(s.mt, p.m), min(s.nt, p.n), min(s.kt, p.k)
+    last = p.m - (mtiles - 1) * mt
     least = max(d, MATMUL_MIN_PERIOD)
-    array = kblocks * nblocks * ((mtiles - 1) * max(s.mt, least) + max(last, least))
-    a_load = p.m * chunks * beats(config, min(s.kt, p.k), p.a_bytes)
-    w_load = p.k * ntiles * beats(config, min(s.nt, p.n), p.w_bytes)
+    array = kblocks * nblocks * ((mtiles - 1) * max(mt, least) + max(last, least))
+    array /= mtiles * ntiles
+    a_read = mt * chunks * beats(config, kt, p.a_bytes, p.a_dense)
+    w_read = p.k * beats(config, nt, p.w_bytes, p.w_dense)
     if s.order == "mn":
-        a_times = 1 if a_slots >= chunks else ntiles
-        w_times = 1 if w_slots >= chunks * ntiles else mtiles
+        outer, inner, keep, have, reuse = mtiles, ntiles, a_slots, w_slots, (a_read, w_read)
     else:
-        a_times = 1 if a_slots >= chunks * mtiles else ntiles
-        w_times = 1 if w_slots >= chunks else mtiles
-    read = a_load * a_times + w_load * w_times
-    out = beats(config, min(s.nt, p.n), p.out_bytes)
-    write = p.m * ntiles * out
-    first = min(s.mt, p.m) * beats(config, min(s.kt, p.k), p.a_bytes)
-    first += min(s.kt, p.k) * beats(config, min(s.nt, p.n), p.w_bytes)
-    drain = min(s.mt, last) * out
-    loads = (a_times * mtiles + w_times * ntiles) * chunks
-    count = loads + mtiles * ntiles * (chunks + 1 + p.vectors)
-    return max(array, read, write, SEQUENCER * count) + first + drain + PER_INSTRUCTION * count
+        outer, inner, keep, have, reuse = ntiles, mtiles, w_slots, a_slots, (w_read, a_read)
+    out_read, in_read = reuse
+    spare = max(0, have - 2)  # slots that keep their chunk until it is used again
+    missing = 1 - min(1.0, spare / (chunks * inner)) if have < chunks * inner else 0.0
+    again = 0.0 if keep >= chunks else out_read
+    turn = max(array, out_read + (0.0 if have >= chunks else in_read))
+    fresh = max(array, in_read + again)
+    stale = max(array, in_read * missing + again)
+    total = max(array, out_read + in_read) + (outer - 1) * turn
+    total += (inner - 1) * (fresh + (outer - 1) * stale)
+    out = mt * beats(config, nt, p.out_bytes)
+    total = max(total, mtiles * ntiles * out)
+    first = mt * beats(config, kt, p.a_bytes, p.a_dense)
+    first += kt * beats(config, nt, p.w_bytes, p.w_dense)
+    drain = min(mt, last) * beats(config, nt, p.out_bytes)
+    count = mtiles * ntiles * (2 * chunks + 1 + p.vectors) + mtiles * chunks
+    return max(total, SEQUENCER * count) + first + drain + PER_INSTRUCTION * count
 
 
-def candidates(config: ChipConfig, p: Problem) -> list[Schedule]:
-    """Schedules worth pricing: powers of two of blocks, balanced rows."""
+def candidates(config: ChipConfig, p: Problem) -> Iterator[Schedule]:
+    """Schedules worth pricing: powers of two of blocks, balanced rows; all of them legal."""
     d = config.dim
-    out = []
-    kts = {min(p.k, d << i) for i in range(0, 12)}
-    nbs = {min(ceil_div(p.n, d), 1 << i) for i in range(0, 6)}
-    for nb in sorted(nbs):
-        unit = cell_rows(config)
-        fit = (config.acc_rows // 2 - ceil_div(p.vectors * nb, unit) * unit) // nb
+    unit, half = cell_rows(config), config.acc_rows // 2
+    most = STORE_VECTOR_UNITS if p.vectors else 32
+    kts = sorted({min(p.k, d << i) for i in range(12)})
+    for nb in sorted({min(ceil_div(p.n, d), most, 1 << i) for i in range(6)}):
+        room = (half - vector_rows(config, p.vectors, nb)) // unit * unit
+        fit = min(room // nb, MAX_COUNT)
         if fit < 1:
             continue
         tiles = ceil_div(p.m, fit)
-        rows = {min(p.m, ceil_div(p.m, t)) for t in (tiles, tiles + 1, 2 * tiles, 4 * tiles)}
-        for mt in sorted(rows):
-            for kt in sorted(kts):
-                for order in ("mn", "nm"):
-                    out.append(Schedule(mt, min(nb * d, p.n), kt, order))
-    return out
+        heights = {ceil_div(p.m, t) for t in (tiles, tiles + 1, 2 * tiles, 4 * tiles)}
+        if fit // d:
+            heights.add(min(p.m, fit // d * d))
+        for mt in sorted(heights):
+            for kt in kts:
+                if kt % d == 0 or kt >= p.k:
+                    for order in ("mn", "nm"):
+                        yield Schedule(mt, min(nb * d, p.n), kt, order)
 
 
 def choose(config: ChipConfig, p: Problem) -> Schedule:
     """The cheapest candidate; ties go to the first, so the choice is deterministic.
 
-    Raises
-    ------
-    ScheduleError
-        No candidate fits this chip.
+    One row, one column block and one K-block fit every legal chip, so there is always one.
     """
     best: tuple[float, Schedule] | None = None
-    why: ScheduleError | None = None
     for s in candidates(config, p):
         try:
             price = cost(config, p, s)
-        except ScheduleError as error:
-            why = error
+        except ScheduleError:
             continue
         if best is None or price < best[0]:
             best = (price, s)
-    if best is None:
-        raise ScheduleError(f"no schedule of {p} fits {config.name}: {why}")
-    return best[1]
+    if best is not None:
+        return best[1]
+    mt = p.m
+    while mt > 1:
+        mt = ceil_div(mt, 2)
+        s = Schedule(mt, min(config.dim, p.n), min(config.dim, p.k))
+        try:
+            check(config, p, s)
+            slots(config, p, s)
+        except ScheduleError:
+            continue
+        break
+    return Schedule(mt, min(config.dim, p.n), min(config.dim, p.k))

@@ -1,19 +1,24 @@
 """Waits and signals, derived from what each operation reads and writes.
 
-Each unit works in order, so a consumer needs to wait only for the *latest* operation of another unit that it
-depends on, and only if it has not waited for that one or a later one before. Each such pair costs one token: the
-producer signals, the consumer waits for one. There is one semaphore for each (producer, consumer) pair of units, hence
-one signaller, one kind of signal and one waiter, and the k-th wait matches the k-th signal.
+Each unit works in order, so a consumer needs to wait only for the *latest* operation of another
+unit that it depends on, and only if it has not waited for that one or a later one before. Each such
+edge costs one token: the producer signals, the consumer waits for one. There is one semaphore for
+each (producer, consumer) pair of units, hence one signaller, one kind of signal and one waiter, and
+the k-th wait matches the k-th signal. At most `TOKENS` are under way on a semaphore: where there
+would be more, a consumer waits for a later producer. That costs nothing, because a unit's queue is
+shorter, so the earlier producers are done by the time that the consumer is dispatched.
 """
 
 from __future__ import annotations
+
+from bisect import bisect_left
 
 from tilewright.compiler.kernels import Buffer
 from tilewright.compiler.tiles import Dram, Local, Op
 from tilewright.isa.table import Mem, Unit
 
-#: (producer, consumer) -> (semaphore, signal). Reads free a place for the consumer with "rd"; where the same
-#: signal also announces results it is "done", which implies that the sources have been read.
+#: (producer, consumer) -> (semaphore, signal). Reads free a place for the consumer with "rd"; where
+#: the same signal also announces results it is "done": then the sources have been read, too.
 CHANNELS = {
     (Unit.LOAD, Unit.MATMUL): (0, "done"),
     (Unit.LOAD, Unit.STORE): (1, "done"),
@@ -22,6 +27,7 @@ CHANNELS = {
     (Unit.STORE, Unit.MATMUL): (4, "rd"),
     (Unit.STORE, Unit.LOAD): (5, "done"),
 }
+TOKENS = 64
 
 
 class SyncError(RuntimeError):
@@ -39,6 +45,41 @@ class _Cells:
     def span(self, place: Local) -> range:
         return range(place.lo // self.cell, -(-place.hi // self.cell))
 
+    def read(self, place: Local, number: int, unit: Unit) -> set[int]:
+        found = set()
+        for c in self.span(place):
+            if c in self.writer:
+                found.add(self.writer[c])
+            self.readers.setdefault(c, {})[unit] = number
+        return found
+
+    def write(self, place: Local, number: int) -> set[int]:
+        found: set[int] = set()
+        for c in self.span(place):
+            before = self.readers.pop(c, None)
+            if before:
+                found.update(before.values())
+            elif c in self.writer:
+                found.add(self.writer[c])
+            self.writer[c] = number
+        return found
+
+
+class _Bytes:
+    """What was written and read of a buffer; LOAD reads and STORE writes, each in order."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[int, int, int]] = []
+        self.read: list[tuple[int, int, int]] = []
+
+    @staticmethod
+    def latest(spans: list[tuple[int, int, int]], place: Dram) -> set[int]:
+        """The last operation that touched one of these bytes."""
+        for lo, hi, number in reversed(spans):
+            if lo < place.hi and place.lo < hi:
+                return {number}
+        return set()
+
 
 class Tracker:
     """Dependencies of each operation on earlier ones of other units.
@@ -50,61 +91,68 @@ class Tracker:
 
     def __init__(self, cells: dict[Mem, int]):
         self.local = {mem: _Cells(size) for mem, size in cells.items()}
-        self.written: dict[Buffer, list[tuple[int, int, int]]] = {}
-        self.read: dict[Buffer, list[tuple[int, int, int]]] = {}
+        self.dram: dict[Buffer, _Bytes] = {}
 
-    def depends(self, number: int, op: Op, ops: list[Op]) -> set[int]:
-        """Numbers of the operations that `op` must follow; records `op` as reader and writer."""
+    def depends(self, number: int, op: Op) -> set[int]:
+        """Numbers of operations that `op` must follow; records `op` as reader and writer."""
         found: set[int] = set()
         for place in op.reads:
-            if isinstance(place, Dram):
-                found |= _overlaps(self.written.get(place.buffer, ()), place)
-                self.read.setdefault(place.buffer, []).append((place.lo, place.hi, number))
-                continue
-            cells = self.local[place.mem]
-            for c in cells.span(place):
-                if c in cells.writer:
-                    found.add(cells.writer[c])
-                cells.readers.setdefault(c, {})[op.unit] = number
+            if isinstance(place, Local):
+                found |= self.local[place.mem].read(place, number, op.unit)
+            else:
+                touched = self.dram.setdefault(place.buffer, _Bytes())
+                found |= touched.latest(touched.written, place)
+                touched.read.append((place.lo, place.hi, number))
         for place in op.writes:
-            if isinstance(place, Dram):
-                found |= _overlaps(self.written.get(place.buffer, ()), place)
-                found |= _overlaps(self.read.get(place.buffer, ()), place)
-                self.written.setdefault(place.buffer, []).append((place.lo, place.hi, number))
-                continue
-            cells = self.local[place.mem]
-            for c in cells.span(place):
-                before = cells.readers.pop(c, None)
-                if before:
-                    found.update(before.values())
-                elif c in cells.writer:
-                    found.add(cells.writer[c])
-                cells.writer[c] = number
-        found.discard(number)
-        return {n for n in found if ops[n].unit != op.unit}
+            if isinstance(place, Local):
+                found |= self.local[place.mem].write(place, number)
+            else:
+                touched = self.dram.setdefault(place.buffer, _Bytes())
+                found |= touched.latest(touched.read, place)
+                touched.written.append((place.lo, place.hi, number))
+        return found
 
 
-def _overlaps(spans, place: Dram) -> set[int]:
-    return {n for lo, hi, n in spans if lo < place.hi and place.lo < hi}
+Edges = list[tuple[int, int]]  # (producer, consumer), both strictly ascending
 
 
 def synchronise(ops: list[Op], cells: dict[Mem, int]) -> None:
-    """Fill in `sync` (wait, signal and semaphore fields) of every operation, in program order."""
+    """Fill in `sync` (wait, signal and semaphore fields) of every operation."""
+    for pair, edges in sorted(_edges(ops, cells).items()):
+        semaphore, signal = CHANNELS[pair]
+        for producer, consumer in _bounded(edges):
+            _signal(ops[producer], signal, semaphore)
+            _wait(ops[consumer], semaphore)
+
+
+def _edges(ops: list[Op], cells: dict[Mem, int]) -> dict[tuple[Unit, Unit], Edges]:
+    """The waits that are needed, for each pair of units."""
     tracker = Tracker(cells)
-    waited: dict[tuple[Unit, Unit], int] = {}
+    edges: dict[tuple[Unit, Unit], Edges] = {}
     for number, op in enumerate(ops):
         latest: dict[Unit, int] = {}
-        for n in tracker.depends(number, op, ops):
+        for n in tracker.depends(number, op):
             unit = ops[n].unit
-            latest[unit] = max(latest.get(unit, -1), n)
-        for unit, n in sorted(latest.items()):
-            pair = (unit, op.unit)
-            if waited.get(pair, -1) >= n:
-                continue
-            waited[pair] = n
-            semaphore, signal = CHANNELS[pair]
-            _signal(ops[n], signal, semaphore)
-            _wait(op, semaphore)
+            if unit != op.unit:
+                latest[unit] = max(latest.get(unit, -1), n)
+        for unit, n in latest.items():
+            found = edges.setdefault((unit, op.unit), [])
+            if not found or found[-1][0] < n:
+                found.append((n, number))
+    return edges
+
+
+def _bounded(edges: Edges) -> Edges:
+    """The same edges or later producers, with at most `TOKENS` tokens under way."""
+    out, at = [], 0
+    producers = [n for n, _ in edges]
+    while at < len(edges):
+        consumer = edges[at][1]
+        ahead = bisect_left(producers, consumer) - at  # tokens under way at this wait
+        at += max(0, ahead - TOKENS)
+        out.append((producers[at], consumer))
+        at += 1
+    return out
 
 
 def _signal(op: Op, signal: str, semaphore: int) -> None:

@@ -1,7 +1,8 @@
-"""Tile a contraction: chunks of activations and weights into slots, macro tiles into an accumulator half, stores out.
+"""Tile a contraction: chunks of activations and weights into slots, macro tiles into an accumulator
+half, stores out.
 
-For each output tile (in the schedule's order) and each chunk of K: load what its slot lacks, one MATMUL; then one
-STORE with the epilogue. Tiles alternate between the accumulator's halves.
+For each output tile (in the schedule's order) and each chunk of K: load what its slot lacks, one
+MATMUL; then one STORE with the epilogue. Tiles alternate between the accumulator's halves.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from collections.abc import Iterator
 import numpy as np
 from tilewright.compiler import core
 from tilewright.compiler.kernels import Contract, Kernel, View
-from tilewright.compiler.schedule import Problem, Schedule, ceil_div, cell_granules, slots
+from tilewright.compiler.schedule import (
+    Problem,
+    Schedule,
+    ceil_div,
+    cell_granules,
+    check,
+    slots,
+)
 from tilewright.compiler.tile_store import Vectors, store_op
 from tilewright.compiler.tiles import Dram, Local, Op, Plan, Slots
 from tilewright.isa.table import Conv, Mem, Type
@@ -38,7 +46,8 @@ def problem(kernel: Kernel) -> Problem:
     a, w = source.a.dtype, source.w.dtype
     local = 2 if OPERAND_TYPE[a] == Type.BF16 else 1
     out, vectors = kernel.epilogue.out.itemsize, len(kernel.epilogue.vectors)
-    return Problem(m, n, k, local, a.itemsize, w.itemsize, out, vectors)
+    dense = [v.strides[2] == 1 or v.shape[2] == 1 for v in (source.a, source.w)]
+    return Problem(m, n, k, local, a.itemsize, w.itemsize, out, vectors, *dense)
 
 
 def accumulates_int(dtype: np.dtype) -> bool:
@@ -80,12 +89,12 @@ def load_rows(view: View, batch: int, rows: tuple[int, int], cols: tuple[int, in
 
 
 def walk(s: Schedule, m: int, n: int) -> Iterator[tuple[int, int]]:
-    """Tile indices (row, column) in the schedule's order."""
+    """Tile indices (row, column) in the schedule's order, as a snake: a turn keeps one operand."""
     rows, cols = range(ceil_div(m, s.mt)), range(ceil_div(n, s.nt))
     if s.order == "mn":
-        yield from ((i, j) for i in rows for j in cols)
+        yield from ((i, j) for i in rows for j in (cols[::-1] if i % 2 else cols))
     else:
-        yield from ((i, j) for j in cols for i in rows)
+        yield from ((i, j) for j in cols for i in (rows[::-1] if j % 2 else rows))
 
 
 def tile_contract(
@@ -102,6 +111,7 @@ def tile_contract(
     batches, m, n, k = source.sizes
     p = problem(kernel)
     d = plan.config.dim
+    check(plan.config, p, s)
     a_count, w_count = slots(plan.config, p, s)
     cell = cell_granules(plan.config)
     chunks = ceil_div(k, s.kt)
@@ -157,5 +167,5 @@ def _matmul(kernel, number, a_slot, w_slot, tile, rows, ks, cols, accumulate, lo
         "k": ks[1] - ks[0], "n": cols[1] - cols[0], "c": tile.lo, "cn": rows,
     }  # fmt: skip
     a_used = Local(Mem.SPAD, a_slot.lo, a_slot.lo + rows * kb * local)
-    w_used = Local(Mem.SPAD, w_slot.lo, w_slot.lo + (ks[1] - ks[0]) * nb * local)
+    w_used = Local(Mem.SPAD, w_slot.lo, w_slot.lo + kb * d * nb * local)  # whole tiles are read
     return Op("matmul", fields, (a_used, w_used), (tile,), number)

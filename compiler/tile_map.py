@@ -1,7 +1,9 @@
-"""Tile kernels without a contraction: maps (an epilogue over an array) and moves (bytes into row-major order).
+"""Tile kernels without a contraction: maps (an epilogue over an array) and moves (bytes into row-
+major order).
 
-A map of 32-bit elements goes through the accumulator, one of 8 or 16 bits through the scratchpad. A move gathers bytes: each
-operation makes one contiguous piece of the result from up to three strided dimensions, packed into one local row.
+A map of 32-bit elements goes through the accumulator, one of 8 or 16 bits through the scratchpad. A
+move gathers bytes: each operation makes one contiguous piece of the result from up to three strided
+dimensions, packed into one local row.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from math import prod
 
 from tilewright.compiler import core
 from tilewright.compiler.kernels import Kernel, Map, Move, View, collapse, dense_strides
-from tilewright.compiler.schedule import ceil_div, cell_granules, cell_rows
+from tilewright.compiler.schedule import ceil_div, cell_granules, vector_rows
 from tilewright.compiler.tile_contract import span_bytes
 from tilewright.compiler.tile_store import TYPE, Vectors, store_fields, store_op
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
@@ -31,15 +33,8 @@ def tile_map(plan: Plan, kernel: Kernel, number: int, half: int) -> tuple[list[O
     vectors = Vectors(plan, kernel, number)
     width = min(cols, STORE_VECTOR_UNITS * d)
     blocks = ceil_div(width, d)
-    local = 2 if x.dtype == core.bfloat16 else 1
-    if wide:
-        unit = cell_rows(plan.config)
-        room = plan.half - ceil_div(len(vectors.vectors) * blocks, unit) * unit
-        slots = 2
-    else:
-        room = plan.w_base // 4 // local
-        slots = 4
-    while blocks > room:
+    slots = 2 if wide else 4
+    while blocks > (room := _room(plan, x, len(vectors.vectors), blocks)):
         width = blocks // 2 * d
         blocks = ceil_div(width, d)
     height = min(rows, room // blocks, MAX_COUNT)
@@ -56,6 +51,17 @@ def tile_map(plan: Plan, kernel: Kernel, number: int, half: int) -> tuple[list[O
             ops += _through_scratchpad(plan, kernel, number, turn % slots, rr, cr, first, where)
         half, turn = 1 - half, turn + 1
     return ops, half
+
+
+def _room(plan: Plan, x: View, vectors: int, blocks: int) -> int:
+    """Local rows of `dim` elements that a tile of so many column blocks may take.
+
+    The vectors, at the end of the same accumulator half, must fit as well.
+    """
+    left = plan.half - vector_rows(plan.config, vectors, blocks)
+    if x.dtype.itemsize == 4:
+        return left
+    return 0 if left < 0 else plan.w_base // 4 // (2 if x.dtype == core.bfloat16 else 1)
 
 
 def _fields_of_rows(

@@ -1,7 +1,7 @@
 """STORE operations and the per-column vectors that their epilogues read.
 
-Vectors (int32 bias, scale, bias) of a tile's columns live behind the tile in its accumulator half; they are loaded again only
-when the half last held those of other columns or another kernel.
+Vectors (int32 bias, scale, bias) of a tile's columns live behind the tile in its accumulator half;
+they are loaded again only when the half last held those of other columns or another kernel.
 """
 
 from __future__ import annotations

@@ -1,0 +1,221 @@
+"""What fusion keeps while it builds kernels: values by variable, buffers, kernels so far.
+
+A value is a number, a view of a buffer, or a chain that still grows. This module turns values into
+views (ending chains, copying what no view can express) and results into output buffers; `fuse`
+decides what each equation becomes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+from tilewright.compiler import core
+from tilewright.compiler.chain import Chain
+from tilewright.compiler.core import Jaxpr, Literal, Var
+from tilewright.compiler.errors import UnsupportedError
+from tilewright.compiler.kernels import (
+    Buffer,
+    Contract,
+    Epilogue,
+    Kernel,
+    KernelProgram,
+    Move,
+    View,
+)
+from tilewright.compiler.source import UNKNOWN, Source
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number for every element of a shape."""
+
+    value: np.generic
+    shape: tuple[int, ...]
+
+
+Node = Number | View | Chain
+
+
+class KernelBuilder:
+    """Values, buffers and kernels of one jaxpr.
+
+    Parameters
+    ----------
+    jaxpr : whose inputs and constants become the first values.
+    """
+
+    def __init__(self, jaxpr: Jaxpr):
+        self.jaxpr = jaxpr
+        self.nodes: dict[int, Node] = {}
+        self.kernels: list[Kernel] = []
+        self.consts: list[Buffer] = []
+        self.temps = 0
+        self.number: int | None = None  # of the equation at hand
+        self.source: Source = UNKNOWN  # its line
+        self.uses: dict[int, int] = {}
+        self.dot_only: dict[int, bool] = {}
+        self._count_uses()
+        self.inputs = tuple(
+            Buffer(f"in{i}", v.aval.shape, v.aval.dtype, "input", i)
+            for i, v in enumerate(jaxpr.invars)
+        )
+        for var, buffer in zip(jaxpr.invars, self.inputs, strict=True):
+            self.nodes[id(var)] = View.whole(buffer)
+        for var, value in zip(jaxpr.constvars, jaxpr.consts, strict=True):
+            self.nodes[id(var)] = View.whole(self.const(np.asarray(value)))
+
+    def _count_uses(self) -> None:
+        for eqn in self.jaxpr.eqns:
+            dots = eqn.primitive.name == "dot_general"
+            for atom in eqn.inputs:
+                if isinstance(atom, Var):
+                    self.uses[id(atom)] = self.uses.get(id(atom), 0) + 1
+                    self.dot_only[id(atom)] = self.dot_only.get(id(atom), True) and dots
+        for atom in self.jaxpr.outvars:
+            if isinstance(atom, Var):
+                self.uses[id(atom)] = self.uses.get(id(atom), 0) + 1
+                self.dot_only[id(atom)] = False
+
+    # ---- values
+
+    def const(self, value: np.ndarray) -> Buffer:
+        """A new constant."""
+        at = len(self.consts)
+        self.consts.append(Buffer(f"c{at}", value.shape, value.dtype, "const", at, value))
+        return self.consts[-1]
+
+    def _temp(self, shape: tuple[int, ...], dtype: np.dtype) -> Buffer:
+        self.temps += 1
+        return Buffer(f"t{self.temps - 1}", shape, dtype, "temp", self.temps - 1)
+
+    def node(self, atom: Var | Literal) -> Node:
+        """The value of an atom, as it is."""
+        if isinstance(atom, Literal):
+            return Number(atom.value[()], atom.aval.shape)
+        return self.nodes[id(atom)]
+
+    def view(self, atom: Var | Literal) -> View:
+        """The atom as a view; a chain ends here.
+
+        A float32 value that only contractions use is stored as bfloat16, which is what they load.
+        """
+        node = self.node(atom)
+        if isinstance(node, Number):
+            view = View.whole(self.const(np.asarray(node.value)))
+            return view.broadcast(node.shape, ())
+        if isinstance(node, Chain):
+            narrow = node.dtype == core.float32 and self.dot_only[id(atom)]
+            node = self.end(node, core.bfloat16 if narrow and node.rounded is None else None)
+            self.nodes[id(atom)] = node
+        return node
+
+    def reshape(self, view: View, shape: tuple[int, ...]) -> View:
+        """The same elements in row-major order in another shape, copied if that is needed."""
+        found = view.reshape(shape)
+        return found if found is not None else View.whole(self.move(view).buffer).reshape(shape)  # type: ignore[return-value]
+
+    # ---- kernels
+
+    def end(self, chain: Chain, dtype: np.dtype | None = None, out: Buffer | None = None) -> View:
+        """Make the chain a kernel; `dtype` stores it narrower than the jaxpr sees it."""
+        source = self.jaxpr.eqns[chain.eqns[0]].source if chain.eqns else self.source
+        if not chain.can_end:
+            aval = core.ShapedArray(chain.shape, chain.dtype)
+            raise UnsupportedError(
+                f"round_nearest_even {aval} at {source} cannot run on this chip: its result must "
+                "be converted to int8, uint8 or int32 at once (in between only a clamp, and for "
+                "int8 and uint8 an integer added to a value that cannot be NaN)"
+            )
+        epilogue = chain.epilogue if dtype is None else replace(chain.epilogue, out=dtype)
+        out = out or self._temp(chain.shape, epilogue.out)
+        if prod(chain.shape):
+            name = f"k{len(self.kernels)}"
+            self.kernels.append(Kernel(name, chain.source, epilogue, out, chain.eqns, source))
+        return View.whole(out)
+
+    def move(self, view: View, out: Buffer | None = None, take: np.dtype | None = None) -> View:
+        """Copy a view into row-major order, or the low bytes of each element."""
+        dtype = take or view.dtype
+        out = out or self._temp(view.shape, dtype)
+        if prod(view.shape):
+            name = f"k{len(self.kernels)}"
+            eqns = () if self.number is None else (self.number,)
+            self.kernels.append(Kernel(name, Move(view), Epilogue(dtype), out, eqns, self.source))
+        return View.whole(out)
+
+    def unsupported(self, name: str, why: str, *atoms: Var | Literal) -> UnsupportedError:
+        """The error for an equation that this chip cannot run."""
+        shapes = " ".join(str(a.aval) for a in atoms)
+        return UnsupportedError(f"{name} {shapes} at {self.source} cannot run on this chip: {why}")
+
+    # ---- results
+
+    def finish(self) -> KernelProgram:
+        """Give every result its buffer; drop kernels and constants that no result needs."""
+        outvars = self.jaxpr.outvars
+        where: dict[int, int] = {}  # variable -> equation that defines it
+        for number, eqn in enumerate(self.jaxpr.eqns):
+            where |= {id(v): number for v in eqn.outputs}
+        outputs: list[Buffer | None] = [None] * len(outvars)
+        for i, atom in enumerate(outvars):  # chains first: a buffer may be renamed only afterwards
+            node = self.node(atom)
+            if isinstance(node, Chain):
+                out = Buffer(f"out{i}", atom.aval.shape, atom.aval.dtype, "output", i)
+                self.nodes[id(atom)] = self.end(node, out=out)
+                outputs[i] = out
+        for i, atom in enumerate(outvars):
+            if outputs[i] is None:
+                self.number = where.get(id(atom))
+                self.source = UNKNOWN
+                if self.number is not None:
+                    self.source = self.jaxpr.eqns[self.number].source
+                outputs[i] = self._result(atom, i)
+        kernels = _needed(self.kernels, outputs)
+        used = {b for k in kernels for b in _buffers(k)} | set(outputs)
+        consts = tuple(b for b in self.consts if b in used)
+        return KernelProgram(tuple(kernels), self.inputs, consts, tuple(outputs))
+
+    def _result(self, atom: Var | Literal, index: int) -> Buffer:
+        """The buffer of a result that is no chain: a temporary renamed, or a copy."""
+        aval = atom.aval
+        out = Buffer(f"out{index}", aval.shape, aval.dtype, "output", index)
+        node = self.node(atom)
+        if isinstance(node, View) and node.buffer.kind == "temp" and node.is_dense:
+            self._rename(node.buffer, out)
+        else:
+            self.move(self.view(atom), out)
+        return out
+
+    def _rename(self, old: Buffer, new: Buffer) -> None:
+        """Let `new`, of any shape, stand for a temporary everywhere: a result needs no copy."""
+
+        def view(v):
+            return replace(v, buffer=new) if isinstance(v, View) and v.buffer is old else v
+
+        for i, k in enumerate(self.kernels):
+            s, e = k.source, k.epilogue
+            s = Contract(view(s.a), view(s.w)) if isinstance(s, Contract) else type(s)(view(s.x))
+            e = replace(e, ibias=view(e.ibias), scale=view(e.scale), bias=view(e.bias))
+            self.kernels[i] = replace(k, source=s, epilogue=e, out=new if k.out is old else k.out)
+        for key, node in self.nodes.items():
+            self.nodes[key] = view(node)
+
+
+def _buffers(kernel: Kernel) -> list[Buffer]:
+    """What a kernel reads and writes; its output is last."""
+    source = kernel.source
+    views = [source.a, source.w] if isinstance(source, Contract) else [source.x]
+    views += [v for v in kernel.epilogue.vectors if isinstance(v, View)]
+    return [v.buffer for v in views] + [kernel.out]
+
+
+def _needed(kernels: list[Kernel], outputs: list[Buffer]) -> list[Kernel]:
+    """The kernels that a result needs, renumbered."""
+    wanted, kept = set(outputs), []
+    for kernel in reversed(kernels):
+        if kernel.out in wanted:
+            kept.append(kernel)
+            wanted |= set(_buffers(kernel))
+    return [replace(k, name=f"k{i}") for i, k in enumerate(reversed(kept))]
