@@ -206,7 +206,11 @@ class Machine:
             name = done.instr.spec.name
             if name in ("ldw", "stw"):
                 address = (self.regs[v["ra"]] + v["b"]) & MASK
-            fault = self._scalar(name, v, pc, address)
+            if address % 4:
+                text = f"{name}: ra + b must be a multiple of 4, not {address:#x}"
+                fault = FaultInfo(Fault.FIELD, pc, unit, text)
+            else:
+                fault = self._scalar(name, v, pc, address)
         else:
             fault = self._queued(done, unit, pc)
         executed.append(Executed(number, pc, unit, done.instr, v, address))
