@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def _size(port: Port) -> int:
 
 
 def fill_inputs(program: Program, inputs: Sequence[str]) -> Memory:
-    """DRAM with the program's data and the inputs ``name=file.npy``.
+    """DRAM with the program's data, and over them the inputs ``name=file.npy``.
 
     **Raises** click.ClickException: a wrong name, file, shape or dtype.
     """
@@ -147,7 +148,8 @@ def run(file: Path, engine: str, config: Any, inputs: tuple[str, ...], dump: tup
     memory = fill_inputs(program, inputs)
     if not no_check:
         checker.check(program, memory).require()
-    result = sim.run(program, memory, engine=engine, check=False)
+    loaded = replace(program, data=())  # it is in memory, under the inputs
+    result = sim.run(loaded, memory, engine=engine, check=False)
     outputs = _outputs(program, memory)
     if as_json:
         print_json(_result_dict(result, outputs))
@@ -216,7 +218,7 @@ def disasm(file: Path, out: Path | None) -> None:
 def check(
     ctx: click.Context, file: Path, config: Any, inputs: tuple[str, ...], as_json: bool
 ) -> None:
-    """Prove a program legal, race-free and free of deadlock; exit code 1 if it is not.
+    """Prove a program legal and free of races, deadlocks and faults; exit code 1 if it is not.
 
     \b
     Examples:
@@ -228,9 +230,10 @@ def check(
     program = read_program(file, config)
     report = checker.check(program, fill_inputs(program, inputs))
     fault = report.fault
+    ok = report.ok and fault is None
     if as_json:
         print_json({
-            "ok": report.ok,
+            "ok": ok,
             "instructions": report.instructions,
             "errors": [{"kind": f.kind, "text": f.text, "pcs": list(f.pcs)} for f in report.errors],
             "warnings": report.warnings,
@@ -238,8 +241,9 @@ def check(
                 {"code": fault.code.name, "pc": fault.pc, "text": fault.text},
         })  # fmt: skip
     else:
-        click.echo(str(report))
         if fault is not None and report.ok:
-            click.echo(f"note: the program ends in {fault}")
-    if not report.ok:
+            click.echo(f"error: the program ends in {fault}")
+        else:
+            click.echo(str(report))
+    if not ok:
         ctx.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def report(file: Path, engine: str, config: Any, inputs: tuple[str, ...], listin
     program = read_program(file, config)
     memory = fill_inputs(program, inputs)
     checker.check(program, memory).require()
-    result = sim.run(program, memory, engine=engine, check=False)
+    loaded = replace(program, data=())  # it is in memory, under the inputs
+    result = sim.run(loaded, memory, engine=engine, check=False)
     if result.fault is not None:
         raise fault_error(program, result.fault, str(file))
     profile = Profile()
