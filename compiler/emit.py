@@ -133,9 +133,9 @@ def word(name: str, fields: Mapping[str, int]) -> bytes:
     """``encode(Instr.make(name, **fields))``, in a tenth of the time."""
     bits, places = _blank(name)
     for key, value in fields.items():
-        at, mask, low, high, default = places[key]
+        at, mask, low, high, default = places.get(key, (0, 0, 1, 0, 0))
         if not low <= value <= high:
-            return encode(Instr.make(name, **fields))  # which says what does not fit
+            return encode(Instr.make(name, **fields))  # which says what is wrong
         bits ^= ((value ^ default) & mask) << at
     return bits.to_bytes(INSTR_BYTES, "little")
 

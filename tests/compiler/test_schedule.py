@@ -1,0 +1,71 @@
+"""A schedule changes cycles, never bits; what does not fit is refused with the reason."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import tilewright.numpy as tnp
+from tilewright.compiler.schedule import Problem, Schedule, ScheduleError, check, choose, slots
+from tilewright.isa.config import parse_config
+
+from tests.compiler.backend_case import BF16, CONFIGS, F32, I8, SMALL, array, assert_same_bits
+
+LEAST = (
+    *("dim=4,spad_kib=1,acc_kib=1", "dim=32,spad_kib=16,acc_kib=32"),
+    "dim=16,spad_kib=4,acc_kib=512",
+)
+SIDES = (1, 2, 3, 7, 16, 17, 31, 100, 255, 299, 300)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16, I8])
+@pytest.mark.parametrize("order", ["mn", "nm"])
+def test_schedule_by_hand_keeps_bits(dtype, order):
+    rng = np.random.default_rng(0)
+    x, w, b = (array(rng, s, dtype) for s in ((23, 30), (30, 19), (19,)))
+    for mt, nt, kt in [(1, 1, 4), (5, 4, 8), (23, 19, 32), (8, 7, 30), (11, 12, 12), (24, 3, 100)]:
+        assert_same_bits(
+            lambda x, w, b: tnp.maximum(tnp.matmul(x, w).astype(np.float32) + b, 0),
+            x, w, b.astype(np.float32), schedules={0: Schedule(mt, nt, kt, order)},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "schedule, reason",
+    [
+        (Schedule(0, 4, 4), "mt must be in 1 to 65535, not 0"),
+        (Schedule(4, 4, 6), r"kt must be a multiple of dim \(4\) or at least K \(30\), not 6"),
+        (Schedule(4, 4, 4, "nk"), "order must be 'mn' or 'nm', not 'nk'"),
+        (Schedule(64, 12, 4), "needs 196 accumulator rows, 68 more than a half has"),
+        (Schedule(1, 68, 4), r"nt must be at most 64 with a scale or bias, not 68"),
+        (Schedule(64, 4, 28), "2 activation slots of 896 granules need 1792 granules, not 1280"),
+    ],
+)
+def test_schedule_that_does_not_fit_is_refused_with_the_reason(schedule, reason):
+    config, problem = parse_config("tw4"), Problem(300, 300, 30, 2, 4, 4, 4, 1)
+    with pytest.raises(ScheduleError, match=reason):
+        check(config, problem, schedule)
+        slots(config, problem, schedule)
+
+
+@pytest.mark.parametrize("config", [*CONFIGS, *LEAST])
+def test_schedule_is_found_for_every_shape_on_every_memory(config):
+    chip, rng = parse_config(config), np.random.default_rng(0)
+    for m, n, k in rng.choice(SIDES, (60, 3)).tolist():
+        for local, size, vectors in ((1, 1, 0), (2, 4, 3), (1, 1, 3)):
+            problem = Problem(m, n, k, local, size, size, 4, vectors)
+            schedule = choose(chip, problem)
+            check(chip, problem, schedule)
+            assert min(slots(chip, problem, schedule)) >= 1
+
+
+def test_schedule_choice_is_deterministic():
+    problem = Problem(300, 200, 100, 1, 1, 1, 1, 1)
+    assert choose(parse_config("tw16"), problem) == choose(parse_config("tw16"), problem)
+
+
+@pytest.mark.parametrize("config", ["tw4", SMALL])
+def test_schedule_by_default_keeps_bits_of_long_contractions(config):
+    rng = np.random.default_rng(0)
+    x, w = array(rng, (3, 2000), I8), array(rng, (2000, 5), I8)
+    product = partial(tnp.matmul, preferred_element_type=np.int32)
+    assert_same_bits(product, x, w, config=config)

@@ -1,0 +1,81 @@
+"""Waits and signals: every dependency has one, no more than needed, and few are under way."""
+
+import numpy as np
+import pytest
+from tilewright.compiler.kernels import Buffer
+from tilewright.compiler.sync import TOKENS, _bounded, synchronise
+from tilewright.compiler.tiles import Dram, Local, Op
+from tilewright.isa.table import Mem
+
+CELLS = {Mem.SPAD: 2, Mem.ACC: 1}
+X = Buffer("x", (100,), np.dtype(np.int8), "temp")
+
+
+def spad(lo, hi):
+    return Local(Mem.SPAD, lo, hi)
+
+
+def op(name, reads=(), writes=()):
+    return Op(name, {}, tuple(reads), tuple(writes), 0)
+
+
+def waits(o):
+    return {o.sync[f"wait{i}"] for i in (0, 1) if f"wait{i}_n" in o.sync}
+
+
+def test_sync_consumer_waits_for_its_producer():
+    load, matmul = op("load", writes=[spad(0, 4)]), op("matmul", [spad(0, 4)])
+    synchronise([load, matmul], CELLS)
+    assert load.sync == {"done_en": 1, "done_sem": 0} and waits(matmul) == {0}
+
+
+def test_sync_only_the_latest_producer_signals():
+    loads = [op("load", writes=[spad(i, i + 2)]) for i in (0, 2)]
+    matmul = op("matmul", [spad(0, 4)])
+    synchronise([*loads, matmul], CELLS)
+    assert not loads[0].sync and loads[1].sync["done_en"] and matmul.sync["wait0_n"] == 1
+
+
+def test_sync_what_was_waited_for_is_not_waited_for_again():
+    load = op("load", writes=[spad(0, 4)])
+    first, second = op("matmul", [spad(0, 4)]), op("matmul", [spad(0, 2)])
+    synchronise([load, first, second], CELLS)
+    assert waits(first) == {0} and not waits(second)
+
+
+def test_sync_overwriting_waits_for_the_readers():
+    matmul, load = op("matmul", [spad(0, 4)]), op("load", writes=[spad(2, 6)])
+    synchronise([matmul, load], CELLS)
+    assert matmul.sync == {"rd_en": 1, "rd_sem": 2} and waits(load) == {2}
+
+
+def test_sync_disjoint_places_do_not_wait():
+    matmul, load = op("matmul", [spad(0, 4)]), op("load", writes=[spad(4, 6)])
+    synchronise([matmul, load], CELLS)
+    assert not matmul.sync and not load.sync
+
+
+@pytest.mark.parametrize("lo, hi, wait", [(5, 9, True), (9, 10, True), (10, 20, False)])
+def test_sync_dram_is_tracked_by_byte(lo, hi, wait):
+    store, load = op("store", writes=[Dram(X, 0, 10)]), op("load", [Dram(X, lo, hi)])
+    synchronise([store, load], CELLS)
+    assert (waits(load) == {5}) == wait
+
+
+def test_sync_tokens_under_way_are_bounded():
+    edges = [(i, 1000 + i) for i in range(500)]
+    kept = _bounded(edges)
+    for _, consumer in kept:
+        assert sum(p < consumer <= c for p, c in kept) <= TOKENS + 1
+
+
+def test_sync_bounded_edges_imply_the_dropped_ones():
+    edges = [(i, 1000 + 2 * i) for i in range(500)]
+    kept = _bounded(edges)
+    for producer, consumer in edges:
+        assert any(p >= producer and c <= consumer for p, c in kept)
+
+
+def test_sync_few_tokens_stay_as_they_are():
+    edges = [(2 * i, 2 * i + 1) for i in range(500)]
+    assert _bounded(edges) == edges
