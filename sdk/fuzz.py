@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -20,10 +21,12 @@ from tilewright.isa.encoding import IllegalInstruction, Instr, decode, encode
 from tilewright.isa.program import Program
 from tilewright.sim import checker
 from tilewright.sim.functional import EndlessProgram
-from tilewright.sim.generate import ALL_BINS, bins, generate, racy
+from tilewright.sim.generate import Generated, all_bins, bins, generate, racy
 from tilewright.sim.rtl_build import RtlUnavailableError
 
 SHRINK_SECONDS = 30
+CANDIDATES = 8  # programs that are drawn for each one that runs
+PROGRAMS, MAX_LENGTH = 200, 8  # fewer programs than this are up to so many times as long
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Outcome:
     @property
     def missed(self) -> list[str]:
         """Bins that no program hit."""
-        return [b for b in ALL_BINS if b not in self.hit]
+        return [b for b in all_bins(self.config) if b not in self.hit]
 
 
 def commit_seed(folder: Path | None = None) -> int:
@@ -169,21 +172,23 @@ def fuzz(
 
     Parameters
     ----------
-    seed : of the first program; the others follow.
+    seed : of the first candidate; of some candidates the one that hits most new bins is taken, and
+        the fewer programs there are, the longer they get.
     with_racy : also make each program racy, and ask the checker.
     progress : called after each program.
     stop_after : end early after so many failures.
     """
     outcome = Outcome(config, seed, tuple(engines))
-    for number in range(seed, seed + count):
-        made = generate(number, config)
+    length = min(max(PROGRAMS // max(count, 1), 1), MAX_LENGTH)
+    for turn in range(count):
+        made = _candidate(outcome, seed + turn * CANDIDATES, length)
+        number = made.seed
         outcome.programs += 1
         outcome.faults += made.fault is not None
-        outcome.hit |= bins(made.program)
         what = compare(made.program, engines)
         if what:
             races = any(w.startswith("checker:") for w in what)
-            small = shrink(made.program, lambda p, r=races: _still_fails(p, engines, r))
+            small = shrink(made.program, partial(_still_fails, engines=engines, races=races))
             outcome.failures.append(Failure(number, tuple(what), small, len(made.program)))
         if with_racy:
             _race(outcome, made, number)
@@ -191,6 +196,22 @@ def fuzz(
         if len(outcome.failures) >= stop_after:
             break
     return outcome
+
+
+def _candidate(outcome: Outcome, seed: int, length: int) -> Generated:
+    """The next program: of CANDIDATES the one that hits most bins that none has hit yet."""
+    best, most = None, -1
+    for number in range(seed, seed + CANDIDATES):
+        made = generate(number, outcome.config, length=length)
+        hit = bins(made.program)
+        new = len(hit - outcome.hit)
+        if new > most:
+            best, best_hit, most = made, hit, new
+        if not outcome.missed:
+            break
+    assert best is not None
+    outcome.hit |= best_hit
+    return best
 
 
 def _race(outcome: Outcome, made, number: int) -> None:
