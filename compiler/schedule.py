@@ -19,7 +19,8 @@ from tilewright.isa.timing import MATMUL_MIN_PERIOD
 
 A_BANKS = 5  # scratchpad banks of activations (and of maps and moves); the others hold weights
 SEQUENCER = 12  # cycles in which the sequencer dispatches an instruction of a unit, about
-PER_INSTRUCTION = 2  # price of one more instruction where cycles are equal: program size
+PER_INSTRUCTION = 1  # price of one more instruction where cycles are equal: program size
+RESIDENT = 8  # vectors stay in a half if they take at most this fraction of it
 MAX_COUNT = 65535  # of an instruction's count fields
 
 
@@ -82,10 +83,21 @@ def cell_rows(config: ChipConfig) -> int:
     return max(1, config.acc_rows // 128)
 
 
-def vector_rows(config: ChipConfig, vectors: int, blocks: int) -> int:
-    """Accumulator rows at the end of a half that vectors of so many column blocks take."""
+def vector_blocks(config: ChipConfig, vectors: int, n: int, nt: int) -> int:
+    """Column blocks of each vector that a half holds: all of them if they are few, else a tile's.
+
+    Those of all columns are loaded once; those of a tile wait for the half's last store.
+    """
+    blocks = ceil_div(n, config.dim)
+    if nt % config.dim == 0 and vectors * blocks * RESIDENT <= config.acc_rows // 2:
+        return blocks
+    return ceil_div(min(nt, n), config.dim)
+
+
+def vector_rows(config: ChipConfig, vectors: int, n: int, nt: int) -> int:
+    """Accumulator rows at the end of a half that are kept for the vectors of a tile."""
     unit = cell_rows(config)
-    return ceil_div(vectors * blocks, unit) * unit
+    return ceil_div(vectors * vector_blocks(config, vectors, n, nt), unit) * unit
 
 
 def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
@@ -113,7 +125,7 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
             f"{s}: nt must be at most {STORE_VECTOR_UNITS * d} with a scale or bias, not {s.nt}"
         )
     unit = cell_rows(config)
-    rows = ceil_div(s.mt * blocks, unit) * unit + vector_rows(config, p.vectors, blocks)
+    rows = ceil_div(s.mt * blocks, unit) * unit + vector_rows(config, p.vectors, p.n, s.nt)
     half = config.acc_rows // 2
     if rows > half:
         raise ScheduleError(
@@ -187,6 +199,8 @@ def cost(config: ChipConfig, p: Problem, s: Schedule) -> float:
     total += (inner - 1) * (fresh + (outer - 1) * stale)
     out = mt * beats(config, nt, p.out_bytes)
     total = max(total, mtiles * ntiles * out)
+    if mtiles > 1:  # the last tiles are short; their stores still wait for a long one
+        total += max(0.0, out - kblocks * ceil_div(nt, d) * max(last, least))
     first = mt * beats(config, kt, p.a_bytes, p.a_dense)
     first += kt * beats(config, nt, p.w_bytes, p.w_dense)
     drain = min(mt, last) * beats(config, nt, p.out_bytes)
@@ -201,7 +215,7 @@ def candidates(config: ChipConfig, p: Problem) -> Iterator[Schedule]:
     most = STORE_VECTOR_UNITS if p.vectors else 32
     kts = sorted({min(p.k, d << i) for i in range(12)})
     for nb in sorted({min(ceil_div(p.n, d), most, 1 << i) for i in range(6)}):
-        room = (half - vector_rows(config, p.vectors, nb)) // unit * unit
+        room = (half - vector_rows(config, p.vectors, p.n, nb * d)) // unit * unit
         fit = min(room // nb, MAX_COUNT)
         if fit < 1:
             continue

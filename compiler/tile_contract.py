@@ -127,7 +127,7 @@ def tile_contract(
     w_size = ceil_div(d * depth * blocks * p.local, cell) * cell
     a_slots = Slots(Mem.SPAD, 0, a_size, a_count, a_uses)
     w_slots = Slots(Mem.SPAD, plan.w_base, w_size, w_count, w_uses)
-    vectors = Vectors(plan, kernel, number)
+    vectors = Vectors(plan, kernel, number, n, s.nt)
     ops: list[Op] = []
     for at, (b, i, j) in enumerate(tiles):
         rows = (i * s.mt, min(m, (i + 1) * s.mt))
@@ -151,7 +151,7 @@ def tile_contract(
         ops += vectors.loads(half, cols)
         out = (b * m + rows[0]) * n + cols[0]
         ops.append(
-            store_op(plan, kernel, number, tile, count, cols, out, n, vectors.place(half, cols))
+            store_op(plan, kernel, number, tile, count, cols, out, n, vectors)
         )
         half = 1 - half
     return ops, half

@@ -30,35 +30,37 @@ def tile_map(plan: Plan, kernel: Kernel, number: int, half: int) -> tuple[list[O
     wide = x.dtype.itemsize == 4
     rows, cols = x.shape
     d = plan.config.dim
-    vectors = Vectors(plan, kernel, number)
     width = min(cols, STORE_VECTOR_UNITS * d)
     blocks = ceil_div(width, d)
     slots = 2 if wide else 4
-    while blocks > (room := _room(plan, x, len(vectors.vectors), blocks)):
+    while blocks > (room := _room(plan, kernel, cols, width)):
         width = blocks // 2 * d
         blocks = ceil_div(width, d)
+    vectors = Vectors(plan, kernel, number, cols, width)
     height = min(rows, room // blocks, MAX_COUNT)
     ops: list[Op] = []
     turn = 0
     for c0, r0 in product(range(0, cols, width), range(0, rows, height)):
         cr, rr = (c0, min(cols, c0 + width)), (r0, min(rows, r0 + height))
         ops += vectors.loads(half, cr)
-        where = vectors.place(half, cr)
         first = rr[0] * cols + cr[0]
         if wide:
-            ops += _through_accumulator(plan, kernel, number, half, rr, cr, first, where)
+            ops += _through_accumulator(plan, kernel, number, half, rr, cr, first, vectors)
         else:
-            ops += _through_scratchpad(plan, kernel, number, turn % slots, rr, cr, first, where)
+            ops += _through_scratchpad(
+                plan, kernel, number, turn % slots, half, rr, cr, first, vectors
+            )
         half, turn = 1 - half, turn + 1
     return ops, half
 
 
-def _room(plan: Plan, x: View, vectors: int, blocks: int) -> int:
-    """Local rows of `dim` elements that a tile of so many column blocks may take.
+def _room(plan: Plan, kernel: Kernel, cols: int, width: int) -> int:
+    """Local rows of `dim` elements that a tile of `width` columns may take.
 
     The vectors, at the end of the same accumulator half, must fit as well.
     """
-    left = plan.half - vector_rows(plan.config, vectors, blocks)
+    x = kernel.source.x
+    left = plan.half - vector_rows(plan.config, len(kernel.epilogue.vectors), cols, width)
     if x.dtype.itemsize == 4:
         return left
     return 0 if left < 0 else plan.w_base // 4 // (2 if x.dtype == core.bfloat16 else 1)
@@ -93,7 +95,7 @@ def _through_accumulator(plan, kernel, number, half, rr, cr, first, vectors) -> 
     return [load, store_op(plan, kernel, number, tile, rows, cr, first, cols, vectors)]
 
 
-def _through_scratchpad(plan, kernel, number, slot, rr, cr, first, vectors) -> list[Op]:
+def _through_scratchpad(plan, kernel, number, slot, half, rr, cr, first, vectors) -> list[Op]:
     x = kernel.source.x
     local = 2 if x.dtype == core.bfloat16 else 1
     rows, width = rr[1] - rr[0], cr[1] - cr[0]
@@ -110,10 +112,8 @@ def _through_scratchpad(plan, kernel, number, slot, rr, cr, first, vectors) -> l
         "mem": Mem.SPAD, "loc": base, "c0": width, "c1": rows, "l0": local, "l1": blocks * local,
         "s1": pitch * size,
     }  # fmt: skip
-    reads = (tile,)
-    if vectors is not None:
-        out |= {"vec": vectors.lo, "vs": blocks}
-        reads = (tile, vectors)
+    out |= vectors.fields(half, cr)
+    reads = vectors.reads(tile, half)
     written = Dram(kernel.out, first * size, (first + (rows - 1) * pitch + width) * size)
     return [load, Op("store", out, reads, (written,), number, "dst", kernel.out, first * size)]
 

@@ -1,7 +1,8 @@
 """STORE operations and the per-column vectors that their epilogues read.
 
-Vectors (int32 bias, scale, bias) of a tile's columns live behind the tile in its accumulator half;
-they are loaded again only when the half last held those of other columns or another kernel.
+Vectors (int32 bias, scale, bias) live at the end of both accumulator halves, so that a STORE reads
+no bank of the half that MATMUL fills. Few are loaded once, for all columns; else those of a tile's
+columns are loaded where the half last held those of others.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import struct
 import numpy as np
 from tilewright.compiler import core
 from tilewright.compiler.kernels import Contract, Epilogue, Kernel, View
-from tilewright.compiler.schedule import ceil_div
+from tilewright.compiler.schedule import ceil_div, vector_blocks
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
 from tilewright.isa.table import Conv, Dest, Mem, Type
 
@@ -55,29 +56,38 @@ def store_fields(kernel: Kernel, source: Type) -> dict[str, int]:
 class Vectors:
     """The epilogue vectors of one kernel: where they are, and what must be loaded."""
 
-    def __init__(self, plan: Plan, kernel: Kernel, number: int):
-        self.plan, self.number = plan, number
+    def __init__(self, plan: Plan, kernel: Kernel, number: int, n: int, nt: int):
+        self.plan, self.number, self.n = plan, number, n
         self.vectors = kernel.epilogue.vectors
         self.integer = (kernel.epilogue.ibias is not None,)
         self.held: dict[int, tuple[int, int]] = {}
+        self.pitch = vector_blocks(plan.config, len(self.vectors), n, nt)
+        self.resident = nt % plan.config.dim == 0 and self.pitch == ceil_div(n, plan.config.dim)
 
-    def place(self, half: int, cols: tuple[int, int]) -> Local | None:
-        """Rows of all vectors at the end of a half, vector by vector; None without vectors."""
-        if not self.vectors:
-            return None
-        blocks = ceil_div(cols[1] - cols[0], self.plan.config.dim)
+    def region(self, half: int) -> Local:
+        """All their rows at the end of a half: vector by vector, `pitch` rows each."""
         end = (half + 1) * self.plan.half
-        return Local(Mem.ACC, end - len(self.vectors) * blocks, end)
+        return Local(Mem.ACC, end - len(self.vectors) * self.pitch, end)
+
+    def fields(self, half: int, cols: tuple[int, int]) -> dict[str, int]:
+        """STORE's fields for these columns."""
+        if not self.vectors:
+            return {}
+        skip = cols[0] // self.plan.config.dim if self.resident else 0
+        return {"vec": self.region(half).lo + skip, "vs": self.pitch}
+
+    def reads(self, tile: Local, half: int) -> tuple[Local, ...]:
+        """What a STORE reads; all vectors count as read, so that whoever overwrites waits."""
+        return (tile, self.region(half)) if self.vectors else (tile,)
 
     def loads(self, half: int, cols: tuple[int, int]) -> list[Op]:
         """LOADs of the vectors of these columns, empty if the half holds them already."""
-        place = self.place(half, cols)
-        if place is None or self.held.get(half) == cols:
+        cols = (0, self.n) if self.resident else cols
+        if self.held.get(half) == cols:
             return []
         self.held[half] = cols
-        blocks = ceil_div(cols[1] - cols[0], self.plan.config.dim)
         return [
-            self._load(v, place.lo + i * blocks, cols, i == 0 and self.integer[0])
+            self._load(v, self.region(half).lo + i * self.pitch, cols, i == 0 and self.integer[0])
             for i, v in enumerate(self.vectors)
         ]
 
@@ -101,7 +111,7 @@ class Vectors:
 
 
 def store_op(plan: Plan, kernel: Kernel, number: int, tile: Local, rows: int, cols: tuple[int, int],
-             first: int, pitch: int, vectors: Local | None) -> Op:  # fmt: skip
+             first: int, pitch: int, vectors: Vectors) -> Op:  # fmt: skip
     """STORE an accumulator tile (blocks of `rows` rows) as rows x cols of the kernel's output.
 
     Parameters
@@ -121,9 +131,8 @@ def store_op(plan: Plan, kernel: Kernel, number: int, tile: Local, rows: int, co
         "mem": Mem.ACC, "loc": tile.lo, "c0": width, "c1": rows, "l0": rows, "l1": 1,
         "s1": pitch * size,
     }  # fmt: skip
-    reads = (tile,)
-    if vectors is not None:
-        fields |= {"vec": vectors.lo, "vs": ceil_div(width, plan.config.dim)}
-        reads = (tile, vectors)
+    half = int(tile.lo >= plan.half)
+    fields |= vectors.fields(half, cols)
     written = Dram(kernel.out, first * size, (first + (rows - 1) * pitch + width) * size)
+    reads = vectors.reads(tile, half)
     return Op("store", fields, reads, (written,), number, "dst", kernel.out, first * size)

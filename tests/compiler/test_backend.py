@@ -33,14 +33,14 @@ def rng_of(seed=0):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_backend_random_programs_keep_their_bits_or_are_refused_by_name(config):
     ran = 0
-    for seed in range(36):
+    for seed in range(30):
         program, args = random_program((CONFIGS.index(config), seed), LIMIT.get(config, 50))
         try:
             assert_same_bits(program, *args, config=config)
             ran += 1
         except UnsupportedError as error:
             assert "backend_programs.py" in str(error) and "cannot run on this chip: " in str(error)
-    assert ran >= 12
+    assert ran >= 10
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -135,13 +135,13 @@ def test_backend_map_with_every_vector_fits_every_memory(dtype, shape, config):
 def test_backend_many_stores_before_their_first_reader_do_not_overflow_a_semaphore():
     """More than 255 tokens were under way between two kernels."""
     rng = rng_of()
-    x, w, v = array(rng, (4200, 4), I8), array(rng, (4, 4), I8), array(rng, (4, 4), F32)
+    x, w, v = array(rng, (1200, 4), I8), array(rng, (4, 4), I8), array(rng, (4, 4), F32)
 
     def program(x, w, v):
         y = tnp.matmul(x, w, preferred_element_type=np.int32)
         return y.astype(np.float32) @ v
 
-    assert_same_bits(program, x, w, v, schedules=dict.fromkeys((0, 1), Schedule(8, 4, 4)))
+    assert_same_bits(program, x, w, v, schedules=dict.fromkeys((0, 1), Schedule(4, 4, 4)))
 
 
 @pytest.mark.parametrize(
