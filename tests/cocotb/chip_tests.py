@@ -235,7 +235,7 @@ async def reset_in_mid_flight_leaves_nothing_behind(dut, gap):
     """Reset at many moments of a run with transfers outstanding, then a correct run."""
     bench = await ready(dut, gap, seed=9)
     rng, busy = Random(9), generate(3 * GAPS.index(gap) + 1, CONFIG, faults=False).program
-    for _ in range(4):
+    for _ in range(3):
         bench.place(busy)
         await bench.start(busy)
         await ClockCycles(dut.clk, rng.randint(60, 700))
