@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
-from tilewright.isa.timing import MATMUL_MIN_PERIOD
+from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
 
 A_BANKS = 5  # scratchpad banks of activations (and of maps and moves); the others hold weights
 SEQUENCER = 12  # cycles in which the sequencer dispatches an instruction of a unit, about
@@ -182,6 +182,10 @@ def cost(config: ChipConfig, p: Problem, s: Schedule) -> float:
     least = max(d, MATMUL_MIN_PERIOD)
     array = kblocks * nblocks * ((mtiles - 1) * max(mt, least) + max(last, least))
     array /= mtiles * ntiles
+    out = mt * beats(config, nt, p.out_bytes)
+    flush = matmul_done(d) + 2 * d  # from the last row of a tile to the start of its store
+    if mtiles * ntiles > 1:  # the next but one tile waits for the store
+        array = max(array, (array + flush + out) / 2)
     a_read = mt * chunks * beats(config, kt, p.a_bytes, p.a_dense)
     w_read = p.k * beats(config, nt, p.w_bytes, p.w_dense)
     if s.order == "mn":
@@ -197,10 +201,10 @@ def cost(config: ChipConfig, p: Problem, s: Schedule) -> float:
     stale = max(array, in_read * missing + again)
     total = max(array, out_read + in_read) + (outer - 1) * turn
     total += (inner - 1) * (fresh + (outer - 1) * stale)
-    out = mt * beats(config, nt, p.out_bytes)
     total = max(total, mtiles * ntiles * out)
-    if mtiles > 1:  # the last tiles are short; their stores still wait for a long one
-        total += max(0.0, out - kblocks * ceil_div(nt, d) * max(last, least))
+    if last < mt:  # the first short pass waits for a long one, the last tile for a long store
+        total += mt - last
+        total += max(0.0, out + flush - kblocks * ceil_div(nt, d) * max(last, least))
     first = mt * beats(config, kt, p.a_bytes, p.a_dense)
     first += kt * beats(config, nt, p.w_bytes, p.w_dense)
     drain = min(mt, last) * beats(config, nt, p.out_bytes)
