@@ -5,10 +5,20 @@ from functools import partial
 import numpy as np
 import pytest
 import tilewright.numpy as tnp
+from tilewright import sim
 from tilewright.compiler.schedule import Problem, Schedule, ScheduleError, check, choose, slots
 from tilewright.isa.config import parse_config
 
-from tests.compiler.backend_case import BF16, CONFIGS, F32, I8, SMALL, array, assert_same_bits
+from tests.compiler.backend_case import (
+    BF16,
+    CONFIGS,
+    F32,
+    I8,
+    SMALL,
+    array,
+    assert_same_bits,
+    compiled,
+)
 
 LEAST = (
     *("dim=4,spad_kib=1,acc_kib=1", "dim=32,spad_kib=16,acc_kib=32"),
@@ -69,3 +79,15 @@ def test_schedule_by_default_keeps_bits_of_long_contractions(config):
     x, w = array(rng, (3, 2000), I8), array(rng, (2000, 5), I8)
     product = partial(tnp.matmul, preferred_element_type=np.int32)
     assert_same_bits(product, x, w, config=config)
+
+
+@pytest.mark.parametrize("side, least", [(512, 0.995), (128, 0.94)])
+def test_schedule_by_default_keeps_the_array_busy(side, least):
+    def layer(x, w, s):
+        y = tnp.matmul(x, w, preferred_element_type=np.int32).astype(np.float32) * s
+        return tnp.clip(tnp.round(y), -128, 127).astype(np.int8)
+
+    shapes = ((side, side), I8), ((side, side), I8), ((side,), F32)
+    program = compiled(layer, *(np.zeros(s, t) for s, t in shapes), config="tw16").program
+    cycles = sim.run(program, sim.Memory(program.dram_size), engine="cycle").cycles
+    assert side**3 / (256 * cycles) >= least
