@@ -35,7 +35,6 @@ def user_errors() -> tuple[type[BaseException], ...]:
     from tilewright.isa.config import ConfigError
     from tilewright.isa.program import ProgramError
     from tilewright.isa.text import AssemblyError
-    from tilewright.memory_pool import OutOfMemoryError
     from tilewright.runs import ChipFaultError
     from tilewright.sim.checker import CheckError
     from tilewright.sim.functional import EndlessProgram
@@ -45,7 +44,7 @@ def user_errors() -> tuple[type[BaseException], ...]:
 
     return (
         AddressError, AssemblyError, CheckError, ChipFaultError, ConfigError, EndlessProgram,
-        OSError, OutOfMemoryError, ProgramError, RtlError, RtlUnavailableError, TilewrightError,
+        MemoryError, OSError, ProgramError, RtlError, RtlUnavailableError, TilewrightError,
     )  # fmt: skip
 
 
@@ -81,7 +80,7 @@ class Commands(click.Group):
 
 
 def chip_option(**more: Any) -> Any:
-    """The ``--config`` option; the command gets a ChipConfig (or None if it has no default)."""
+    """``--config``, else ``TILEWRIGHT_CONFIG``; the command gets a ChipConfig, or None."""
 
     def read(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
         from tilewright.isa.config import ConfigError, parse_config
@@ -93,15 +92,18 @@ def chip_option(**more: Any) -> Any:
 
     what = "tw4, tw8, tw16 or dim=N,spad_kib=N,acc_kib=N[,bus_bytes=N]"
     more.setdefault("help", f"The chip: {what}.")
-    return click.option("--config", callback=read, metavar="CHIP", **more)
+    return click.option(
+        "--config", callback=read, metavar="CHIP", envvar="TILEWRIGHT_CONFIG", **more
+    )
 
 
 def engine_option(**more: Any) -> Any:
-    """The ``--engine`` option."""
+    """``--engine``, else ``TILEWRIGHT_ENGINE``."""
     return click.option(
         "--engine",
         type=click.Choice(("functional", "cycle", "rtl")),
         default="cycle",
+        envvar="TILEWRIGHT_ENGINE",
         show_default=True,
         help="What executes the program.",
         **more,

@@ -1,11 +1,12 @@
-"""Train the demo's 64-128-64-10 network with NumPy, and quantise it; ``python -m tilewright.demo_train``.
+"""Train the demo's 64-128-64-10 network with NumPy: ``python -m tilewright.demo_train``.
 
 The first 1,437 images train it (Adam, cross-entropy); the last 360 are never looked at. The script
-is deterministic, and writes `data/digits_mlp.npz`.
+is deterministic, quantises the network, and writes `data/digits_mlp.npz`.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def train(seed: int = 1) -> list[np.ndarray]:
     images, labels = load_digits()
     images, labels = images[:TRAIN], labels[:TRAIN]
     params: list[np.ndarray] = []
-    for m, n in zip(SIZES, SIZES[1:], strict=False):
+    for m, n in pairwise(SIZES):
         params += [rng.standard_normal((m, n)) * np.sqrt(2 / m), np.zeros(n)]
     mean = [np.zeros_like(p) for p in params]
     square = [np.zeros_like(p) for p in params]
@@ -60,11 +61,12 @@ def train(seed: int = 1) -> list[np.ndarray]:
         pick = rng.integers(0, TRAIN, BATCH)
         x = images[pick] / 16
         rate = RATE * (1 - step / steps)
-        for p, g, m, s in zip(params, gradients(params, x, labels[pick]), mean, square, strict=True):
-            m += 0.1 * (g - m)
-            s += 0.001 * (g * g - s)
+        grads = gradients(params, x, labels[pick])
+        for p, g, first, second in zip(params, grads, mean, square, strict=True):
+            first += 0.1 * (g - first)
+            second += 0.001 * (g * g - second)
             bias = np.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
-            p -= rate * bias * m / (np.sqrt(s) + 1e-8)
+            p -= rate * bias * first / (np.sqrt(second) + 1e-8)
     return [p.astype(np.float32) for p in params]
 
 

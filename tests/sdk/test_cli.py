@@ -90,6 +90,18 @@ def test_asm_disasm_round_trip(add, tmp_path):
     assert (other.code, other.data, other.inputs) == (program.code, program.data, program.inputs)
 
 
+def test_environment_chooses_engine_and_chip(add, monkeypatch):
+    monkeypatch.setenv("TILEWRIGHT_ENGINE", "functional")
+    monkeypatch.setenv("TILEWRIGHT_CONFIG", "tw8")
+    add.write_text(ADD.replace(".config tw4\n", ""))
+    code, out, _ = call("run", add)
+    assert code == 0 and "functional engine" in out
+    assert "for tw8" in call("asm", add)[1]
+    monkeypatch.setenv("TILEWRIGHT_CONFIG", "tw9")
+    code, _, err = call("run", add)
+    assert code == 2 and "not 'tw9'" in err
+
+
 def test_check_says_ok(add):
     assert call("check", add) == (0, "ok: 3 executed instructions\n", "")
     assert json.loads(call("check", add, "--json")[1])["ok"] is True
