@@ -52,6 +52,7 @@ def seeds(text: str) -> tuple[int, ...]:
     return tuple(out)
 
 
+@cache
 def build(text: str, folder: Path) -> Path:
     """The simulator of one geometry, built in `folder` unless it is there; gives its place."""
     config = parse_config(text)
