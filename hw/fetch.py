@@ -1,8 +1,10 @@
-"""Instruction fetch: four lines of eight instructions, prefetched in order.
+"""Instruction fetch: four lines of eight instructions, prefetched in order, and loops kept.
 
-The window is the line of the program counter and the three after it. Lines are requested as two
-bursts each; beats come in order and are written to the buffer in order, so one position tells what
-can be read. A jump out of the requested lines discards: beats in flight are counted and dropped.
+The window is the line of the program counter and the three after it; in a loop that a backward jump
+has shown, the loop's first line and the three after it, so that prefetch never evicts a loop which
+fits. Lines are requested as two bursts each; beats come in order and are written to the buffer in
+order, so one position tells what can be read. A line stays until its slot is taken by the line four
+after it. A jump out of the lines held discards: beats in flight are counted and dropped.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
@@ -28,7 +30,7 @@ class Fetch(wiring.Component):
     base, count : In(32), In(COUNT_BITS)
         Byte address of the program, 512-byte aligned; its instructions.
     pc : In(PC_BITS)
-        The program counter; its line begins the window.
+        The program counter; its line begins the window, unless it is in a loop.
     read : In(1)
         Read the instruction at `pc` in this cycle; only if `readable`.
     readable : Out(1)
@@ -70,18 +72,41 @@ class Fetch(wiring.Component):
         line_bits = COUNT_BITS - shift
         self._line = Signal(line_bits)  # of the program counter
         self._target = Signal(line_bits)
+        self._oldest = Signal(line_bits)  # oldest line held
         self._next = Signal(line_bits)  # next line to request
         self._discard = Signal()
+        self._backward = Signal()
         m.d.comb += [
             self._line.eq(self.pc[shift:]),
             self._target.eq(self.target[shift:]),
+            self._backward.eq(self.jump & (self.target <= self.pc)),
             self._discard.eq(
-                self.jump & ((self._target < self._line) | (self._target >= self._next))
+                self.jump & ((self._target < self._oldest) | (self._target >= self._next))
             ),
         ]
+        self._window(m)
         sent = self._request(m, (self.count + LINE_INSTRS - 1) >> shift)
         self._receive(m, sent)
         return m
+
+    def _window(self, m):
+        """The window's first line: that of the loop, while there is one, else that of `pc`."""
+        loop = Signal()
+        first = Signal.like(self._line, name="loop_first")
+        last = Signal.like(self.pc, name="loop_last")  # the instruction that jumps back
+        inside = Signal()
+        self._base = Signal.like(self._line)
+        m.d.comb += [
+            inside.eq(loop & (self._line >= first) & (self.pc <= last)),
+            self._base.eq(Mux(inside, first, self._line)),
+        ]
+        inner = inside & (self._target >= first)  # the jump is of a loop inside the loop
+        with m.If(self.start):
+            m.d.sync += loop.eq(0)
+        with m.Elif(self._backward & ~inner), m.If(self._line < self._target + LINES):
+            m.d.sync += [loop.eq(1), first.eq(self._target), last.eq(self.pc)]
+        with m.Elif(loop & ~inside):
+            m.d.sync += loop.eq(0)
 
     def _request(self, m, lines):
         """The address generator: two bursts of 16 cycles for a line. Returns: a burst is sent."""
@@ -91,7 +116,13 @@ class Fetch(wiring.Component):
         ask, sent = Signal(), Signal()
         self._in_flight = Signal(range(OUTSTANDING + MAX_BURST + 1))  # beats
         room = self._in_flight < OUTSTANDING
-        first = (phase == 0) & (self._next < lines) & (self._next - self._line < LINES)
+        first = Signal()
+        m.d.comb += first.eq(
+            (phase == 0)
+            & (self._next < lines)
+            & (self._next < self._base + LINES)
+            & ~self._backward  # it may take the slot of the target
+        )
         second = phase == MAX_BURST
         half = MAX_BURST * IBUS_BYTES
         following = Signal(32, reset_less=True)  # address of the second burst
@@ -108,8 +139,10 @@ class Fetch(wiring.Component):
         ]
         with m.If(sent & ~second):
             m.d.sync += [self._next.eq(self._next + 1), following.eq(address + half)]
+            with m.If(self._next - self._oldest == LINES):
+                m.d.sync += self._oldest.eq(self._oldest + 1)
         with m.If(self._discard):
-            m.d.sync += self._next.eq(self._target)
+            m.d.sync += [self._next.eq(self._target), self._oldest.eq(self._target)]
 
         running = (phase != 0) & ~second
         with m.If(sent | running):
@@ -120,7 +153,7 @@ class Fetch(wiring.Component):
             m.d.sync += phase.eq(0)
         m.d.sync += cancel.eq((cancel | self._discard) & (phase != 0) & (phase < MAX_BURST))
         with m.If(self.start):
-            m.d.sync += [phase.eq(0), cancel.eq(0), self._next.eq(0)]
+            m.d.sync += [phase.eq(0), cancel.eq(0), self._next.eq(0), self._oldest.eq(0)]
         return sent
 
     def _receive(self, m, sent):

@@ -22,7 +22,10 @@ EVERY = tuple(u for u in Unit if u != Unit.SEQ)
 class Fetch:
     """The instruction buffer (contract §1): which lines were requested when.
 
-    `requested` maps a line to the cycle in which its first burst takes the address generator.
+    `requested` maps a line to the cycle in which its first burst takes the address generator; lines
+    from `start` on, where the last discard was, to `next` are held or were. `loop` is the first
+    line and the last instruction of the loop that the window follows; no instruction if there is
+    none.
     """
 
     def __init__(self, k: Any, count: int):
@@ -30,41 +33,55 @@ class Fetch:
         self.latency = k.FETCH_AR + k.read_latency + k.FETCH_WRITE
         self.lines = -(-count // LINE_INSTRS)
         self.requested: dict[int, int] = {}
-        self.next = 0
+        self.start = self.next = 0
         self.idle = k.FETCH_START
-        self.line = -1
+        self.base = -1
+        self.first, self.last = 0, -1  # of the loop
 
     def read(self, pc: int, t: int) -> int:
         """Cycle in which the FETCH state that begins at `t` reads the instruction."""
-        line = pc // LINE_INSTRS
-        if line != self.line:
-            self._enter(line, t)
+        line = base = pc // LINE_INSTRS
+        if self.last >= 0:
+            if pc > self.last or line < self.first:
+                self.last = -1
+            else:
+                base = self.first
+        if base != self.base:
+            self._enter(base, t)
         beat = pc % LINE_INSTRS * _INSTR_BEATS + _INSTR_BEATS - 1
         return max(t, self.requested[line] + self.latency + beat)
 
-    def _enter(self, line: int, t: int) -> None:
-        """The window begins at `line` from cycle `t` on: request what is new in it."""
-        self.line = line
-        while self.next < min(line + LINES, self.lines):
+    def _enter(self, base: int, t: int) -> None:
+        """The window begins at line `base` from cycle `t` on: request what is new in it."""
+        self.base = base
+        while self.next < min(base + LINES, self.lines):
             q = max(self.idle, t)
             self.requested[self.next] = q
             self.idle = q + _LINE_CYCLES
             self.next += 1
 
-    def jump(self, target: int, t: int) -> None:
-        """A branch to instruction `target` is taken in EXEC cycle `t`."""
-        line = target // LINE_INSTRS
-        sent = [x for x in range(self.line, self.next) if self.requested[x] < t]
-        following = sent[-1] + 1 if sent else self.line
-        if self.line <= line < following or line >= self.lines:
+    def jump(self, pc: int, target: int, t: int) -> None:
+        """The branch at `pc` to instruction `target` is taken in EXEC cycle `t`."""
+        line, here = target // LINE_INSTRS, pc // LINE_INSTRS
+        following = self.next  # the next line to request in cycle `t`
+        while following > self.start and self.requested[following - 1] >= t:
+            following -= 1
+        if target <= pc and (self.last < 0 or line < self.first) and here - line < LINES:
+            self.first, self.last = line, pc
+        if line >= self.lines:
+            return
+        if max(self.start, following - LINES) <= line < following:
+            if target <= pc:  # no request in this cycle, then those of the target's window
+                self.next, self.base = following, -1
+                self.idle = max(t + 1, self.requested[following - 1] + _LINE_CYCLES)
             return
         self.idle = t + self.k.FETCH_RESTART
-        if sent:
-            first = self.requested[sent[-1]]
+        if following > self.start:
+            first = self.requested[following - 1]
             second = first + MAX_BURST
             self.idle = max(self.idle, (second if second < t else first) + MAX_BURST)
-        self.next = line
-        self._enter(line, t + self.k.FETCH_RESTART)
+        self.start = self.next = line
+        self.base = -1
 
 
 def sequence(ops: Sequence[Op], issue: Any, k: Any, count: int) -> Iterator[tuple[str, int, Any]]:
@@ -99,7 +116,7 @@ def sequence(ops: Sequence[Op], issue: Any, k: Any, count: int) -> Iterator[tupl
             quiet = yield (QUIET, e, (Unit.STORE,))
             last = quiet + k.STW
         if op.target >= 0:
-            fetch.jump(op.target, e)
+            fetch.jump(op.pc, op.target, e)
         start[op.id], end[op.id] = e, last
         t = last + 1
         if kind == HALT:

@@ -182,3 +182,33 @@ def test_fetch_reports_an_error_response():
         assert ctx.get(dut.error)
 
     drive(body, dut)
+
+
+def test_fetch_keeps_a_loop_that_fits():
+    """Two passes over a loop of four lines from line 1 on; only the first one requests."""
+    dut = Fetch()
+    first, last = 12, 39
+
+    async def body(ctx):
+        memory = Memory(dut.bus, 10, 0)
+        await begin(ctx, dut, 1000)
+        pc, passes, requests = 0, 0, []
+        for t in range(2000):
+            memory.ready(ctx)
+            memory.beat(ctx, t)
+            ctx.set(dut.pc, pc)
+            go = ctx.get(dut.readable)
+            back = go and pc == last
+            ctx.set(dut.jump, back)
+            ctx.set(dut.target, first)
+            memory.accept(ctx, t, word)
+            await ctx.tick()
+            pc = first if back else pc + 1 if go else pc
+            if back:
+                passes += 1
+                requests.append(len(memory.requests))
+        assert passes > 10
+        assert set(requests[1:]) == {requests[1]}
+        assert memory.requests[-1][1] == BASE + 4 * LINE + 256
+
+    drive(body, dut)

@@ -38,33 +38,51 @@ class Fetch:
         self.half = None  # line whose second burst is not sent yet
         self.beats = {}  # (line, beat) -> cycle from which it can be read
         self.hold = k.FETCH_START  # no request before
+        self.oldest = 0  # line held
+        self.loop = self.coming = None  # first line and last instruction; from the next cycle on
+        self.backward = False  # a jump of this cycle
 
     def readable(self, pc, t):
         beats = [self.beats.get((pc // 8, pc % 8 * 4 + i)) for i in range(4)]
         return all(b is not None and b <= t for b in beats)
 
+    def inside(self, pc):
+        return self.loop is not None and pc // 8 >= self.loop[0] and pc <= self.loop[1]
+
     def jump(self, pc, target, t):
         line = target // 8
-        if pc // 8 <= line < self.next or line >= self.lines:
+        self.backward = target <= pc
+        if self.backward and not (self.inside(pc) and line >= self.loop[0]) and pc // 8 - line < 4:
+            self.coming = (line, pc)
+        if self.oldest <= line < self.next or line >= self.lines:
             return
         self.beats.clear()
         self.half = None
-        self.next = line
+        self.next = self.oldest = line
         self.hold = t + self.k.FETCH_RESTART
 
     def step(self, pc, t):
         """One cycle, after a jump of this cycle."""
+        backward, self.backward = self.backward, False
         if self.busy:
             self.busy -= 1
+        base = self.loop[0] if self.inside(pc) else pc // 8
+        if self.loop is not None and not self.inside(pc):
+            self.loop = None
+        if self.coming is not None:
+            self.loop, self.coming = self.coming, None
         if self.busy or t < self.hold:
             return
         if self.half is not None:
             self._burst(self.half, 16, t)
             self.half = None
-        elif pc // 8 <= self.next <= pc // 8 + 3 and self.next < self.lines:
+        elif base <= self.next <= base + 3 and self.next < self.lines and not backward:
             self._burst(self.next, 0, t)
+            for beat in range(32):
+                self.beats.pop((self.next - 4, beat), None)
             self.half = self.next
             self.next += 1
+            self.oldest = max(self.oldest, self.next - 4)
 
     def _burst(self, line, first, t):
         self.busy, k = 16, self.k

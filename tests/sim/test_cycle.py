@@ -56,15 +56,38 @@ def test_a_loop_in_one_line_is_not_fetched_again():
     assert np.diff(result.trace["start"])[2:9].tolist() == [3] * 7
 
 
-def test_a_jump_backwards_over_a_line_refetches():
-    nops = [("li", dict(rd=2, b=0))] * 8
-    result, _ = run(
-        ("add", dict(rd=1, ra=1, b=1)), *nops, ("blt", dict(ra=1, b=2, target=0)), "halt"
-    )
-    branch, again = 9, 10
-    # the window is the branch's line and later ones; both lines are in flight no more by then
-    gap = result.trace["start"][again] - result.trace["start"][branch]
-    assert gap == 1 + LOADED + 3 + 2
+def _loop(body, trips):
+    """Cycles from one execution of a loop's branch to the next; the loop begins at line 0."""
+    nops = [("li", dict(rd=2, b=0))] * (body - 2)
+    back = ("blt", dict(ra=1, b=trips, target=0))
+    result, _ = run(("add", dict(rd=1, ra=1, b=1)), *nops, back, *[nops[0]] * 30, "halt")
+    trace = result.trace
+    return np.diff(trace["start"][trace["pc"] == body - 1]).tolist()
+
+
+@pytest.mark.parametrize("body", [9, 16, 17, 31, 32])
+def test_a_loop_that_fits_the_buffer_is_fetched_at_most_once_more(body):
+    first, *others = _loop(body, 6)
+    assert others == [3 * body] * 4  # FETCH, DECODE, EXEC
+    # prefetch may have taken the slot of line 0, and be busy for a burst: 4 beats an instruction
+    assert first <= 16 + LOADED + 3 + 2 + 4 * (body - 1)
+
+
+def test_a_loop_beyond_the_buffer_is_fetched_each_time():
+    cycles = set(_loop(33, 5))
+    least = 1 + LOADED + 3 + 2 + 4 * 32
+    assert least <= min(cycles) and max(cycles) <= least + 15  # a burst in progress ends
+
+
+def test_an_inner_loop_leaves_the_outer_one_in_the_buffer():
+    nop = ("li", dict(rd=2, b=0))
+    inner = [("li", dict(rd=3, b=0)), nop, ("add", dict(rd=3, ra=3, b=1)),
+             ("blt", dict(ra=3, b=3, target=10))]  # fmt: skip
+    back = ("blt", dict(ra=1, b=6, target=0))
+    result, _ = run(("add", dict(rd=1, ra=1, b=1)), *[nop] * 8, *inner[:1], *inner[1:],
+                    *[nop] * 6, back, *[nop] * 40, "halt")  # fmt: skip
+    trace = result.trace
+    assert np.diff(trace["start"][trace["pc"] == 19]).tolist()[1:] == [3 * (20 + 2 * 3)] * 4
 
 
 def test_unit_instruction_from_push_to_done():
