@@ -132,6 +132,8 @@ class Chip(wiring.Component):
             sequencer.start.eq(host.start),
             sequencer.base.eq(host.base),
             sequencer.count.eq(host.count),
+            sequencer.window_base.eq(host.window_base),
+            sequencer.window_limit.eq(host.window_limit),
             *(
                 getattr(host, n).eq(getattr(sequencer, n))
                 for n in ("run", "clear", "halted", "faulted", "fault", "fault_pc")

@@ -1,9 +1,9 @@
-"""EXTENT: walks the local operands of an instruction with one multiplier, one step per cycle.
+"""EXTENT: walks the operands of an instruction with one multiplier, one step per cycle.
 
 The steps are the data of `tilewright.isa.extent`: first the products (elements of a packed row,
 rows of a pass), then each operand's terms (count - 1) * stride, gathered into a lowest and a
-highest offset. One cycle after an operand's last term its ends are checked and its banks are added
-to the masks.
+highest offset; the DRAM operand comes last. One cycle after an operand's last term its ends are
+checked, against its memory or the window, and its banks are added to the masks.
 """
 
 from amaranth.hdl import Const, Module, Mux, Signal, signed
@@ -13,13 +13,20 @@ from amaranth.utils import ceil_log2
 from tilewright.hw.decode import IR_BITS, fields, holds
 from tilewright.hw.matmul_front import bank_span
 from tilewright.isa.config import BANKS, LOCAL_BITS, STORE_VECTOR_UNITS, ChipConfig
-from tilewright.isa.extent import LOCAL_BYTES, OPERANDS, PRODUCT_BASE, PRODUCTS
+from tilewright.isa.extent import DRAM, LOCAL_BYTES, OPERANDS, PRODUCT_BASE, PRODUCTS
 from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, Mem
 
 UNITS = tuple(name for name in OPERANDS if OPERANDS[name])  # instructions that have steps
-STRIDE_BITS = LOCAL_BITS + 1
-_SUM = signed(40)  # sums of four products of 16 x 19 bits
-_OPERAND = data.StructLayout({"exists": 1, "acc": 1, "base": 32, "reads": 1, "writes": 1})
+_SUM = signed(51)  # sums of four products of 16 x 32 bits, and a run
+_OPERAND = data.StructLayout(
+    {"exists": 1, "dram": 1, "acc": 1, "base": 32, "reads": 1, "writes": 1}
+)
+STEPS = {  # of each instruction
+    n: len(PRODUCTS[n])
+    + sum(len(o.terms) for o in OPERANDS[n])
+    + (len(DRAM[n].terms) if n in DRAM else 0)
+    for n in UNITS
+}
 
 
 class Extent(wiring.Component):
@@ -37,8 +44,10 @@ class Extent(wiring.Component):
         This is the last EXTENT cycle of the instruction.
     none : Out(1)
         An instruction with `opcode` has no EXTENT cycle.
-    bad : Out(1)
-        Fault RANGE. Valid from the cycle after `last`.
+    window_base, window_limit : In(32)
+        First and last byte of DRAM that may be touched.
+    bad, fenced : Out(1)
+        Faults RANGE, WINDOW. Valid from the cycle after `last`.
     product : Out(16)
         `row_elems` of a LOAD, `rows` of a MATMUL. Valid likewise.
     units : Out(16)
@@ -62,7 +71,10 @@ class Extent(wiring.Component):
                 "step": In(1),
                 "last": Out(1),
                 "none": Out(1),
+                "window_base": In(32),
+                "window_limit": In(32),
                 "bad": Out(1),
+                "fenced": Out(1),
                 "product": Out(16),
                 "units": Out(16),
                 **{n: Out(offset) for n in ("a_lo", "a_hi", "w_lo", "w_hi")},
@@ -97,21 +109,25 @@ class Extent(wiring.Component):
         elif name == "store":
             v["units"] = _blocks(v["c0"], cfg.dim)
             v["vectors"] = (v["ibias"] + v["scale"] + v["bias"])[:2]
+        if name in DRAM:
+            v["run"] = Signal(19, name=f"{name}_run")  # bytes
+            with m.Switch(v[DRAM[name].kind]):
+                for kind, size in DRAM[name].sizes.items():
+                    with m.Case(kind):
+                        m.d.comb += v["run"].eq(v["c0"] << ceil_log2(size))
         return v
 
     def _pick(self, m):
         """What the multiplier gets in each step, and what follows a step."""
-        total = sum(len(PRODUCTS[n]) + sum(len(o.terms) for o in OPERANDS[n]) for n in UNITS)
-        self._at = Signal(range(total), reset_less=True)
+        self._at = Signal(range(sum(STEPS.values())), reset_less=True)
         self._count = Signal(16)  # of a term: less one
-        self._stride = Signal(signed(STRIDE_BITS))
+        self._stride = Signal(signed(32))
         self._enable = Signal()  # the term exists
-        self._wide = Signal()  # the stride does not fit
         self._is_product = Signal()
         self._opens = Signal()  # first term of an operand
         self._operand = Signal(_OPERAND)  # of the current term
         self._closes = Signal()  # last term of an operand
-        self._span = Signal()  # accesses cover two granules
+        self._span = Signal(19)  # an access covers so many more granules, or bytes of DRAM
         self._captures = {}  # MATMUL pass offsets: step -> operand
         start = {}
         index = 0
@@ -131,7 +147,7 @@ class Extent(wiring.Component):
 
     def _pick_unit(self, m, name, index):
         v = self._values[name]
-        end = index + len(PRODUCTS[name]) + sum(len(o.terms) for o in OPERANDS[name]) - 1
+        end = index + STEPS[name] - 1
         begun = set()
         for result, factor, when in PRODUCTS[name]:
             with m.Case(index):
@@ -152,7 +168,6 @@ class Extent(wiring.Component):
                     m.d.comb += [
                         self._count.eq(v[term.count] - 1),
                         self._stride.eq(stride),
-                        self._wide.eq(_too_wide(stride)),
                         self._enable.eq(holds(term.when, v)),
                         self._opens.eq(i == 0),
                         self._closes.eq(i == len(operand.terms) - 1),
@@ -167,7 +182,26 @@ class Extent(wiring.Component):
                 if name == "matmul" and i == operand.per_pass - 1 and operand.name in "aw":
                     self._captures[index] = operand.name
                 index += 1
+        if name in DRAM:
+            index = self._pick_dram(m, v, DRAM[name], index)
         return index
+
+    def _pick_dram(self, m, v, operand, index):
+        for i, term in enumerate(operand.terms):
+            with m.Case(index + i):
+                m.d.comb += [
+                    self._count.eq(v[term.count] - 1),
+                    self._stride.eq(v[term.stride]),
+                    self._enable.eq(1),
+                    self._opens.eq(i == 0),
+                    self._closes.eq(i == len(operand.terms) - 1),
+                    self._span.eq(v["run"] - 1),
+                    self._operand.exists.eq(holds(operand.when, v)),
+                    self._operand.dram.eq(1),
+                    self._operand.base.eq(v[operand.base]),
+                    self.last.eq(i == len(operand.terms) - 1),
+                ]
+        return index + len(operand.terms)
 
     def _accumulate(self, m):
         """Multiply; keep the product, or widen the operand's offsets by it."""
@@ -189,24 +223,28 @@ class Extent(wiring.Component):
             with m.If(self.step & (self._at == at)):
                 m.d.sync += getattr(self, f"{name}_lo").eq(next_lo)
                 m.d.sync += getattr(self, f"{name}_hi").eq(next_hi)
-        self._overflow = Signal()  # a product or a stride is too large for any memory
-        far = self._operand.exists & self._enable & self._wide & (self._count != 0)
-        m.d.comb += self._overflow.eq(
-            Mux(self._is_product, self._enable & (reach >> 16).any(), far)
-        )
+        self._overflow = Signal()  # a product is too large
+        m.d.comb += self._overflow.eq(self._is_product & self._enable & (reach >> 16).any())
 
     def _check(self, m):
         """Ends and banks of the operand whose last term was added in the cycle before."""
         cfg = self.config
         check = Signal()
         operand = Signal(_OPERAND, reset_less=True)
-        low, high = Signal(signed(42)), Signal(signed(42))
-        outside = Signal()
+        low, high = Signal(signed(53)), Signal(signed(53))
+        outside, beyond, fenced = Signal(), Signal(), Signal()
         size = Mux(operand.acc, cfg.acc_rows, cfg.spad_granules)
         m.d.comb += [
             low.eq(operand.base + self._lo),
             high.eq(operand.base + self._hi),
-            outside.eq(check & operand.exists & ((low < 0) | (high >= size))),
+            outside.eq(check & operand.exists & ~operand.dram & ((low < 0) | (high >= size))),
+            beyond.eq(
+                check
+                & operand.exists
+                & operand.dram
+                & ((low < self.window_base) | (high > self.window_limit))
+            ),
+            self.fenced.eq(fenced | beyond),
         ]
         m.d.sync += check.eq(self.step & self._closes)
         with m.If(self.step & self._closes):
@@ -214,9 +252,10 @@ class Extent(wiring.Component):
 
         bad = Signal()
         with m.If(self.enter):
-            m.d.sync += bad.eq(0)
+            m.d.sync += [bad.eq(0), fenced.eq(0)]
         with m.Else():
             m.d.sync += bad.eq(bad | outside | (self.step & self._overflow))
+            m.d.sync += fenced.eq(self.fenced)
         store, load = self._values["store"], self._values["load"]
         is_store = self.ir[:OPCODE_BITS] == INSTRUCTIONS["store"].opcode
         m.d.comb += self.units.eq(Mux(is_store, store["units"], load["units"]))
@@ -233,7 +272,7 @@ class Extent(wiring.Component):
         for name in ("spad_r", "spad_w", "acc_r", "acc_w"):
             in_acc = name.startswith("acc")
             access = operand.reads if name.endswith("r") else operand.writes
-            hit = check & operand.exists & access & (operand.acc == in_acc)
+            hit = check & operand.exists & ~operand.dram & access & (operand.acc == in_acc)
             now = Signal(BANKS, name=f"{name}_now")
             kept = Signal(BANKS, name=f"{name}_kept")
             m.d.comb += now.eq(Mux(hit, spans[in_acc], 0))
@@ -247,11 +286,3 @@ class Extent(wiring.Component):
 def _blocks(count, size):
     """count / size, rounded up; `size` is a power of two."""
     return (count + (size - 1)) >> ceil_log2(size)
-
-
-def _too_wide(stride):
-    """Whether a signed stride has more than STRIDE_BITS significant bits."""
-    if len(stride) <= STRIDE_BITS:
-        return Const(0, 1)
-    top = stride[STRIDE_BITS - 1 :]
-    return top.any() & ~top.all()

@@ -23,6 +23,8 @@ REGISTERS = {
     "CODE_COUNT": 0x018,
     "GEOMETRY": 0x01C,
     "IRQ_ENABLE": 0x020,
+    "WINDOW_BASE": 0x024,
+    "WINDOW_LIMIT": 0x028,
 }
 COUNTERS = 0x100
 ID = 0x54570001
@@ -52,6 +54,8 @@ class Host(wiring.Component):
         One pulse: the host wrote CTRL bit 0 (while the chip does not run).
     base, count : Out(32)
         CODE_BASE, CODE_COUNT.
+    window_base, window_limit : Out(32)
+        WINDOW_BASE, WINDOW_LIMIT; after reset all addresses.
     run, clear, halted, faulted, fault, fault_pc : In
         From the sequencer.
     row, row_macs : In(1), In(11)
@@ -75,6 +79,8 @@ class Host(wiring.Component):
                 "start": Out(1),
                 "base": Out(32),
                 "count": Out(32),
+                "window_base": Out(32),
+                "window_limit": Out(32, init=0xFFFFFFFF),
                 "run": In(1),
                 "clear": In(1),
                 "halted": In(1),
@@ -126,6 +132,9 @@ class Host(wiring.Component):
                 m.d.sync += self.base.eq(value)
             with m.Case(REGISTERS["CODE_COUNT"] >> 2), m.If(~running):
                 m.d.sync += self.count.eq(value)
+            for name in ("window_base", "window_limit"):
+                with m.Case(REGISTERS[name.upper()] >> 2), m.If(~running):
+                    m.d.sync += getattr(self, name).eq(value)
             with m.Case(REGISTERS["IRQ_ENABLE"] >> 2):
                 m.d.sync += enable.eq(value[0])
         with m.If(self.clear):
@@ -145,6 +154,8 @@ class Host(wiring.Component):
             "CODE_COUNT": self.count,
             "GEOMETRY": Const(geometry_word(self.config), 32),
             "IRQ_ENABLE": enable,
+            "WINDOW_BASE": self.window_base,
+            "WINDOW_LIMIT": self.window_limit,
         }
 
     def _count(self, m):

@@ -56,6 +56,8 @@ class Sequencer(wiring.Component):
         In the last cycle of `run`: why.
     fault, fault_pc : Out(4), Out(PC_BITS)
         With `faulted`.
+    window_base, window_limit : In(32)
+        First and last byte of DRAM that the program may touch; stable while `run`.
     overflow, bus_error : In(1)
         Pulses: fault SEMAPHORE, fault BUS, both imprecise.
     bus : Out(AXIRead())
@@ -84,6 +86,8 @@ class Sequencer(wiring.Component):
                 "faulted": Out(1),
                 "fault": Out(4),
                 "fault_pc": Out(PC_BITS),
+                "window_base": In(32),
+                "window_limit": In(32),
                 "overflow": In(1),
                 "bus_error": In(1),
                 "bus": Out(AXIRead(data=8 * IBUS_BYTES)),
@@ -120,6 +124,8 @@ class Sequencer(wiring.Component):
             rules.ir.eq(ir),
             extent.ir.eq(ir),
             extent.opcode.eq(fetch.word[:OPCODE_BITS]),
+            extent.window_base.eq(self.window_base),
+            extent.window_limit.eq(self.window_limit),
             fetch.run.eq(self.run),
             fetch.start.eq(self.clear),
             fetch.base.eq(self.base),
@@ -287,13 +293,17 @@ class Sequencer(wiring.Component):
 
     def _verdict(self, m, refused, code, misfit):
         """Faults that EXEC finds, the first in order."""
-        word = self._is("ldw", "stw") & self._address[:2].any()
-        with m.If(misfit | self._rules.field | word):
+        word = self._is("ldw", "stw")
+        ends = self._address | 3
+        fenced = (self._address < self.window_base) | (ends > self.window_limit)
+        with m.If(misfit | self._rules.field | (word & self._address[:2].any())):
             m.d.comb += [refused.eq(1), code.eq(Fault.FIELD)]
         with m.Elif(self._rules.unimplemented):
             m.d.comb += [refused.eq(1), code.eq(Fault.UNIMPLEMENTED)]
         with m.Elif(self._is(*UNITS) & self._extent.bad):
             m.d.comb += [refused.eq(1), code.eq(Fault.RANGE)]
+        with m.Elif(self._is(*UNITS) & self._extent.fenced | word & fenced):
+            m.d.comb += [refused.eq(1), code.eq(Fault.WINDOW)]
 
     def _scalar(self, m):
         """What the sequencer executes itself."""

@@ -1,13 +1,10 @@
-"""Which local rows an instruction touches, from its fields alone: the one description, as data.
+"""Which local rows and DRAM bytes an instruction touches, from its fields alone, as data.
 
 An `Operand` starts at its base and spreads by its `Term`s: (count - 1) * stride, added to `lo` if
 negative, else to `hi`. The RTL's EXTENT stage walks the same lists with one multiplier: first
-`PRODUCTS[name]`, then the terms of `OPERANDS[name]` in order, one step each, skipped or not, so
-that EXTENT_CYCLES is fixed for each opcode. Port masks, range checks and the checker's races use
-the result.
-
-For the RTL: a count is 1 to 65535; a stride of more than LOCAL_BITS + 1 bits (s1, s2 of a
-scratchpad store) with a count above 1 always leaves the memory, as does a base above it.
+`PRODUCTS[name]`, then the terms of `OPERANDS[name]` and of `DRAM[name]` in order, one step each,
+skipped or not, so that EXTENT_CYCLES is fixed for each opcode. Port masks, range and window checks
+and the checker's races use the result. For the RTL: a count is 1 to 65535.
 
 The gather and scatter indices, and VECTOR's streams, get their entries when those modes are built.
 """
@@ -66,6 +63,21 @@ class Operand:
     pair: When | None = None
     per_pass: int = 0
     when: When = ()
+
+
+@dataclass(frozen=True)
+class DramOperand:
+    """The DRAM operand of an instruction: runs of `c0` elements, there if `when` holds.
+
+    An element has `sizes[v[kind]]` bytes.
+    """
+
+    access: str  # "r", "w"
+    base: str
+    terms: tuple[Term, ...]
+    kind: str
+    sizes: Mapping[int, int]
+    when: When
 
 
 @dataclass(frozen=True)
@@ -147,6 +159,28 @@ OPERANDS: dict[str, tuple[Operand, ...]] = {
     "kload": (),
 }
 
+#: DRAM operands: a run of `run` elements of `sizes[type]` bytes, repeated by the terms.
+DRAM: dict[str, DramOperand] = {
+    "load": DramOperand(
+        "r",
+        "dram",
+        (Term("c1", "s1"), Term("c2", "s2"), Term("c3", "s3")),
+        "conv",
+        {int(c): n for c, n in CONV_BYTES.items()},
+        (("fill", (0,)),),
+    ),
+    "store": DramOperand(
+        "w",
+        "dst",
+        (Term("c1", "s1"), Term("c2", "s2")),
+        "out",
+        {int(t): n for t, n in TYPE_BYTES.items()},
+        (("dest", (Dest.DRAM,)),),
+    ),
+}
+#: First and last byte of the window that a program's DMA may touch, if the host sets no other.
+EVERYTHING = (0, (1 << 32) - 1)
+
 #: Products that come before the terms: (result, factor, when); a factor counts if `when` holds.
 PRODUCTS: dict[str, tuple[tuple[str, str, When], ...]] = {
     "load": (("row_elems", "c1", (("pack", (2, 3)),)), ("row_elems", "c2", (("pack", (3,)),))),
@@ -160,7 +194,9 @@ PRODUCT_BASE = {"row_elems": "c0", "rows": "r0"}
 
 #: Multiplier steps of the EXTENT stage, by opcode.
 EXTENT_CYCLES = {
-    INSTRUCTIONS[n].opcode: len(PRODUCTS[n]) + sum(len(o.terms) for o in OPERANDS[n])
+    INSTRUCTIONS[n].opcode: len(PRODUCTS[n])
+    + sum(len(o.terms) for o in OPERANDS[n])
+    + (len(DRAM[n].terms) if n in DRAM else 0)
     for n in OPERANDS
 }
 
@@ -306,17 +342,28 @@ def check_range(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> No
 
 def dram_extent(spec: Spec, values: Mapping[str, int]) -> tuple[str, int, int] | None:
     """(access, first byte, last byte) of the DRAM operand, or None if there is none."""
-    v = values
-    if spec.name == "load" and not v["fill"]:
-        steps = [(v[f"c{i}"], v[f"s{i}"]) for i in (1, 2, 3)]
-        access, base, run = "r", v["dram"], v["c0"] * CONV_BYTES[Conv(v["conv"])]
-    elif spec.name == "store" and v["dest"] == Dest.DRAM:
-        steps = [(v[f"c{i}"], v[f"s{i}"]) for i in (1, 2)]
-        access, base, run = "w", v["dst"], v["c0"] * TYPE_BYTES[Type(v["out"])]
-    elif spec.name == "kload":
-        steps, access, base, run = [], "r", v["dram"], 8 * v["count"]
-    else:
+    if spec.name == "kload":
+        base = values["dram"]
+        return "r", base, base + 8 * values["count"] - 1
+    o = DRAM.get(spec.name)
+    if o is None or not _holds(o.when, values):
         return None
-    reach = [(n - 1) * s for n, s in steps]
-    lo = base + sum(min(r, 0) for r in reach)
-    return access, lo, base + sum(max(r, 0) for r in reach) + run - 1
+    lo, hi = _spread(o.terms, values)
+    base, run = values[o.base], values["c0"] * o.sizes[values[o.kind]]
+    return o.access, base + lo, base + hi + run - 1
+
+
+def check_window(name: str, low: int, high: int, window: tuple[int, int]) -> None:
+    """Check that DRAM bytes `low` to `high` lie in the window.
+
+    Raises
+    ------
+    IllegalInstruction
+        With `Fault.WINDOW`.
+    """
+    if low < window[0] or high > window[1]:
+        raise IllegalInstruction(
+            Fault.WINDOW,
+            f"{name}: DRAM bytes must stay in {window[0]:#x} to {window[1]:#x}, "
+            f"not {low:#x} to {high:#x}",
+        )

@@ -8,13 +8,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from tilewright.isa.extent import EVERYTHING
 from tilewright.sim.memory import Memory
 from tilewright.sim.result import FaultInfo, RunResult, differences
 
 if TYPE_CHECKING:
     from tilewright.isa.program import Program
 
-__all__ = ["ENGINES", "FaultInfo", "Memory", "RunResult", "differences", "load_memory", "run"]
+__all__ = [
+    "ENGINES",
+    "FaultInfo",
+    "Memory",
+    "RunResult",
+    "differences",
+    "load_memory",
+    "run",
+    "window",
+]
 
 ENGINES = ("functional", "cycle", "rtl")
 
@@ -28,13 +38,18 @@ def load_memory(program: Program, memory: Memory | None = None) -> Memory:
     return memory
 
 
+def window(program: Program) -> tuple[int, int]:
+    """First and last byte of DRAM that a program may touch: everything if it states no size."""
+    return (0, program.dram_size - 1) if program.dram_size else EVERYTHING
+
+
 def run(
     program: Program,
     memory: Memory | None = None,
     engine: str = "functional",
     check: bool = True,
 ) -> RunResult:
-    """Run a program to its halt or fault.
+    """Run a program to its halt or fault; its DMA may touch the `dram_size` bytes that it states.
 
     Parameters
     ----------
@@ -57,4 +72,5 @@ def run(
         from tilewright.sim import checker
 
         checker.check(program, memory).require()
-    return import_module(f"tilewright.sim.{engine}").run(program.config, program.code, memory)
+    module = import_module(f"tilewright.sim.{engine}")
+    return module.run(program.config, program.code, memory, window=window(program))

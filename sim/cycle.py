@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tilewright.isa.config import INSTR_BYTES, ChipConfig
+from tilewright.isa.extent import EVERYTHING
 from tilewright.isa.table import Fault
 from tilewright.sim.functional import INSTRUCTION_LIMIT, Executed, Execution, Machine
 from tilewright.sim.memory import Memory
@@ -55,17 +56,20 @@ def run_timed(
     memory: Memory,
     limit: int = INSTRUCTION_LIMIT,
     *,
+    window: tuple[int, int] = EVERYTHING,
     read_latency: int = 60,
     write_latency: int = 20,
 ) -> tuple[RunResult, Timing]:
     """Run `code` on `memory`, which is changed in place; also give the timing's details.
+
+    DMA may touch DRAM's bytes from `window[0]` to `window[1]`.
 
     Raises
     ------
     EndlessProgram
         After `limit` instructions.
     """
-    machine = Machine(config, memory)
+    machine = Machine(config, memory, window=window)
     execution = machine.run(code, limit)
     counters, trace, fault = machine.counters, execution.trace(), execution.fault
     timing = _timed(machine, code, execution, limit, (read_latency, write_latency))
@@ -78,10 +82,15 @@ def run_timed(
 
 
 def run(
-    config: ChipConfig, code: bytes, memory: Memory, limit: int = INSTRUCTION_LIMIT
+    config: ChipConfig,
+    code: bytes,
+    memory: Memory,
+    limit: int = INSTRUCTION_LIMIT,
+    *,
+    window: tuple[int, int] = EVERYTHING,
 ) -> RunResult:
-    """Run `code` on `memory`, which is changed in place."""
-    return run_timed(config, code, memory, limit)[0]
+    """Run `code` on `memory`, which is changed in place; DMA may touch `window` (first, last)."""
+    return run_timed(config, code, memory, limit, window=window)[0]
 
 
 def time_program(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from tilewright.isa.config import INSTR_BYTES, REGISTERS, SEM_MAX, SEMAPHORES, ChipConfig
 from tilewright.isa.encoding import IllegalInstruction, Instr, check_rules, decode, resolve, rules
-from tilewright.isa.extent import check_range
+from tilewright.isa.extent import EVERYTHING, check_range, check_window, dram_extent
 from tilewright.isa.table import Fault, Rule, Spec, Unit
 from tilewright.sim import exec_load, exec_matmul, exec_store
 from tilewright.sim.memory import Memory
@@ -73,6 +73,7 @@ class Prepared(NamedTuple):
 
     instr: Instr
     values: Mapping[str, int]
+    dram: tuple[str, int, int] | None
     beats: int
     useful: int
     padding: int
@@ -110,7 +111,8 @@ class Decoder:
         values = resolve(instr, regs)
         self._keep_rules(instr.spec, values)
         check_range(self.config, instr.spec, values)
-        prepared = Prepared(instr, values, *self._work(instr.spec.unit, values))
+        dram = dram_extent(instr.spec, values)
+        prepared = Prepared(instr, values, dram, *self._work(instr.spec.unit, values))
         if len(self._known) > 1 << 16:
             self._known.clear()
         self._known[key] = prepared
@@ -146,15 +148,23 @@ class Machine:
     memory : DRAM, changed in place.
     data : False leaves the units' data alone (timing, legality): only scalar effects take place.
     blocking : False lets a wait pass that would block (what a deadlocked sequencer dispatches).
+    window : first and last byte of DRAM that the program may touch.
     """
 
     def __init__(
-        self, config: ChipConfig, memory: Memory, *, data: bool = True, blocking: bool = True
+        self,
+        config: ChipConfig,
+        memory: Memory,
+        *,
+        data: bool = True,
+        blocking: bool = True,
+        window: tuple[int, int] = EVERYTHING,
     ):
         self.config = config
         self.memory = memory
         self.data = data
         self.blocking = blocking
+        self.window = window
         self.regs = [0] * REGISTERS
         self.sems = [0] * SEMAPHORES
         self.pc = 0
@@ -196,6 +206,8 @@ class Machine:
         self.count += 1
         try:
             done = self._decode(words[pc], self.regs)
+            if done.dram is not None:
+                check_window(done.instr.spec.name, *done.dram[1:], self.window)
         except IllegalInstruction as e:
             executed.append(Executed(number, pc, Unit.SEQ, *self._refused(words[pc])))
             return FaultInfo(e.fault, pc, Unit.SEQ, str(e))
@@ -278,22 +290,38 @@ class Machine:
             return self._take(v["sem"], v["n"], pc, Unit.SEQ)
         elif name == "post":
             return self._post(v["sem"], v["n"], pc, Unit.SEQ)
-        elif name == "ldw":
-            regs[v["rd"]] = int(self.memory.read(address, 4).view("<u4")[0])
-            self.counters["beats_read"] += word_beats(address, self.config.bus_bytes)
-        elif name == "stw":
-            self.memory.write(address, regs[v["rd"]].to_bytes(4, "little"))
-            self.counters["beats_written"] += word_beats(address, self.config.bus_bytes)
+        elif name in ("ldw", "stw"):
+            return self._word(name, v["rd"], pc, address)
         elif name == "halt":
             self.halted = True
         return None
 
+    def _word(self, name: str, rd: int, pc: int, address: int) -> FaultInfo | None:
+        """The sequencer loads or stores a word."""
+        try:
+            check_window(name, address, address + 3, self.window)
+        except IllegalInstruction as e:
+            return FaultInfo(e.fault, pc, Unit.SEQ, str(e))
+        beats = word_beats(address, self.config.bus_bytes)
+        if name == "ldw":
+            self.regs[rd] = int(self.memory.read(address, 4).view("<u4")[0])
+            self.counters["beats_read"] += beats
+        else:
+            self.memory.write(address, self.regs[rd].to_bytes(4, "little"))
+            self.counters["beats_written"] += beats
+        return None
+
 
 def run(
-    config: ChipConfig, code: bytes, memory: Memory, limit: int = INSTRUCTION_LIMIT
+    config: ChipConfig,
+    code: bytes,
+    memory: Memory,
+    limit: int = INSTRUCTION_LIMIT,
+    *,
+    window: tuple[int, int] = EVERYTHING,
 ) -> RunResult:
-    """Run `code` on `memory`, which is changed in place."""
-    machine = Machine(config, memory)
+    """Run `code` on `memory`, which is changed in place; DMA may touch `window` (first, last)."""
+    machine = Machine(config, memory, window=window)
     execution = machine.run(code, limit)
     return RunResult(
         "functional", memory, machine.counters, execution.trace(), fault=execution.fault

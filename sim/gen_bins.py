@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import product
 
-from tilewright.isa.config import QUEUE_DEPTH, ChipConfig
+from tilewright.isa.config import LINE_INSTRS, LINES, QUEUE_DEPTH, ChipConfig
 from tilewright.isa.extent import bank_masks, derived, extents, unit_elements
 from tilewright.isa.program import Program
 from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, TYPE_BYTES, Conv, Dest, Fault, Mem, Type
@@ -25,7 +25,9 @@ _PORTS = ("spad_read", "spad_write", "acc_read", "acc_write")
 _SEM = ("free", "one_wait", "two_waits", "take_many", "read_done", "done", "both_signals")
 _RAGGED = ("whole", "ragged")
 _ALIGN = ("bus", "offset")
-_FAULTS = (Fault.OPCODE, Fault.FIELD, Fault.UNIMPLEMENTED, Fault.RANGE, Fault.PC)
+_FAULTS = (
+    Fault.OPCODE, Fault.FIELD, Fault.UNIMPLEMENTED, Fault.RANGE, Fault.WINDOW, Fault.PC,
+)  # fmt: skip
 
 
 def _load_mode(v: Mapping[str, int]) -> str:
@@ -153,7 +155,7 @@ class _Edges:
 
 def _control(trace: list[Executed]) -> Iterator[str]:
     """Scalar instructions, branches both ways, loops, a full queue."""
-    run, unit = 0, None
+    run, unit, loop = 0, None, None
     for e, following in zip(trace, [*trace[1:], None], strict=True):
         if e.unit is not U.SEQ:
             run, unit = run + 1 if e.unit is unit else 1, e.unit
@@ -165,7 +167,13 @@ def _control(trace: list[Executed]) -> Iterator[str]:
             taken = following.pc != e.pc + 1
             yield f"control/{e.instr.spec.name}/{'taken' if taken else 'not_taken'}"
             if following.pc < e.pc:
-                yield "control/loop"
+                fits = e.pc // LINE_INSTRS - following.pc // LINE_INSTRS < LINES
+                yield f"control/loop/{'fits' if fits else 'too_long'}"
+                inner = loop is not None and loop[0] <= following.pc and e.pc < loop[1]
+                if inner:
+                    yield "control/loop/nested"
+                else:
+                    loop = following.pc, e.pc
 
 
 def bins(program: Program) -> set[str]:
@@ -174,7 +182,8 @@ def bins(program: Program) -> set[str]:
     for address, content in program.data:
         memory.write(address, content)
     config = program.config
-    execution = Machine(config, memory, data=False).run(program.code)
+    window = (0, program.dram_size - 1)
+    execution = Machine(config, memory, data=False, window=window).run(program.code)
     trace, out = execution.executed, set()
     if execution.fault is not None:
         out.add(f"fault/{execution.fault.code.name.lower()}")
@@ -247,7 +256,8 @@ def _all() -> Iterator[str]:
     yield from (f"{s}/register" for s in (*_OWN, *scalars) if INSTRUCTIONS[s].reg_bit)
     for name, way in product(("beq", "bne", "blt", "bge"), ("taken", "not_taken")):
         yield f"control/{name}/{way}"
-    yield from ("control/loop", "control/full_queue")
+    yield from (f"control/loop/{x}" for x in ("fits", "too_long", "nested"))
+    yield "control/full_queue"
     yield from (f"fault/{f.name.lower()}" for f in _FAULTS)
 
 

@@ -21,7 +21,9 @@ from tilewright.sim.gen_sync import DONE, READ, Node, Sync, unordered
 
 __all__ = ["ALL_BINS", "Generated", "Racy", "bins", "generate", "racy"]
 
-FAULTS = (Fault.OPCODE, Fault.FIELD, Fault.UNIMPLEMENTED, Fault.RANGE, Fault.PC)
+FAULTS = (
+    Fault.OPCODE, Fault.FIELD, Fault.UNIMPLEMENTED, Fault.RANGE, Fault.WINDOW, Fault.PC,
+)  # fmt: skip
 _FAULTY = 7  # one program in so many ends in a fault
 _UNITS = {"load": Unit.LOAD, "matmul": Unit.MATMUL, "store": Unit.STORE}
 _ALU = ("add", "sub", "mul", "shl", "shr", "sar", "and", "min", "max")
@@ -170,6 +172,28 @@ class _Builder:
             for _ in range(over):
                 self.emit(rng.choice(_ALU), rd=rng.randint(8, 13), ra=rng.randint(8, 13), b=7)
 
+    def nest(self) -> None:
+        """A loop around a loop, with arithmetic; most fit the instruction buffer, some do not."""
+        rng = self.rng
+
+        def some(most: int) -> None:
+            for _ in range(rng.randint(0, most)):
+                self.emit(rng.choice(_ALU), rd=rng.randint(8, 11), ra=rng.randint(8, 13), b=7)
+
+        some(7)
+        self.emit("li", rd=12, b=0)
+        outer = len(self.lines)
+        some(9)
+        self.emit("li", rd=13, b=0)
+        inner = len(self.lines)
+        some(9)
+        self.emit("add", rd=13, ra=13, b=1)
+        self.emit("blt", ra=13, b=rng.randint(1, 3), target=inner)
+        some(rng.choice((3, 9, 20)))
+        self.emit("add", rd=12, ra=12, b=1)
+        self.emit("blt", ra=12, b=rng.randint(2, 4), target=outer)
+        some(30)
+
     def word(self) -> None:
         """The sequencer loads or stores a word of DRAM."""
         rng = self.rng
@@ -287,6 +311,20 @@ class _Builder:
                 ("store", {"loc": self.config.spad_granules - 1, "c1": 2, "l1": 1}),
             ))  # fmt: skip
             self.emit(name, **fields)
+        elif code is Fault.WINDOW:
+            top = DRAM_SIZE - 4
+            word = {"rd": 9, "ra": 7, "b": rng.choice((0, 8))}
+            name, fields = rng.choice((
+                ("load", {"dram": top, "c0": 5, "conv": Conv.COPY8}),
+                ("load", {"dram": 0, "c0": 1, "c2": 3, "s2": -1}),
+                ("load", {"dram": top, "c0": 1, "c1": 2, "s1": -4, "c3": 60000, "s3": 1 << 30}),
+                ("store", {"dst": top, "c0": 2, "out": Type.I32}),
+                ("store", {"dst": 16, "c0": 1, "c1": 3, "s1": -9}),
+                ("store", {"dst": (1 << 32) - 4, "c0": 1, "c1": 2, "s1": 8}),
+                ("ldw", word), ("stw", word),
+            ))  # fmt: skip
+            self.set_register(7, DRAM_SIZE)
+            self.emit(name, **fields)
         elif rng.random() < 0.5:
             self.emit("jmp", target=rng.randrange(len(self.lines) + 50, 1 << 26))
         else:
@@ -334,6 +372,8 @@ def generate(seed: int, config: ChipConfig, *, faults: bool = True) -> Generated
             b.unit(b.ops.draw(rng.choice(("load", "matmul", "store"))))
     if seed % 13 == 5:
         b.burst()
+    if seed % 11 == 6:
+        b.nest()
     if not any(n.waits and not n.locked for n in b.sync.nodes):
         b.pair()
     fault = b.fault() if faults and seed % _FAULTY == 3 else None

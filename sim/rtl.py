@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from tilewright.isa.config import INSTR_BYTES, ChipConfig
+from tilewright.isa.extent import EVERYTHING
 from tilewright.isa.table import Fault, Unit
 from tilewright.sim.memory import Memory
 from tilewright.sim.result import CAUSES, QUEUED, TRACE, FaultInfo, RunResult
@@ -21,6 +22,7 @@ EVENT = np.dtype(
     [("kind", "<u4"), ("unit", "<u4"), ("value", "<u4"), ("pad", "<u4"), ("cycle", "<u8")]
 )
 CTRL, STATUS, FAULT, FAULT_PC, CODE_BASE, CODE_COUNT = 0x004, 0x008, 0x00C, 0x010, 0x014, 0x018
+WINDOW_BASE, WINDOW_LIMIT = 0x024, 0x028
 COUNTERS = 0x100
 PAGE = 1 << 16  # as in the harness
 BEGIN, END, START, DONE = range(4)  # kinds of events, as in the harness
@@ -203,6 +205,7 @@ def run(
     stall: int = 0,
     seed: int = 0,
     limit: int = 2_000_000_000,
+    window: tuple[int, int] = EVERYTHING,
     always_clock: bool = False,
 ) -> RunResult:
     """Run `code` on the RTL; `memory` is changed in place.
@@ -213,6 +216,7 @@ def run(
     ----------
     stall, seed : random stalls of every AXI channel; then bytes are the same, cycles are not.
     limit : cycles.
+    window : first and last byte of DRAM that the program may touch.
     always_clock : clock the array and the epilogue also when the chip does not ask for it.
 
     Raises
@@ -230,6 +234,9 @@ def run(
             chip.write(address, content)
         chip.write(base, code)
         chip.options(always_clock=always_clock)
+        if window != EVERYTHING:
+            chip.host_write(WINDOW_BASE, window[0])
+            chip.host_write(WINDOW_LIMIT, window[1])
         chip.start(base, len(code) // INSTR_BYTES)
         chip.finish(limit)
         for address in chip.pages().tolist():

@@ -8,10 +8,12 @@ from tilewright.hw.extent import Extent
 from tilewright.isa.config import parse_config
 from tilewright.isa.encoding import IllegalInstruction, check_rules
 from tilewright.isa.extent import (
+    EVERYTHING,
     EXTENT_CYCLES,
     bank_masks,
     check_range,
     derived,
+    dram_extent,
     extents,
     pass_offsets,
 )
@@ -60,6 +62,7 @@ def test_extent_agrees_with_python(config):
     rng = random.Random(config.dim)
     dut = Extent(config)
     bad = {name: 0 for name in ("load", "matmul", "store")}
+    fenced = [0, 0]
 
     async def body(ctx):
         for _ in range(900):
@@ -69,6 +72,13 @@ def test_extent_agrees_with_python(config):
             for name, (at, f) in spec.layout.items():
                 ir |= (v[name] & ((1 << f.bits) - 1)) << at
             ctx.set(dut.ir, ir)
+            extent = dram_extent(spec, v)
+            window = EVERYTHING
+            if extent is not None and rng.random() < 0.7:  # around the ends
+                window = [end + rng.choice((-1, 0, 1)) for end in extent[1:]]
+                window = [min(max(end, 0), EVERYTHING[1]) for end in window]
+            ctx.set(dut.window_base, window[0])
+            ctx.set(dut.window_limit, window[1])
             ctx.set(dut.opcode, spec.opcode)
             ctx.set(dut.enter, 1)
             assert ctx.get(dut.none) == 0
@@ -83,6 +93,9 @@ def test_extent_agrees_with_python(config):
             ctx.set(dut.step, 0)
             assert cycles == EXTENT_CYCLES[spec.opcode]
             await ctx.delay(1e-9)
+            outside = extent is not None and not window[0] <= extent[1] <= extent[2] <= window[1]
+            assert ctx.get(dut.fenced) == outside, (spec.name, v)
+            fenced[outside] += extent is not None
             for _ in range(2):  # the results stay
                 try:
                     check_range(config, spec, v)
@@ -114,3 +127,4 @@ def test_extent_agrees_with_python(config):
     sim.run()
     assert all(n > 30 for n in bad.values()), bad
     assert sum(bad.values()) < 900 * 0.9, bad
+    assert min(fenced) > 100, fenced

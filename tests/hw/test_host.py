@@ -63,6 +63,20 @@ def test_identity_and_geometry():
     drive(body)
 
 
+def test_window_is_everything_after_reset_and_stays_while_running():
+    async def body(ctx, dut):
+        assert await read(ctx, dut, 0x024) == 0
+        assert await read(ctx, dut, 0x028) == 0xFFFFFFFF
+        await write(ctx, dut, 0x024, 0x1000)
+        await write(ctx, dut, 0x028, 0x1FFF)
+        ctx.set(dut.run, 1)
+        await write(ctx, dut, 0x024, 0)
+        await write(ctx, dut, 0x028, 0)
+        assert (ctx.get(dut.window_base), ctx.get(dut.window_limit)) == (0x1000, 0x1FFF)
+
+    drive(body)
+
+
 def test_start_is_one_pulse_and_ignored_while_running():
     async def body(ctx, dut):
         await write(ctx, dut, 0x014, 0x2000, gap=3)

@@ -10,6 +10,7 @@ from tilewright.hw.sequencer import Sequencer
 from tilewright.isa.config import PRESETS
 from tilewright.isa.encoding import IllegalInstruction, Instr, Reg, check_rules, encode, resolve
 from tilewright.isa.extent import (
+    EVERYTHING,
     EXTENT_CYCLES,
     bank_masks,
     check_range,
@@ -37,7 +38,8 @@ UNITS = ("load", "matmul", "store")
 class Bench:
     """Runs one program; units are queues that drain by themselves after `unit_delay` cycles."""
 
-    def __init__(self, program, seed=0, unit_delay=8, full=0):
+    def __init__(self, program, seed=0, unit_delay=8, full=0, window=EVERYTHING):
+        self.window = window
         self.code = [p if isinstance(p, bytes) else encode(p) for p in program]
         self.rng = random.Random(seed)
         self.unit_delay, self.full = unit_delay, full
@@ -69,6 +71,8 @@ class Bench:
         memory = _module.Memory(dut.bus, LATENCY, 0)
         ctx.set(dut.base, BASE)
         ctx.set(dut.count, len(self.code))
+        ctx.set(dut.window_base, self.window[0])
+        ctx.set(dut.window_limit, self.window[1])
         await ctx.tick()
         ctx.set(dut.start, 1)
         assert ctx.get(dut.clear) == 1 and ctx.get(dut.run) == 0

@@ -183,7 +183,7 @@ def test_dram_window():
     assert kinds(report(load(dram=8, rows=4, s1=-4))) == ["window"]
     assert report(load(dram=4096 - 16)).ok
     assert kinds(report(make("ldw", rd=0, ra=0, b=4096))) == ["window"]
-    assert "multiple of 4" in str(report(make("ldw", rd=0, ra=0, b=2)))
+    assert "multiple of 4" in report(make("ldw", rd=0, ra=0, b=2)).fault.text
 
 
 def test_overflow_of_a_semaphore():
