@@ -109,6 +109,11 @@ class Extent(wiring.Component):
         elif name == "store":
             v["units"] = _blocks(v["c0"], cfg.dim)
             v["vectors"] = (v["ibias"] + v["scale"] + v["bias"])[:2]
+            for n, step, window in (("1", "pool_sw", "pool_w"), ("2", "pool_sh", "pool_h")):
+                v["in" + n] = Signal(21, name=f"in{n}", reset_less=True)
+                pooled = (v["c" + n] - 1)[:16] * v[step] + v[window]
+                # first used in the second EXTENT cycle, so that no two multipliers are in a row
+                m.d.sync += v["in" + n].eq(Mux(v["pool"], pooled, v["c" + n]))
         if name in DRAM:
             v["run"] = Signal(19, name=f"{name}_run")  # bytes
             with m.Switch(v[DRAM[name].kind]):
@@ -259,11 +264,9 @@ class Extent(wiring.Component):
         store, load = self._values["store"], self._values["load"]
         is_store = self.ir[:OPCODE_BITS] == INSTRUCTIONS["store"].opcode
         m.d.comb += self.units.eq(Mux(is_store, store["units"], load["units"]))
-        m.d.comb += self.bad.eq(
-            bad
-            | outside
-            | (is_store & (store["vectors"] != 0) & (store["units"] > STORE_VECTOR_UNITS))
-        )
+        many = (store["vectors"] != 0) & (store["units"] > STORE_VECTOR_UNITS)
+        wide = (store["in1"] >> 16).any() | (store["in2"] >> 16).any()
+        m.d.comb += self.bad.eq(bad | outside | (is_store & (many | wide)))
 
         spans = (
             bank_span(low[:LOCAL_BITS], high[:LOCAL_BITS], cfg.spad_bank),

@@ -119,12 +119,15 @@ class Store(wiring.Component):
         m.submodules.slots = slots = SlotGenerator(self.config)
         m.submodules.bus = bus = StoreBus(self.config)
         m.submodules.pack = pack = Packer(self.config)
-        rows = Signal(_AT_BEAT)  # bit n: a row slot is n cycles old (bit 0 unused)
+        # bit n: a row slot is n cycles old (bit 0 unused); from _AT_UNIT on: its unit goes out
+        rows = Signal(_AT_BEAT)
         m.d.comb += rows[_AT_READ].eq(slots.row)
         m.d.sync += rows[_AT_READ + 1 :].eq(rows[_AT_READ:-1])
 
         self._connect_bus(m, slots, bus, pack, rows)
         result, late = self._compute(m, slots, rows)
+        late = data.View(slots.late.shape(), late)
+        m.d.sync += rows[_AT_UNIT].eq(rows[_AT_RESULT] & ~late.more)
         half, wide = 8 * self.config.dim, pack.unit_late.size[0]
         m.d.comb += [
             pack.i_row.eq(result),

@@ -6,6 +6,9 @@ travels with them. A row's unit is a whole number of beats, so every so many bea
 whatever the row's alignment is; a row whose alignment spills over ends with a beat that reads
 nothing.
 
+With max-pool a unit is read once for each row of its window, one slot each; the last of these slots
+is the one that the unit would have without.
+
 Rows are counted down, addresses and the bytes left are stepped by addition: no multiplier.
 """
 
@@ -39,6 +42,9 @@ def late_layout(config: ChipConfig) -> data.StructLayout:
     return data.StructLayout(
         {
             "read": unsigned(1),  # its data are a new unit; else the next slice of the last one
+            "opens": unsigned(1),  # first read of its unit
+            "more": unsigned(1),  # another read of its unit follows: nothing goes out
+            "float": unsigned(1),  # elements are bf16 or fp32
             "size": unsigned(2),  # log2 of the bytes of an output element
             "lanes": range(config.dim),  # valid lanes of a scratchpad unit, minus 1
             "first": unsigned(1),  # beat of its row: bytes below `offset` are strobed off
@@ -129,10 +135,22 @@ class SlotGenerator(wiring.Component):
         spad = i.dest == Dest.SPAD
         ratio = config.dim // config.bus_bytes
         fields = ("type", "c1", "l0", "l1", "l2", "s1", "s2", "d0", "vs")
+        stride = signed(LOCAL_BITS)
+        across, down = Signal(stride), Signal(stride)  # from one row's first unit to the next's
+        wide, high = Signal(4, init=1), Signal(4, init=1)
+        m.d.comb += [across.eq(i.l1), down.eq(i.l2), wide.eq(1), high.eq(1)]
+        with m.If(i.pool):
+            m.d.comb += [across.eq(i.l1 * i.pool_sw), down.eq(i.l2 * i.pool_sh)]
+            m.d.comb += [wide.eq(i.pool_w), high.eq(i.pool_h)]
         slices = ((Const(ratio) << size) - 1)[:8]  # beats of a unit, minus 1
         values = (
             {n: i[n] for n in fields}
             | {
+                "across": across,
+                "down": down,
+                "pool_w": wide,
+                "pool_h": high,
+                "float": (i.out == Type.BF16) | (i.out == Type.F32),
                 "size": size,
                 "spad": spad,
                 "length": Mux(spad, i.c0, (i.c0 << size)[:18]),  # of a row: bytes, or elements
@@ -152,6 +170,7 @@ class SlotGenerator(wiring.Component):
         keep["new_offset"] = Mux(spad, 0, i.dst[: self.shift])
         keep["new_length"] = values["length"]
         keep["new_vectors"] = values["vectors"]
+        keep["new_w"], keep["new_h"] = wide, high
         return keep
 
     def _vector_slots(self, m: Module, k: dict) -> None:
@@ -196,7 +215,10 @@ class SlotGenerator(wiring.Component):
         self.offset = offset = register(max(shift, 1), "offset")
         self.first = first = register(1, "first")
         self.unit = unit = register(4, "unit")
-        self.src, src_row, src_outer = (register(LOCAL_BITS, n) for n in ("src", "row", "outer"))
+        src_unit, src_row, src_outer = (register(LOCAL_BITS, n) for n in ("src", "row", "outer"))
+        self.at, at_row = register(LOCAL_BITS, "at"), register(LOCAL_BITS, "at_row")
+        wx, wy = register(4, "wx"), register(4, "wy")  # rows left in the window
+        self.opens = opens = register(1, "opens")
         self.dst, dst_row, dst_outer = (register(32, n) for n in ("dst", "dst_row", "dst_outer"))
         slice_ = register(8, "slice_left")  # beats before the next unit
         n1, n2 = register(16, "n1"), register(16, "n2")
@@ -206,23 +228,31 @@ class SlotGenerator(wiring.Component):
         step = Mux(k["spad"], self.config.dim, self.config.bus_bytes)
         self.row_last, last1 = Signal(), Signal()
         self.final_row, self.final, self.read = Signal(), Signal(), Signal()
+        self.more = Signal()
         m.d.comb += [
             self.row_last.eq(left <= step),
             last1.eq(n1 == 1),
             self.final_row.eq(last1 & (n2 == 1)),
             self.final.eq(self.row_last & self.final_row),
             self.read.eq((slice_ == 0) & (left > offset)),
-            self.last.eq(~self.in_vectors & self.final),
+            self.more.eq(self.read & ((wx != 1) | (wy != 1))),
+            self.last.eq(~self.in_vectors & self.final & ~self.more),
         ]
         next_src, next_dst = Signal(LOCAL_BITS), Signal(32)
         m.d.comb += [
-            next_src.eq(Mux(last1, src_outer, src_row) + Mux(last1, k["l2"], k["l1"])),
+            next_src.eq(Mux(last1, src_outer, src_row) + Mux(last1, k["down"], k["across"])),
             next_dst.eq(Mux(last1, dst_outer, dst_row) + Mux(last1, k["s2"], k["s1"])),
         ]
 
-        def row_begins(src, dst, offset_value, length) -> list:
+        def unit_begins(src, wide, high) -> list:
             return [
-                self.src.eq(src),
+                src_unit.eq(src), self.at.eq(src), at_row.eq(src),
+                wx.eq(wide), wy.eq(high), opens.eq(1),
+            ]  # fmt: skip
+
+        def row_begins(src, dst, offset_value, length, wide, high) -> list:
+            return [
+                *unit_begins(src, wide, high),
                 src_row.eq(src),
                 self.dst.eq(dst),
                 dst_row.eq(dst),
@@ -233,10 +263,17 @@ class SlotGenerator(wiring.Component):
                 slice_.eq(0),
             ]
 
+        window = k["pool_w"], k["pool_h"]
         with m.If(active & self.go & ~self.in_vectors):
-            with m.If(self.row_last):
+            with m.If(self.more):
+                below = (at_row + k["l2"])[:LOCAL_BITS]
+                m.d.sync += [opens.eq(0), wx.eq(wx - 1), self.at.eq(self.at + k["l1"])]
+                with m.If(wx == 1):
+                    m.d.sync += [wx.eq(k["pool_w"]), wy.eq(wy - 1)]
+                    m.d.sync += [self.at.eq(below), at_row.eq(below)]
+            with m.Elif(self.row_last):
                 begin = Mux(k["spad"], 0, next_dst[:shift])
-                m.d.sync += row_begins(next_src, next_dst, begin, k["length"])
+                m.d.sync += row_begins(next_src, next_dst, begin, k["length"], *window)
                 m.d.sync += n1.eq(n1 - 1)
                 with m.If(last1):
                     m.d.sync += [n1.eq(k["c1"]), n2.eq(n2 - 1)]
@@ -251,10 +288,12 @@ class SlotGenerator(wiring.Component):
                     slice_.eq(Mux(slice_ == 0, k["slices"], slice_ - 1)),
                 ]
                 with m.If(self.read):
-                    m.d.sync += [self.src.eq(self.src + k["l0"]), unit.eq(unit + 1)]
+                    m.d.sync += unit_begins((src_unit + k["l0"])[:LOCAL_BITS], *window)
+                    m.d.sync += unit.eq(unit + 1)
         with m.If(self.start):
             m.d.sync += active.eq(1)
-            m.d.sync += row_begins(i.loc, i.dst, k["new_offset"], k["new_length"])
+            new = k["new_offset"], k["new_length"], k["new_w"], k["new_h"]
+            m.d.sync += row_begins(i.loc, i.dst, *new)
             m.d.sync += [n1.eq(i.c1), n2.eq(i.c2), src_outer.eq(i.loc), dst_outer.eq(i.dst)]
 
     def _outputs(self, m: Module, k: dict) -> None:
@@ -268,7 +307,7 @@ class SlotGenerator(wiring.Component):
         m.d.comb += [
             taken.eq(self.active & self.go),
             vector.eq(taken & self.in_vectors),
-            self.beat.eq(taken & ~self.in_vectors & ~k["spad"]),
+            self.beat.eq(taken & ~self.in_vectors & ~k["spad"] & ~self.more),
             self.burst.eq(self.beat & (self.first | (place == 0))),
             room.eq(MAX_BURST - 1 - place),
             ends.eq(beats <= room),
@@ -285,8 +324,8 @@ class SlotGenerator(wiring.Component):
         lane = (left - 1)[: len(late.lanes)]
         with m.If(self.active):
             m.d.sync += [
-                self.acc_addr.eq(Mux(self.in_vectors, self.vector_at, self.src)),
-                self.spad_addr.eq(self.src),
+                self.acc_addr.eq(Mux(self.in_vectors, self.vector_at, self.at)),
+                self.spad_addr.eq(self.at),
                 self.aw_addr.eq(Cat(Const(0, shift), self.dst[shift:])),
                 self.aw_len.eq(Mux(ends, beats, room)),
                 self.aw_final.eq(ends & self.final_row),
@@ -295,6 +334,9 @@ class SlotGenerator(wiring.Component):
                 early.unit.eq(Mux(self.in_vectors, self.vector_unit, self.unit)),
                 early.vectors.eq(Mux(self.in_vectors, self.pending & -self.pending, k["vectors"])),
                 late.read.eq(self.read),
+                late.opens.eq(self.opens),
+                late.more.eq(self.more),
+                late.float.eq(k["float"]),
                 late.size.eq(k["size"]),
                 late.lanes.eq(Mux(k["spad"] & self.row_last, lane, self.config.dim - 1)),
                 late.first.eq(self.first),

@@ -2,7 +2,8 @@
 
 A unit's output bytes go into a shift register that moves by one beat per slot. A beat is a window
 over the last slice and this one, shifted by the row's byte offset in its beats: all units of a row
-are whole beats, so the offset is the same for each. Strobes cut the row's ragged edges.
+are whole beats, so the offset is the same for each. Strobes cut the row's ragged edges. With
+max-pool the rows of a unit's window come one after the other, and the last brings out the maximum.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
@@ -28,7 +29,7 @@ class Packer(wiring.Component):
 
     i_row, i_late, i_valid : results of the epilogue (32 bits a lane), the slot's control word.
     i_window : In(1)
-        `i_valid`, one cycle later, from the always running domain.
+        `i_valid` of a slot without `more`, one cycle later, from the always running domain.
     unit_data, unit_late : the packed unit (bytes of 16-bit lanes at most) for the scratchpad.
     beat_data, beat_strb, beat_last : the beat.
 
@@ -57,17 +58,20 @@ class Packer(wiring.Component):
         dim, bus = self.config.dim, self.config.bus_bytes
         window = Signal(32 * dim, reset_less=True)
         late = Signal(late_layout(self.config), reset_less=True)
-        lanes = [self.i_row[32 * i : 32 * i + 32] for i in range(dim)]
+        highest = self._maximum(m)
+        lanes = [highest[32 * i : 32 * i + 32] for i in range(dim)]
         valid = [i <= self.i_late.lanes for i in range(dim)]
         with m.If(self.i_valid):
-            m.d.epilogue += [late.eq(self.i_late), window.eq(window >> 8 * bus)]
-            with m.If(self.i_late.read), m.Switch(self.i_late.size):
+            m.d.epilogue += late.eq(self.i_late)
+            with m.If(~self.i_late.read):
+                m.d.epilogue += window.eq(window >> 8 * bus)
+            with m.Elif(~self.i_late.more), m.Switch(self.i_late.size):
                 for size, bits in enumerate((8, 16)):
                     row = Cat(Mux(v, x[:bits], 0) for v, x in zip(valid, lanes, strict=True))
                     with m.Case(size):
                         m.d.epilogue += window.eq(row)
                 with m.Default():
-                    m.d.epilogue += window.eq(self.i_row)
+                    m.d.epilogue += window.eq(highest)
         m.d.comb += [self.unit_data.eq(window), self.unit_late.eq(late)]
 
         last = Signal(8 * bus, reset_less=True)  # the slice before this one
@@ -86,3 +90,25 @@ class Packer(wiring.Component):
             ]
         m.d.comb += [self.beat_data.eq(data), self.beat_strb.eq(strb), self.beat_last.eq(wlast)]
         return m
+
+    def _maximum(self, m: Module) -> Signal:
+        """The row, or its lanes' maximum with the window's rows before it.
+
+        The only NaN of a result is the canonical one, which is above all numbers as an integer too.
+        """
+        dim, late = self.config.dim, self.i_late
+        held = Signal(32 * dim, reset_less=True)
+        out = Signal(32 * dim)
+        m.d.comb += out.eq(self.i_row)
+        with m.If(~late.opens):
+            pairs = ((self.i_row[i : i + 32], held[i : i + 32]) for i in range(0, 32 * dim, 32))
+            m.d.comb += out.eq(Cat(Mux(self._order(a) < self._order(b), b, a) for a, b in pairs))
+        with m.If(self.i_valid & late.more):
+            m.d.epilogue += held.eq(out)
+        return out
+
+    def _order(self, lane):
+        """An int32 that orders like a lane's value, -0 below +0."""
+        late = self.i_late
+        top = Mux(late.float & (late.size == 1), lane << 16, lane)[:32]
+        return Cat(top[:31] ^ (top[31] & late.float).replicate(31), top[31]).as_signed()

@@ -29,7 +29,7 @@ from tilewright.isa.table import (
     When,
 )
 
-MAX_COUNT = 65535  # of row elements and of matmul rows
+MAX_COUNT = 65535  # of row elements, of matmul rows, of input rows of a pool's dimension
 
 #: Bytes of one element in the local memory, by conversion.
 LOCAL_BYTES = {c: (1, 2, 4, 2, 2, 2, 2, 4, 4)[c] for c in Conv}
@@ -134,7 +134,7 @@ OPERANDS: dict[str, tuple[Operand, ...]] = {
             "r",
             "mem",
             "loc",
-            (Term("units", "l0"), Term("c1", "l1"), Term("c2", "l2")),
+            (Term("units", "l0"), Term("in1", "l1"), Term("in2", "l2")),
             pair=(_SPAD, ("type", (Type.BF16,))),
         ),
         Operand(
@@ -219,7 +219,8 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
     """Counts that follow from the fields.
 
     LOAD: `row_elems`, `units`. MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`, `vectors`
-    (how many are enabled). Always `dim`.
+    (how many are enabled), `in1` and `in2` (input rows of each dimension: c1, c2, or the grid that
+    max-pool reads), `window` (rows read for each row written). Always `dim`.
     """
     out = {"dim": config.dim}
     for name, factor, when in PRODUCTS.get(spec.name, ()):
@@ -233,6 +234,11 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
     elif spec.name == "store":
         out["units"] = _blocks(values["c0"], config.dim)
         out["vectors"] = values["ibias"] + values["scale"] + values["bias"]
+        out["in1"], out["in2"], out["window"] = values["c1"], values["c2"], 1
+        if values["pool"]:
+            out["in1"] = (values["c1"] - 1) * values["pool_sw"] + values["pool_w"]
+            out["in2"] = (values["c2"] - 1) * values["pool_sh"] + values["pool_h"]
+            out["window"] = values["pool_h"] * values["pool_w"]
     return out
 
 
@@ -318,7 +324,7 @@ def check_range(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> No
         With `Fault.RANGE`; names the operand, its lowest and highest row, and the memory's size.
     """
     counts = derived(config, spec, values)
-    for name, limit in (("row_elems", MAX_COUNT), ("rows", MAX_COUNT)):
+    for name, limit in [(n, MAX_COUNT) for n in ("row_elems", "rows", "in1", "in2")]:
         if counts.get(name, 0) > limit:
             raise IllegalInstruction(
                 Fault.RANGE, f"{spec.name}: {name} must be at most {limit}, not {counts[name]}"

@@ -156,8 +156,12 @@ wrapping); to fp32; times fp32 vector (`scale`); plus fp32 vector (`bias`); clam
 round to nearest even; add zp; saturate to `out`. The integer path leaves out fp32: add, clamp as
 int32, add zp, saturate. Vector v of the enabled ones (ibias, scale, bias in this order) has its
 block j in accumulator row vec + v*vs + j; with any, a row has at most 16 units (else fault
-RANGE). `scatter` takes row indices from int32 in the scratchpad; `pool` writes the maximum of
-each window.
+RANGE). With `pool`, c2 x c1 is the grid of rows that are written: row (i1, i2) is the element-wise
+maximum, after saturation, of the pool_h x pool_w rows whose unit j is read at loc + j*l0 +
+(i1*pool_sw + x)*l1 + (i2*pool_sh + y)*l2, x below pool_w, y below pool_h; l1 and l2 are the steps
+of the input. NaN wins, -0 is below +0. There is no padding; the grid that is read has at most
+65535 rows in each dimension (else fault RANGE). `scatter` takes row indices from int32 in the
+scratchpad.
 """
 STORE = (
     Field("mem", 1, "source memory", enum=Mem),
@@ -222,7 +226,11 @@ STORE_RULES = (
         Rule("even", f, when=(*_SPAD_DST, ("out", (Type.BF16,))), text="bf16 rows are pairs")
         for f in ("dst", "s1", "s2", "d0")
     ),
-    *_absent("scatter", "pool"),
+    *(
+        Rule("nonzero", f, when=(("pool", (1,)),))
+        for f in ("pool_h", "pool_w", "pool_sh", "pool_sw")
+    ),
+    *_absent("scatter"),
 )
 
 

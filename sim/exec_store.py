@@ -36,13 +36,28 @@ def beats(v: Mapping[str, int], bus: int) -> int:
 
 
 def _source(m: Machine, v: Mapping[str, int]) -> np.ndarray:
-    """(c2, c1, c0) of the source type, a view or a copy."""
+    """(c2, c1, c0) of the source type, a view or copy; with `pool` (c2, c1, pool_h, pool_w, c0)."""
     dim, kind = m.config.dim, Type(v["type"])
     units = -(-v["c0"] // dim)
-    counts, strides = (v["c2"], v["c1"], units), (v["l2"], v["l1"], v["l0"])
+    counts, strides = (v["c2"], v["c1"]), (v["l2"], v["l1"])
+    if v["pool"]:
+        counts = (*counts, v["pool_h"], v["pool_w"])
+        strides = (v["pool_sh"] * v["l2"], v["pool_sw"] * v["l1"], *strides)
     buffer, row = (m.acc_bytes, 4 * dim) if v["mem"] == Mem.ACC else (m.spad, dim)
-    x = view(buffer, _DTYPE[kind], v["loc"], counts, strides, row, dim)
-    return x.reshape(v["c2"], v["c1"], units * dim)[..., : v["c0"]]
+    steps = (*strides, v["l0"])
+    x = view(buffer, _DTYPE[kind], v["loc"], (*counts, units), steps, row, dim)
+    return x.reshape(*counts, units * dim)[..., : v["c0"]]
+
+
+def _window_max(y: np.ndarray) -> np.ndarray:
+    """Maximum over the two axes before the last; NaN (there is one only) wins, -0 is below +0."""
+    bits = {np.dtype(np.float32): np.int32, np.dtype(bfloat16): np.int16}.get(y.dtype)
+    if bits is None:
+        return y.max(axis=(-3, -2))
+    order = np.ascontiguousarray(y).view(bits)
+    low = order.dtype.type(np.iinfo(bits).max)
+    order = np.where(order < 0, order ^ low, order).max(axis=(-3, -2))
+    return np.where(order < 0, order ^ low, order).view(y.dtype)
 
 
 def _vectors(m: Machine, v: Mapping[str, int]) -> dict[str, np.ndarray]:
@@ -120,6 +135,8 @@ def execute(m: Machine, v: Mapping[str, int]) -> None:
     y = _requantise(x, spec)
     if y is None:
         y = epilogue(x, spec)
+    if v["pool"]:
+        y = _window_max(y)
     raw = np.ascontiguousarray(y).view(np.uint8)
     counts = (v["c2"], v["c1"])
     if v["dest"] == Dest.DRAM:

@@ -118,6 +118,14 @@ def _matmul(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) 
     return [*out, Access("acc", False, c)] if v["acc"] else out
 
 
+def _rows_read(v: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
+    """(count, stride) of the rows that a STORE reads; with max-pool the window's steps too."""
+    if not v["pool"]:
+        return (v["c1"], v["l1"]), (v["c2"], v["l2"])
+    window = (v["pool_w"], v["l1"]), (v["pool_h"], v["l2"])
+    return *window, (v["c1"], v["pool_sw"] * v["l1"]), (v["c2"], v["pool_sh"] * v["l2"])
+
+
 def _store(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) -> list[Access]:
     units, c1, c2 = count["units"], v["c1"], v["c2"]
     width = 2 if v["type"] == Type.BF16 else 1
@@ -125,7 +133,7 @@ def _store(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) -
         Access(
             _SPACE[v["mem"]],
             False,
-            (Box(v["loc"], ((units, v["l0"]), (c1, v["l1"]), (c2, v["l2"])), width),),
+            (Box(v["loc"], ((units, v["l0"]), *_rows_read(v)), width),),
         )
     ]
     if count["vectors"]:

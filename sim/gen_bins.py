@@ -24,6 +24,7 @@ NEAR = 4  # instructions before one that may still hold its ports
 _PORTS = ("spad_read", "spad_write", "acc_read", "acc_write")
 _SEM = ("free", "one_wait", "two_waits", "take_many", "read_done", "done", "both_signals")
 _RAGGED = ("whole", "ragged")
+_SPACING = ("touch", "gap", "overlap")  # of max-pool's windows; -1 is the last
 _ALIGN = ("bus", "offset")
 _FAULTS = (
     Fault.OPCODE, Fault.FIELD, Fault.UNIMPLEMENTED, Fault.RANGE, Fault.WINDOW, Fault.PC,
@@ -93,6 +94,10 @@ def _store(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]
         yield from _align(mode, v["dst"], size, config.bus_bytes, ragged)
         yield from (f"store/stride/{s}" for s in _strides(v, size * v["c0"]))
     source = Type(v["type"]).name.lower()
+    if v["pool"]:
+        yield f"{mode}-{out}/pool"
+        for window, step in (("pool_w", "pool_sw"), ("pool_h", "pool_sh")):
+            yield f"store/{window}/{_SPACING[(v[window] < v[step]) - (v[window] > v[step])]}"
     names = [x for x in ("int_path", "ibias", "scale", "bias", "clamp", "zp") if v[x]]
     yield from (f"store/epilogue/{source}/{x}" for x in names or ["plain"])
 
@@ -235,9 +240,10 @@ def _all() -> Iterator[str]:
         yield f"matmul/rows/{levels}/{length}"
     for mode, ragged in product(stores, _RAGGED):
         outs = Type if mode.endswith("dram") else (Type.I8, Type.U8, Type.BF16)
-        yield from (f"{mode}-{out.name.lower()}/{ragged}" for out in outs)
+        yield from (f"{mode}-{out.name.lower()}/{x}" for out in outs for x in (ragged, "pool"))
         if mode.endswith("dram"):
             yield from (f"{mode}/{a}/{ragged}" for a in _ALIGN)
+    yield from (f"store/{x}/{s}" for x, s in product(("pool_w", "pool_h"), _SPACING))
     for source in ("i8", "u8", "i32", "f32", "bf16"):
         whole = ("int_path", "ibias") if source in ("i8", "u8", "i32") else ()
         for x in (*whole, "scale", "bias", "clamp", "zp", "plain"):

@@ -52,11 +52,12 @@ STORE_TARGETS = (
 #: What an instruction's synchronisation is to look like besides what it needs.
 WISHES = ("needs", "free", "two_waits", "take_many", "read_done", "done", "both_signals")
 #: The modes of each instruction: kind x fill x pack x ragged; types x accumulate x ragged k, n;
-#: source x target x ragged. No length is a multiple of 37, so a stride of 37 deals all.
+#: source x target x ragged x way. No length is a multiple of 37, so a stride of 37 deals all.
+STORE_WAYS = ("plain", "pool")
 DECKS = {
     "load": tuple(product(LOAD_MODES, (0, 1), (1, 2, 3), (0, 1))),
     "matmul": tuple(product(((0, 0), (0, 1), (1, 0), (1, 1), (2, 2)), (0, 1), (0, 1), (0, 1))),
-    "store": tuple(product(STORE_SOURCES, STORE_TARGETS, (0, 1))),
+    "store": tuple(product(STORE_SOURCES, STORE_TARGETS, (0, 1), STORE_WAYS)),
 }
 
 Cells = tuple[str, frozenset[int]]
@@ -269,8 +270,16 @@ class Ops:
             f["zp"] = rng.choice((-128, 3, 128, 32767, -32768))
         return f
 
-    def store(self, source: tuple[Mem, Type], target: tuple[Dest, Type], ragged: int) -> Op | None:
-        """A STORE."""
+    def _windows(self, pool: bool) -> dict[str, int]:
+        """Max-pool's fields: windows that overlap, touch or leave gaps."""
+        sizes = [self.rng.choice((1, 2, 2, 3)) for _ in range(4)]
+        names = ("pool_h", "pool_w", "pool_sh", "pool_sw")
+        return {"pool": 1} | dict(zip(names, sizes, strict=True)) if pool else {}
+
+    def store(
+        self, source: tuple[Mem, Type], target: tuple[Dest, Type], ragged: int, way: str
+    ) -> Op | None:
+        """A STORE; `way` is one of STORE_WAYS."""
         rng, dim = self.rng, self.config.dim
         (mem, kind), (dest, out) = source, target
         space, width = SPACE[mem], _WIDTH.get(kind, 1)
@@ -279,14 +288,17 @@ class Ops:
             counts = [rng.choice((12, 24, 40)), 1]
         if ragged != (c0 % dim > 0):
             return None
-        units = -(-c0 // dim)
-        l0, (l1, l2) = self._layout(units, counts, width)
-        cells = grid((units, l0), (counts[0], l1), (counts[1], l2), width=width)
+        units, pool = -(-c0 // dim), self._windows(way == "pool")
+        w, h, sw, sh = (pool.get("pool_" + n, 1) for n in ("w", "h", "sw", "sh"))
+        inputs = [(counts[0] - 1) * sw + w, (counts[1] - 1) * sh + h]
+        l0, (l1, l2) = self._layout(units, inputs, width)
+        rows = (w, l1), (h, l2), (counts[0], sw * l1), (counts[1], sh * l2)
+        cells = grid((units, l0), *rows, width=width)
         loc = self._base(space, cells, width)
         if loc is None:
             return None
         f = dict(mem=mem, type=kind, dest=dest, out=out, loc=loc, c0=c0, c1=counts[0], c2=counts[1],
-                 l0=l0, l1=l1, l2=l2) | self._epilogue(kind, out)  # fmt: skip
+                 l0=l0, l1=l1, l2=l2) | pool | self._epilogue(kind, out)  # fmt: skip
         read = frozenset(loc + x for x in cells)
         op = Op("store", f, reads=[(space, read)])
         vectors = sum(f.get(x, 0) for x in ("ibias", "scale", "bias"))

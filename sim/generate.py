@@ -299,7 +299,7 @@ class _Builder:
         elif code is Fault.UNIMPLEMENTED:
             name, fields = rng.choice((
                 ("vector", {}), ("kload", {}), ("load", {"gather": 1}), ("load", {"xpose": 1}),
-                ("load", {"conv": Conv.F32_HI}), ("store", {"scatter": 1}), ("store", {"pool": 1}),
+                ("store", {"scatter": 1}),
             ))  # fmt: skip
             self.emit(name, **fields)
         elif code is Fault.RANGE:

@@ -176,12 +176,13 @@ def _load(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
 def _store(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
     reads, rest = _ports(config, spec, v)
     count = derived(config, spec, v)
-    vectors = count["units"] * count["vectors"]
+    first = count["units"] * count["vectors"]
+    first += count["units"] * (count["window"] - 1) * v["c1"] * v["c2"]
     if v["dest"] == Dest.SPAD:
-        return Work(vectors + count["units"] * v["c1"] * v["c2"], reads, rest, True)
+        return Work(first + count["units"] * v["c1"] * v["c2"], reads, rest, True)
     run = v["c0"] * TYPE_BYTES[Type(v["out"])]
     n = beats(v["dst"], run, [(v["c1"], v["s1"]), (v["c2"], v["s2"])], config.bus_bytes)
-    return Work(vectors + n, reads, rest, False)
+    return Work(first + n, reads, rest, False)
 
 
 def _banks(bases: Iterable[int], lo: int, hi: int, bank: int) -> list[int]:

@@ -128,40 +128,52 @@ def pack(config, fields):
     return word
 
 
-def slots(config, f):
-    """(vector slots, list of beats or units of each row)."""
-    units = -(-f["c0"] // config.dim)
-    vectors = units * (f["ibias"] + f["scale"] + f["bias"])
-    rows = []
-    for i2 in range(f["c2"]):
-        for i1 in range(f["c1"]):
-            if f["dest"] == Dest.SPAD:
-                rows.append(units)
-            else:
-                offset = (f["dst"] + i1 * f["s1"] + i2 * f["s2"]) % config.bus_bytes
-                rows.append(-(-(offset + f["c0"] * TYPE_BYTES[f["out"]]) // config.bus_bytes))
-    return vectors, rows
+def window(f):
+    """(y, x) of the rows that make one row of the output."""
+    h, w = (f["pool_h"], f["pool_w"]) if f["pool"] else (1, 1)
+    return list(itertools.product(range(h), range(w)))
 
 
-def reads(config, f):
-    """(slot, memory, row) of every read, slots counted from 0."""
-    units = -(-f["c0"] // config.dim)
+def origin(f, i2, i1):
+    """Local row of the first row that the output row (i2, i1) reads."""
+    down, across = (f["pool_sh"], f["pool_sw"]) if f["pool"] else (1, 1)
+    return f["loc"] + i2 * down * f["l2"] + i1 * across * f["l1"]
+
+
+def plan(config, f):
+    """(memory, row, out) of every slot: the row that it reads or None; whether it sends data."""
+    units, dim = -(-f["c0"] // config.dim), config.dim
     enabled = f["ibias"] + f["scale"] + f["bias"]
-    out = [
-        (v * units + j, Mem.ACC, f["vec"] + v * f["vs"] + j)
-        for v in range(enabled)
-        for j in range(units)
-    ]
-    slot, (_, beats) = units * enabled, slots(config, f)
-    for row, (i2, i1) in enumerate(itertools.product(range(f["c2"]), range(f["c1"]))):
-        base = f["loc"] + i1 * f["l1"] + i2 * f["l2"]
-        offset = (f["dst"] + i1 * f["s1"] + i2 * f["s2"]) % config.bus_bytes
-        for j in range(units):
-            first = (offset + j * config.dim * TYPE_BYTES[f["out"]]) // config.bus_bytes
-            at = slot + (j if f["dest"] == Dest.SPAD else first)
-            out.append((at, f["mem"], base + j * f["l0"]))
-        slot += beats[row]
+    grid = itertools.product(range(enabled), range(units))
+    out = [(Mem.ACC, f["vec"] + v * f["vs"] + j, False) for v, j in grid]
+    for i2, i1 in itertools.product(range(f["c2"]), range(f["c1"])):
+        first = {j: j for j in range(units)}  # slot of the row that has the unit's first byte
+        count = units
+        if f["dest"] == Dest.DRAM:
+            size = TYPE_BYTES[f["out"]]
+            offset = (f["dst"] + i1 * f["s1"] + i2 * f["s2"]) % config.bus_bytes
+            first = {(offset + j * dim * size) // config.bus_bytes: j for j in range(units)}
+            count = -(-(offset + f["c0"] * size) // config.bus_bytes)
+        for slot in range(count):
+            rows = [None]
+            if slot in first:
+                at = origin(f, i2, i1) + first[slot] * f["l0"]
+                rows = [at + y * f["l2"] + x * f["l1"] for y, x in window(f)]
+            out += [(f["mem"], row, False) for row in rows[:-1]]
+            out.append((f["mem"], rows[-1], True))
     return out
+
+
+def highest(rows):
+    """Element-wise maximum; NaN wins, -0 is below +0."""
+    rows = np.stack(rows)
+    if rows.dtype.kind in "iu":
+        return rows.max(0)
+    wide = rows.astype(np.float64)
+    best = np.where(np.isnan(wide).any(0), np.nan, wide.max(0))
+    plus = ((wide == 0) & ~np.signbit(wide)).any(0)
+    best = np.where(best == 0, np.where(plus, 0.0, -0.0), best)
+    return best.astype(rows.dtype)
 
 
 class Memories:
@@ -215,9 +227,11 @@ class Memories:
         )  # fmt: skip
         for i2 in range(f["c2"]):
             for i1 in range(f["c1"]):
-                x = self.source(f, f["loc"] + i1 * f["l1"] + i2 * f["l2"], n)
-                y = np.ascontiguousarray(nm.epilogue(x[None], spec)[0])
-                self._write(f, f["dst"] + i1 * f["s1"] + i2 * f["s2"], y.view(np.uint8))
+                first = origin(f, i2, i1)
+                rows = [self.source(f, first + y * f["l2"] + x * f["l1"], n) for y, x in window(f)]
+                y = highest([nm.epilogue(x[None], spec)[0] for x in rows])
+                raw = np.ascontiguousarray(y).view(np.uint8)
+                self._write(f, f["dst"] + i1 * f["s1"] + i2 * f["s2"], raw)
 
     def _write(self, f, dst, raw):
         if f["dest"] == Dest.DRAM:

@@ -24,7 +24,7 @@ CONFIGS = {
 }
 BLANK = dict.fromkeys(
     ("int_path", "ibias", "scale", "bias", "clamp", "zp", "l0", "l1", "l2", "s1", "s2", "d0",
-     "vec", "vs", "lo", "hi"), 0,
+     "vec", "vs", "lo", "hi", "pool", "pool_h", "pool_w", "pool_sh", "pool_sw"), 0,
 ) | {"mem": Mem.ACC, "type": Type.I32, "dest": Dest.DRAM, "out": Type.I8, "loc": 0, "c1": 1,
      "c2": 1, "dst": 0x1000}  # fmt: skip
 
@@ -82,7 +82,14 @@ def draw(rng, config):
         for name in ("l0", "l1", "l2"):
             f[name] = rng.randrange(-6, 7) * (2 if pair else 1)
         units = -(-f["c0"] // config.dim)
-        lo, hi = reach((units, f["l0"]), (f["c1"], f["l1"]), (f["c2"], f["l2"]))
+        f["pool"] = int(rng.random() < 0.4)
+        for name in ("pool_h", "pool_w", "pool_sh", "pool_sw"):
+            f[name] = rng.choice((1, 2, 2, 3)) if f["pool"] else rng.randrange(16)
+        in1, in2 = f["c1"], f["c2"]
+        if f["pool"]:
+            in1 = (in1 - 1) * f["pool_sw"] + f["pool_w"]
+            in2 = (in2 - 1) * f["pool_sh"] + f["pool_h"]
+        lo, hi = reach((units, f["l0"]), (in1, f["l1"]), (in2, f["l2"]))
         size = config.acc_rows if f["mem"] == Mem.ACC else config.spad_granules // 2
         f["loc"] = base(rng, lo, hi + pair, size, pair)
         vectors = f["ibias"] + f["scale"] + f["bias"]
@@ -118,12 +125,13 @@ def contract(config, program, starts):
     w, spad_w, issue, release, done, last = [], [], [], [], [], -1
     at = {Mem.ACC: [], Mem.SPAD: []}
     for f, s in zip(program, starts, strict=True):
-        vectors, rows = sb.slots(config, f)
-        n = vectors + sum(rows)
+        plan = sb.plan(config, f)
+        n = len(plan)
         issue += range(s + 1, s + 1 + n)
-        for slot, memory, row in sb.reads(config, f):
-            at[memory].append((s + 1 + slot + timing.STORE_READ, row))
-        data = range(s + 1 + vectors, s + 1 + n)
+        for slot, (memory, row, _) in enumerate(plan, s + 1):
+            if row is not None:
+                at[memory].append((slot + timing.STORE_READ, row))
+        data = [slot for slot, (_, _, out) in enumerate(plan, s + 1) if out]
         release.append(s + n + timing.STORE_READ)
         if f["dest"] == Dest.SPAD:
             spad_w += [x + timing.STORE_SPAD - 1 for x in data]
@@ -141,11 +149,10 @@ def eager_starts(config, program, done):
     """When a unit that is always offered its next instruction starts each of them."""
     starts, free = [], 0
     for k, f in enumerate(program):
-        vectors, rows = sb.slots(config, f)
         early = k - timing.STORE_INFLIGHT
         s = max(free, done[early] + 1 if early >= 0 else 0)
         starts.append(s)
-        free = s + vectors + sum(rows)
+        free = s + len(sb.plan(config, f))
     return starts
 
 
@@ -211,6 +218,9 @@ def test_random_programs_reach_every_bin(chip):
     assert ends == set(range(config.bus_bytes))
     assert any(f["dst"] // 4096 != (f["dst"] + f["c0"] - 1) // 4096 for f in dram)
     assert {f["c0"] % config.dim for f in program} == set(range(config.dim))
+    pooled = {(f["type"], f["dest"], f["out"]) for f in program if f["pool"]}
+    assert len(pooled) > 0.8 * len(types)
+    assert any(f["pool_sw"] > f["pool_w"] for f in program if f["pool"])
 
 
 def rows(config, count, **fields):
@@ -265,6 +275,37 @@ def test_vectors_of_16_units_follow_each_other_without_a_gap(chip):
     want = contract(config, program, starts)
     assert {k: bench.log[k] for k in want} == want
     assert starts == eager_starts(config, program, want["done"])
+
+
+def test_a_pool_reads_one_row_in_each_cycle(chip):
+    config, _ = chip
+    pool = {"pool": 1, "pool_h": 3, "pool_w": 2, "pool_sh": 1, "pool_sw": 2, "l2": 6, "c2": 2}
+    bench = run(chip, [rows(config, 3, **pool, s2=3 * config.dim)], 16)
+    beats = config.dim // config.bus_bytes
+    assert len(bench.log["issue"]) == 6 * (3 * 2 - 1 + beats)
+    want = [y * 6 + 6 * i2 + x + 2 * i1
+            for i2 in range(2) for i1 in range(3) for y in range(3) for x in range(2)]  # fmt: skip
+    assert [row for _, row in bench.log["acc_r"]] == want
+
+
+@pytest.mark.parametrize(("out", "nan"), [(Type.F32, 0x7FC00000), (Type.BF16, 0x7FC0)])
+def test_a_pool_of_floats_takes_a_nan_and_plus_zero(chip, out, nan):
+    config, model = chip
+    zeros, minus = [0x80000000, 0x00000000], [0x80000000, 0x80000000]
+    below, low = [0xBF800000, 0xFF800000], [0xFF800000, 0xC0000000]
+    cases = [(zeros, 0), (minus, 0x80000000), (below, 0xBF800000), (low, 0xC0000000),
+             ([0x7FC00000, 0x7F800000], 0x7FC00000), ([0xFF800000, 0xFFC00001], 0x7FC00000),
+             ([0x7F800000, 0x7F7F0000], 0x7F800000)]  # fmt: skip
+    size = TYPE_BYTES[out]
+    f = rows(config, len(cases), type=Type.F32, out=out, c0=1, s1=size, pool=1, pool_h=1, pool_w=2,
+             pool_sh=1, pool_sw=2, loc=0)  # fmt: skip
+    bench = sb.Bench(config, model, sb.Memories(config, 17), 17)
+    bench.memories.acc[: 2 * len(cases), 0] = [x for pair, _ in cases for x in pair]
+    bench.run([f])
+    raw = bytes(bench.memories.dram[0x1000 + i] for i in range(size * len(cases)))
+    got = np.frombuffer(raw, np.uint32 if out == Type.F32 else np.uint16).tolist()
+    assert got == [want >> (32 - 8 * size) for _, want in cases]
+    assert nan in got
 
 
 def test_a_scratchpad_store_is_done_after_an_earlier_dram_store(chip):

@@ -114,7 +114,8 @@ def test_store(config, seed):
         c1=rng.randint(1, 4), c2=rng.randint(1, 3), loc=rng.randrange(500), vec=rng.randrange(90),
         vs=rng.randint(-9, 9), dst=rng.randrange(1000), d0=rng.randint(-9, 9),
         **{f"l{i}": rng.randint(-40, 40) for i in range(3)},
-        **{f"s{i}": rng.randint(-40, 40) for i in (1, 2)}, **flags,
+        **{f"s{i}": rng.randint(-40, 40) for i in (1, 2)}, **flags, pool=seed % 2,
+        **{n: rng.randint(1, 4) for n in ("pool_h", "pool_w", "pool_sh", "pool_sw")},
     )  # fmt: skip
     v = instr.values
     want = {"loc": [], "vec": [], "dst": []}
@@ -125,7 +126,11 @@ def test_store(config, seed):
         dram += [row, row + bytes_ - 1]
         for j in range(-(-v["c0"] // config.dim)):
             at = v["loc"] + j * v["l0"] + i1 * v["l1"] + i2 * v["l2"]
-            want["loc"] += [at, at + (kind == Type.BF16)]
+            for y, x in itertools.product(range(v["pool_h"]), range(v["pool_w"])):
+                if v["pool"]:
+                    at = v["loc"] + j * v["l0"] + (i1 * v["pool_sw"] + x) * v["l1"]
+                    at += (i2 * v["pool_sh"] + y) * v["l2"]
+                want["loc"] += [at, at + (kind == Type.BF16)]
             want["vec"] += [v["vec"] + n * v["vs"] + j for n in range(sum(flags.values()))]
             if dest == Dest.SPAD:
                 want["dst"] += [row + j * v["d0"], row + j * v["d0"] + (out == Type.BF16)]
@@ -157,6 +162,8 @@ def test_bank_masks():
         ("matmul", {"w": 2047, "ws": 1}, "matmul.w must stay in .* not 2047 to 2050"),
         ("matmul", {"r0": 257}, "matmul.c must stay in accumulator rows 0 to 255, not 0 to 256"),
         ("store", {"bias": 1, "c0": 65}, "must have at most 16 units .* not 17"),
+        ("store", {"pool": 1, "c1": 5000, "pool_sw": 15, "pool_h": 1, "pool_w": 1, "pool_sh": 1},
+         "in1 must be at most 65535, not 74986"),
         ("store", {"scale": 1, "vec": 256}, "store.vec must stay in accumulator rows"),
         ("store", {"dest": 1, "dst": 1 << 31}, "store.dst must stay in scratchpad granules"),
         ("store", {"dest": 1, "c1": 2, "s1": -(1 << 31)}, "store.dst must stay"),

@@ -69,7 +69,9 @@ def test_a_register_value_must_fit(field, value):
         ("store", {"dest": Dest.SPAD, "out": Type.F32}, Fault.FIELD,
          r"store.out must be one of i8, u8, bf16 when dest=spad, not f32"),
         ("store", {"zp": 1, "out": Type.F32}, Fault.FIELD, "store.zp must be 0 when out=f32"),
-        ("store", {"pool": 1}, Fault.UNIMPLEMENTED, "mode pool is not built yet"),
+        ("store", {"scatter": 1}, Fault.UNIMPLEMENTED, "mode scatter is not built yet"),
+        ("store", {"pool": 1, "pool_h": 1, "pool_w": 2, "pool_sh": 1}, Fault.FIELD,
+         "store.pool_sw must be nonzero when pool=1, not 0"),
     ],
 )  # fmt: skip
 def test_first_breach(name, fields, fault, message):

@@ -20,6 +20,11 @@ OUT = {Type.I8: "int8", Type.U8: "uint8", Type.BF16: "bf16", Type.F32: "fp32", T
 
 class Spy(Memory):
     """Remembers what each instruction wrote last, for `stw`, which test_functional checks."""
+def rank(x):
+    """Orders numbers: NaN above all, -0 below +0."""
+    return (x != x, 0 if x != x else x, math.copysign(1, x))
+
+
 
     machine = None
 
@@ -125,10 +130,17 @@ class Naive:
         read = self.acc_row if v["mem"] == Mem.ACC else self.granules
         for i2 in range(v["c2"]):
             for i1 in range(v["c1"]):
-                at = v["loc"] + i1 * v["l1"] + i2 * v["l2"]
-                x = np.concatenate([read(at + j * v["l0"], kind) for j in range(units)])[: v["c0"]]
-                x = x.astype(np.int32 if x.dtype.kind in "iu" else np.float32)
-                y = epilogue(x, spec).tobytes()
+                rows = []
+                for py in range(v["pool_h"] if v["pool"] else 1):
+                    for px in range(v["pool_w"] if v["pool"] else 1):
+                        sh, sw = (v["pool_sh"], v["pool_sw"]) if v["pool"] else (1, 1)
+                        at = v["loc"] + (i1 * sw + px) * v["l1"] + (i2 * sh + py) * v["l2"]
+                        x = np.concatenate([read(at + j * v["l0"], kind) for j in range(units)])
+                        x = x[: v["c0"]]
+                        x = x.astype(np.int32 if x.dtype.kind in "iu" else np.float32)
+                        rows.append(epilogue(x, spec).tolist())
+                y = np.array([max(e, key=rank) for e in zip(*rows, strict=True)], KIND[out])
+                y = y.tobytes()
                 to = v["dst"] + i1 * v["s1"] + i2 * v["s2"]
                 if v["dest"] == Dest.DRAM:
                     self.beats[1] += (to % self.bus + len(y) + self.bus - 1) // self.bus

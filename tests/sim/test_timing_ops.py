@@ -98,6 +98,15 @@ def test_store_slots_are_vectors_and_then_beats_or_units():
     assert work.rest == 0b1 << 8
 
 
+def test_max_pool_takes_a_slot_for_each_row_of_a_window():
+    common = dict(mem=Mem.ACC, type=Type.F32, c0=9, c1=2, c2=2, l0=1, l1=3, pool=1, pool_h=3,
+                  pool_w=2, pool_sh=1, pool_sw=4)  # fmt: skip
+    spad = Instr.make("store", dest=Dest.SPAD, out=Type.I8, s1=3, s2=6, d0=1, bias=1, **common)
+    assert lower_one(CONFIGS[0], executed(spad)).work.slots == 3 + 4 * 3 * 6
+    dram = Instr.make("store", dest=Dest.DRAM, out=Type.F32, dst=2, s1=100, s2=200, **common)
+    assert lower_one(CONFIGS[0], executed(dram)).work.slots == 4 * (3 * 5 + 10)
+
+
 def test_passes_hold_the_banks_of_their_own_rows():
     rng = random.Random(2)
     done = 0
