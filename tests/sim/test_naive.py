@@ -4,6 +4,8 @@ The interpreter follows the instruction table's text with plain loops; it shares
 of `sim.numerics`, which has its own tests.
 """
 
+import math
+
 import numpy as np
 import pytest
 from tilewright.isa.config import parse_config
