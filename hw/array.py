@@ -14,6 +14,7 @@ from amaranth.back import verilog
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from tilewright.hw.blackbox import keep_module
 from tilewright.hw.column import Column, column_name, data_skew, slices, weight_skew
 from tilewright.hw.float import BF16_WIDTH, bf16_decode, delay
 from tilewright.hw.onestep import one_step
@@ -152,6 +153,4 @@ def array_verilog_sources(dim, fast=True):
     text = verilog.convert(column, name=name, emit_src=False, ports=ports)
     if fast:
         text = one_step(text, "array_clk")
-    at = text.index(";", text.index(f"module {name}(")) + 1
-    # One C++ class for all columns: a fraction of the build time, and the code stays in the caches.
-    return {f"{name}.v": f"{text[:at]} /*verilator no_inline_module*/{text[at:]}"}
+    return {f"{name}.v": keep_module(text, name)}

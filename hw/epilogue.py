@@ -10,6 +10,7 @@ without a gap.
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
+from tilewright.hw.blackbox import BlackBoxes
 from tilewright.hw.column import slices
 from tilewright.hw.float import (
     clamp,
@@ -120,8 +121,13 @@ class Epilogue(wiring.Component):
                 delay(m, "epilogue", self.i_bias, _AT_ADD, "bias"),
             )
         ]
-        lanes = zip(*vectors, strict=True)
-        m.d.comb += self.o_row.eq(Cat(*(self._lane(m, c, v, control) for c, v in enumerate(lanes))))
+        results = []
+        for c, operands in enumerate(zip(*vectors, strict=True)):
+            m.submodules[f"lane{c}"] = lane = EpilogueLane()
+            values = dict(zip(("row", "ibias", "scale", "bias"), operands, strict=True)) | control
+            m.d.comb += [getattr(lane, f"i_{n}").eq(v) for n, v in values.items()]
+            results.append(lane.o)
+        m.d.comb += self.o_row.eq(Cat(*results))
         return m
 
     def _controls(self, m):
@@ -131,55 +137,82 @@ class Epilogue(wiring.Component):
         zero = delay(m, "epilogue", self.i_zero_point, _AT_SATURATE, "zero_point")
         at_clamp = _AT_CLAMP - 1
         return {
-            "float": stage(m, "epilogue", self.i_float, "float_0"),
+            "float": self.i_float,
             "pass": delay(m, "epilogue", self.i_float, _AT_MUL, "float_x"),
             "int_path": delay(m, "epilogue", self.i_int_path, _AT_SATURATE, "int_path"),
-            "int_lo": lo.as_signed(),
-            "int_hi": hi.as_signed(),
+            "int_lo": lo,
+            "int_hi": hi,
             "lo": flush(delay(m, "epilogue", lo, at_clamp, "lo_x")),
             "hi": flush(delay(m, "epilogue", hi, at_clamp, "hi_x")),
             "out": Out32(out),
             "zero_point": zero,
         }
 
-    def _lane(self, m, c, operands, control):
-        row, ibias, scale, bias = operands
-        added = Mux(self.i_float, row, (row + ibias)[0:32])
-        x = stage(m, "epilogue", added, f"x{c}")
 
-        floating = i32_to_fp32(m, "epilogue", x, f"itof{c}")
-        direct = delay(m, "epilogue", flush(x), _AT_MUL - 1, f"direct{c}")
-        value = wire(m, Mux(control["pass"], direct, floating), f"value{c}")
-        scaled = fp32_mul(m, "epilogue", value, wire(m, flush(scale), f"scale{c}"), f"mul{c}")
-        moved = fp32_add(m, "epilogue", scaled, wire(m, flush(bias), f"bias{c}"), f"add{c}")
-        bounded = clamp(m, moved, control["lo"], control["hi"], f"clamp{c}")
-        result = stage(m, "epilogue", bounded, f"bounded{c}")
-        rounded = fp32_to_i32(m, "epilogue", result, f"ftoi{c}")
-        result = delay(m, "epilogue", result, _AT_SATURATE - _AT_ROUND, f"result{c}")
+class EpilogueLane(wiring.Component):
+    """One lane, in clock domain "epilogue". Operands come when their unit needs them.
 
-        integer = self._integer(m, c, x.as_signed(), control)
-        chosen = Mux(control["int_path"], integer, rounded)
-        return stage(m, "epilogue", self._output(m, c, chosen, result, control), f"o{c}")
+    Members
+    -------
+    i_float, i_row, i_ibias : with the row
+    i_int_lo, i_int_hi : one cycle later
+    i_pass, i_scale, i_bias, i_lo, i_hi, i_int_path, i_zero_point, i_out : `Epilogue` delays them
+    o : the result
 
-    def _integer(self, m, c, x, control):
+    Timing
+    ------
+    `EPILOGUE_LATENCY` cycles.
+    """
+
+    def __init__(self):
+        words = ("row", "ibias", "scale", "bias", "lo", "hi")
+        super().__init__(
+            {f"i_{n}": In(32) for n in words}
+            | {f"i_{n}": In(1) for n in ("float", "pass", "int_path")}
+            | {f"i_{n}": In(signed(32)) for n in ("int_lo", "int_hi", "zero_point")}
+            | {"i_out": In(Out32), "o": Out(32)}
+        )
+
+    def elaborate(self, platform):
+        if isinstance(platform, BlackBoxes):
+            return platform.lane(self, "tw_epilogue", "epilogue")
+        m = Module()
+        added = Mux(self.i_float, self.i_row, (self.i_row + self.i_ibias)[0:32])
+        x = stage(m, "epilogue", added, "x")
+
+        floating = i32_to_fp32(m, "epilogue", x)
+        direct = delay(m, "epilogue", flush(x), _AT_MUL - 1, "direct")
+        value = wire(m, Mux(self.i_pass, direct, floating), "value")
+        scaled = fp32_mul(m, "epilogue", value, wire(m, flush(self.i_scale), "scale"))
+        moved = fp32_add(m, "epilogue", scaled, wire(m, flush(self.i_bias), "bias"))
+        bounded = clamp(m, moved, self.i_lo, self.i_hi)
+        result = stage(m, "epilogue", bounded, "bounded")
+        rounded = fp32_to_i32(m, "epilogue", result)
+        result = delay(m, "epilogue", result, _AT_SATURATE - _AT_ROUND, "result")
+
+        chosen = Mux(self.i_int_path, self._integer(m, x.as_signed()), rounded)
+        m.d.comb += self.o.eq(stage(m, "epilogue", self._output(m, chosen, result), "result_q"))
+        return m
+
+    def _integer(self, m, x):
         """Clamp in int32 right away, then wait for the float path."""
-        raised = Mux(x < control["int_lo"], control["int_lo"], x)
-        bounded = Mux(raised > control["int_hi"], control["int_hi"], raised)[0:32]
-        return delay(m, "epilogue", bounded, _AT_SATURATE - 1, f"int{c}")
+        raised = Mux(x < self.i_int_lo, self.i_int_lo, x)
+        bounded = Mux(raised > self.i_int_hi, self.i_int_hi, raised)[0:32]
+        return delay(m, "epilogue", bounded, _AT_SATURATE - 1, "int")
 
-    def _output(self, m, c, integer, result, control):
+    def _output(self, m, integer, result):
         """Add the zero point and saturate, or take the float."""
-        total = wire(m, integer.as_signed() + control["zero_point"], f"total{c}")
-        lane = Signal(32, name=f"lane{c}")
-        lo, hi = Signal(signed(33), name=f"min{c}"), Signal(signed(33), name=f"max{c}")
-        with m.Switch(control["out"]):
+        total = wire(m, integer.as_signed() + self.i_zero_point, "total")
+        lane = Signal(32)
+        lo, hi = Signal(signed(33), name="min"), Signal(signed(33), name="max")
+        with m.Switch(self.i_out):
             with m.Case(Out32.INT8):
                 m.d.comb += [lo.eq(-128), hi.eq(127)]
             with m.Case(Out32.UINT8):
                 m.d.comb += [lo.eq(0), hi.eq(255)]
             with m.Default():
                 m.d.comb += [lo.eq(-(2**31)), hi.eq(2**31 - 1)]
-        with m.Switch(control["out"]):
+        with m.Switch(self.i_out):
             with m.Case(Out32.BF16):
                 m.d.comb += lane.eq(fp32_to_bf16(result))
             with m.Case(Out32.FP32):

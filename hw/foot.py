@@ -7,6 +7,7 @@ converts each sum to an integer without rounding and adds it to an int32 that wr
 from amaranth.hdl import Cat, Const, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from tilewright.hw.blackbox import BlackBoxes
 from tilewright.hw.column import slices
 from tilewright.hw.float import delay, flush, fp32_add, stage, wire
 from tilewright.isa.timing import FOOT_LATENCY
@@ -46,25 +47,48 @@ class Foot(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         is_int = delay(m, "array", self.i_int, FOOT_LATENCY, "is_int")
+        # -0 is the neutral element of fp32 addition
+        empty = wire(m, Mux(self.i_int, 0, Const(1 << 31, 32)), "empty")
         rows = []
         for c, (x, old) in enumerate(
             zip(slices(self.i_sum, 32), slices(self.i_acc, 32), strict=True)
         ):
-            # -0 is the neutral element of fp32 addition
-            empty = Mux(self.i_int, 0, 1 << 31)
-            acc = wire(m, Mux(self.i_overwrite, empty, old), f"acc{c}")
-            total = fp32_add(m, "array", wire(m, flush(acc), f"facc{c}"), x, f"add{c}")
-            rows.append(Mux(is_int, self._integer(m, c, x, acc), total))
+            m.submodules[f"lane{c}"] = lane = FootLane()
+            m.d.comb += [lane.i_sum.eq(x), lane.i_acc.eq(Mux(self.i_overwrite, empty, old))]
+            rows.append(Mux(is_int, lane.o_int, lane.o_float))
         m.d.comb += self.o_row.eq(Cat(*rows))
         return m
 
-    def _integer(self, m, c, x, acc):
+
+class FootLane(wiring.Component):
+    """One sum and one old value, added as fp32 and as int32; clock domain "array".
+
+    **Members** : i_sum, i_acc : In(32); o_float, o_int : Out(32).
+
+    **Timing** : `FOOT_LATENCY` cycles.
+    """
+
+    def __init__(self):
+        super().__init__({"i_sum": In(32), "i_acc": In(32), "o_float": Out(32), "o_int": Out(32)})
+
+    def elaborate(self, platform):
+        if isinstance(platform, BlackBoxes):
+            return platform.lane(self, "tw_foot", "array")
+        m = Module()
+        x, acc = self.i_sum, self.i_acc
+        m.d.comb += [
+            self.o_float.eq(fp32_add(m, "array", wire(m, flush(acc), "facc"), x)),
+            self.o_int.eq(self._integer(m, x, acc)),
+        ]
+        return m
+
+    def _integer(self, m, x, acc):
         """Convert the exact integer `x` and add it, in `FOOT_LATENCY` stages."""
         mantissa = Cat(x[0:23], Const(1, 1))
-        size = wire(m, (mantissa >> (150 - x[23:31])[0:5])[0:INT_BITS], f"size{c}")
+        size = wire(m, (mantissa >> (150 - x[23:31])[0:5])[0:INT_BITS], "size")
         size = Mux(x[23:31] < 127, 0, size)
         signed = Mux(x[31], -size, size)[0 : INT_BITS + 1].as_signed()
-        whole = stage(m, "array", signed, f"whole{c}")
-        old = stage(m, "array", acc, f"old{c}")
-        total = stage(m, "array", (whole + old)[0:32], f"itotal{c}")
-        return delay(m, "array", total, FOOT_LATENCY - 2, f"ihold{c}")
+        whole = stage(m, "array", signed, "whole")
+        old = stage(m, "array", acc, "old")
+        total = stage(m, "array", (whole + old)[0:32], "itotal")
+        return delay(m, "array", total, FOOT_LATENCY - 2, "ihold")

@@ -5,11 +5,12 @@ granted a bank's port to one unit before an access comes, so nothing is arbitrat
 takes the client that addresses it. Two clients in one bank's port in one cycle is a bug elsewhere.
 """
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import ClockSignal, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
+from tilewright.hw.blackbox import BlackBoxes
 from tilewright.isa.config import BANKS, ChipConfig
 from tilewright.isa.timing import MEM_READ, MEM_WRITE
 
@@ -110,6 +111,9 @@ class SRAM(wiring.Component):
         )
 
     def elaborate(self, platform) -> Module:
+        if isinstance(platform, BlackBoxes):
+            name = f"tw_sram_{self.width}x{self.depth}x{self.parts}"
+            return platform.instance(self, name, lambda: self._verilog(name), i_clk=ClockSignal())
         m = Module()
         m.submodules.memory = memory = Memory(shape=self.width, depth=self.depth, init=[])
         write = memory.write_port(granularity=self.width // self.parts)
@@ -123,6 +127,24 @@ class SRAM(wiring.Component):
             write.data.eq(self.w_data),
         ]
         return m
+
+    def _verilog(self, name: str) -> str:
+        """The bank as a simulator likes it: no list of initial words, no delayed writes."""
+        part, address = self.width // self.parts, exact_log2(self.depth) - 1
+        lines = [
+            f"module {name}(input clk, input r_en, input [{address}:0] r_addr,",
+            f"    output reg [{self.width - 1}:0] r_data, input [{self.parts - 1}:0] w_en,",
+            f"    input [{address}:0] w_addr, input [{self.width - 1}:0] w_data);",
+            f"  reg [{self.width - 1}:0] words [0:{self.depth - 1}];",
+            "  integer i;",
+            f"  initial for (i = 0; i < {self.depth}; i = i + 1) words[i] = 0;",
+            "  always @(posedge clk) begin",
+            "    if (r_en) r_data <= words[r_addr];",
+        ]
+        for n in range(self.parts):
+            bits = f"[{(n + 1) * part - 1}:{n * part}]"
+            lines.append(f"    if (w_en[{n}]) words[w_addr]{bits} = w_data{bits};")
+        return "\n".join([*lines, "  end", "endmodule", ""])
 
 
 class _Banks(wiring.Component):

@@ -1,7 +1,8 @@
 """Verilog of the chip: `python -m tilewright.hw.verilog tw16 > tw16.v`.
 
-The chip is one text, the array's column another (one module, instanced `dim` times). Amaranth's
-builtin Yosys is used always, so that the text is the same on every machine.
+The chip is one text; modules that it instances many times (the array's column, lanes of foot and
+epilogue, memory banks) are texts of their own. Amaranth's builtin Yosys is used always, so that the
+text is the same on every machine.
 """
 
 import os
@@ -9,6 +10,7 @@ import sys
 
 from amaranth.back import verilog
 from tilewright.hw.array import array_verilog_sources
+from tilewright.hw.blackbox import BlackBoxes
 from tilewright.hw.chip import Chip
 from tilewright.isa.config import ChipConfig, ConfigError, parse_config
 
@@ -20,8 +22,9 @@ def export(config: ChipConfig) -> dict[str, str]:
     before = os.environ.get("AMARANTH_USE_YOSYS")
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     try:
-        text = verilog.convert(Chip(config), name=TOP, emit_src=False)
-        return {f"{TOP}.v": text, **array_verilog_sources(config.dim)}
+        boxes = BlackBoxes()
+        text = verilog.convert(Chip(config), name=TOP, emit_src=False, platform=boxes)
+        return {f"{TOP}.v": text, **array_verilog_sources(config.dim), **boxes.sources()}
     finally:
         if before is None:
             del os.environ["AMARANTH_USE_YOSYS"]
