@@ -1,0 +1,116 @@
+"""Prove every property of the control logic, and show that each can fail.
+
+    python tests/full/formal_proof.py [name ...]
+
+A proof is a property, its mode and depth. A mistake is the same property on a module with one text
+changed: the solver must find a counterexample.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # the folder's modules name each other plainly
+
+import properties_bursts as bursts
+import properties_issue as issue
+import properties_small as small
+from formal import Netlist
+from mutate import mutant
+
+__all__ = ["MISTAKES", "PROOFS", "mistake", "mutant", "prove"]
+
+#: Name: (property, ((mode, depth), ...)).
+PROOFS = {
+    "queue": (small.Queue, (("cover", 24), ("induction", 2))),
+    "slice": (small.Slice, (("cover", 12), ("induction", 2))),
+    "semaphore tokens": (small.Tokens, (("cover", 4), ("induction", 1))),
+    "semaphore overflow": (small.Overflow, (("cover", 4), ("induction", 1))),
+    "issue ports": (issue.Ports, (("cover", 8), ("induction", 1))),
+    "issue tokens": (issue.Conserved, (("cover", 8), ("induction", 1))),
+    "load bursts": (bursts.Load, (("cover", 8), ("induction", 1))),
+    "load coverage": (bursts.Covered, (("cover", 30), ("bmc", 14))),
+    "store bursts": (bursts.Store, (("cover", 8), ("induction", 1))),
+    "fetch bursts": (bursts.Fetch, (("cover", 20), ("induction", 20))),
+}
+
+#: Mistake: (proof, depth that shows it, text, its replacement).
+MISTAKES = {
+    "queue drops a push while the head loads": (
+        "queue", 8, "with m.If(self.push):", "with m.If(self.push & ~load):"),
+    "queue shows its head twice": (
+        "queue", 8, "m.d.sync += [r_at.eq(r_at + 1), self.valid.eq(1)]",
+        "m.d.sync += [r_at.eq(r_at + ~self.pop), self.valid.eq(1)]"),
+    "slice loses what arrives when refused": (
+        "slice", 8, "with m.Elif(self.i_valid & free):\n            m.d.sync += [skid",
+        "with m.Elif(self.i_valid & ~free):\n            m.d.sync += [skid"),
+    "slice moves a refused payload": (
+        "slice", 8, "with m.If(~valid | self.o_ready):", "with m.If(~valid | self.i_valid):"),
+    "a signal is counted twice": (
+        "semaphore tokens", 3, "carry.eq((a & b) | (a & c) | (b & c))", "carry.eq(a | b)"),
+    "a take is lost": (
+        "semaphore tokens", 3, '"left", total, taken,', '"left", total, [taken[0]] * 9,'),
+    "overflow is not noticed": (
+        "semaphore overflow", 4, "over.eq(total[COUNT_BITS] | total[COUNT_BITS + 1])",
+        "over.eq(total[COUNT_BITS + 1])"),
+    "held ports are not respected": (
+        "issue ports", 6, "_any([o.held for o in others] + wanted)", "_any(wanted)"),
+    "the younger overtakes": (
+        "issue ports", 6, "older[o.name, lane.name]).replicate",
+        "~older[o.name, lane.name]).replicate"),
+    "ports are never freed": (
+        "issue ports", 8, "Mux(release, item.data.masks[mask], 0)", "item.data.masks[mask] & 0"),
+    "matmul's passes signal each": (
+        "issue tokens", 6, "write.data.done_en.eq(sync.done_en & lane.last)",
+        "write.data.done_en.eq(sync.done_en)"),
+    "each pass takes the waits": (
+        "issue tokens", 8, "begin = lane.grant & lane.first", "begin = lane.grant"),
+    "a head starts without its second wait": (
+        "issue tokens", 6, "& (sems.read[2 * i + 1] >= need)", ""),
+    "load forgets the page": (
+        "load bursts", 8, "Mux(index[split:].all(), MAX_BURST - index[:split], MAX_BURST)",
+        "MAX_BURST"),
+    "load withdraws an address": (
+        "load bursts", 8, "with m.If(self.arready):\n            m.d.sync += self.arvalid",
+        "with m.If(1):\n            m.d.sync += self.arvalid"),
+    "load reads a beat too few": (
+        "load coverage", 12, "end.eq(bytes_ + to[:low])", "end.eq(bytes_)"),
+    "store's last beat comes late": (
+        "store bursts", 8, "late.wlast.eq(self.row_last | place.all())",
+        "late.wlast.eq(self.row_last)"),
+    "store's bursts are not cut": (
+        "store bursts", 8, "room.eq(MAX_BURST - 1 - place)", "room.eq(MAX_BURST - 1)"),
+    "fetch's second burst is off": (
+        "fetch bursts", 22, "following.eq(address + half)", "following.eq(address + half + 128)"),
+}  # fmt: skip
+
+
+def prove(name: str) -> list:
+    """The verdicts of one proof."""
+    make, asks = PROOFS[name]
+    netlist = Netlist(make(), name)
+    return [netlist.ask(mode, depth) for mode, depth in asks]
+
+
+def mistake(name: str):
+    """The verdict on a mutant; it must not hold."""
+    proof, depth, old, new = MISTAKES[name]
+    return Netlist(PROOFS[proof][0]((old, new)), name).ask("bmc", depth)
+
+
+def main():
+    good = True
+    for name in sys.argv[1:] or PROOFS:
+        for verdict in prove(name):
+            print(verdict, flush=True)
+            good &= verdict.holds
+        for text, (proof, *_) in MISTAKES.items():
+            if proof == name:
+                verdict = mistake(text)
+                word = "NOT NOTICED" if verdict.holds else "noticed"
+                print(f"    {text}: {word}, {verdict.seconds:.1f} s", flush=True)
+                good &= not verdict.holds
+    return not good
+
+
+if __name__ == "__main__":
+    sys.exit(main())

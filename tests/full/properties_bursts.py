@@ -1,0 +1,225 @@
+"""Properties of the three address generators: AXI's burst rules, and beats that match their burst.
+
+Bursts are aligned to the bus, have 1 to 16 beats, never cross 4 KiB; a refused address stays as it
+is; and the beats of the data side are exactly those that the addresses promised.
+"""
+
+from amaranth.hdl import Assert, Assume, Const, Cover, Module, Mux, Signal
+from amaranth.hdl._ir import Fragment
+from formal import Property
+from mutate import mutant
+from tilewright.isa.config import IBUS_BYTES, INSTR_BYTES, LINE_INSTRS, MAX_BURST, PRESETS
+from tilewright.isa.table import Dest
+from tilewright.isa.timing import LOAD_OUTSTANDING
+
+PAGE = 4096
+#: Text added to the modules under proof, so that their state can be named in an invariant.
+SEE_LOAD = (
+    "        self._request(m, slot, first, end, beat, burst, outstanding)\n        return m",
+    "        self._request(m, slot, first, end, beat, burst, outstanding)\n"
+    "        self.state = active, held, end, burst, outstanding\n        return m",
+)
+SEE_STORE = (
+    "        self._outputs(m, keep)\n",
+    "        self._outputs(m, keep)\n        self.keep = keep\n",
+)
+CONFIG = PRESETS["tw4"]
+
+
+def legal(m: Module, valid, addr, length, bus: int) -> None:
+    """State AXI's rules for one address."""
+    end = Signal(14, name=f"{addr.name}_end")
+    m.d.comb += [
+        end.eq(addr[:12] + (length + 1) * bus),
+        Assert(~valid | (end <= PAGE)),
+        Assert(~valid | (length < MAX_BURST)),
+        Assert(~valid | (addr[: bus.bit_length() - 1] == 0)),
+    ]
+
+
+def stays(m: Module, valid, ready, *payload) -> None:
+    """State that a refused `valid` and its payload stay."""
+    refused = Signal()
+    m.d.sync += refused.eq(valid & ~ready)
+    m.d.comb += Assert(~refused | valid)
+    for i, value in enumerate(payload):
+        before = Signal(value.shape(), name=f"before{i}")
+        m.d.sync += before.eq(value)
+        m.d.comb += Assert(~refused | (value == before))
+
+
+class Load(Property):
+    """hw.load_address.AddressGenerator, for any legal instruction and any back-pressure."""
+
+    def __init__(self, *changes, config=CONFIG):
+        super().__init__()
+        self.source, self.config = mutant("tilewright.hw.load_address", SEE_LOAD, *changes), config
+
+    def build(self, m):
+        bus = self.config.bus_bytes
+        dut = self.source.AddressGenerator(self.config)
+        m.submodules.dut = Fragment.get(dut, None)  # now, so that its state can be named
+        active, held, end, burst, outstanding = dut.state
+        start, ready, ends = (self.free(1, n) for n in ("start", "arready", "burst_end"))
+        for name in ("run", "c1", "c2", "c3", "dram", "s1", "s2", "s3", "fill"):
+            field = getattr(dut.desc, name)
+            m.d.comb += field.eq(self.free(len(field), name))
+        out = Signal(range(LOAD_OUTSTANDING + 1))
+        m.d.comb += [
+            dut.start.eq(start),
+            dut.arready.eq(ready),
+            dut.burst_end.eq(ends),
+            Assume(~start | dut.idle),
+            Assume((dut.desc.run != 0) & (dut.desc.run < (1 << 20))),
+            *(Assume(dut.desc[c] != 0) for c in ("c1", "c2", "c3")),
+            Assume(~ends | (out != 0)),
+        ]
+        legal(m, dut.arvalid, dut.araddr, dut.arlen, bus)
+        stays(m, dut.arvalid, ready, dut.araddr, dut.arlen)
+        # each slot belongs to a burst: as many as its length, the first one cycle before AR
+        slot, filling = Signal(), Signal()
+        fresh, beats, seen = Signal(), Signal(5), Signal()
+        m.d.sync += [slot.eq(dut.issuing), seen.eq(dut.arvalid & ~ready)]
+        with m.If(start):
+            m.d.sync += filling.eq(dut.desc.fill)
+        was_filling = Signal()
+        m.d.sync += was_filling.eq(filling)
+        m.d.comb += fresh.eq(dut.arvalid & ~seen)
+        with m.If(slot & ~was_filling):
+            m.d.comb += Assert(fresh == (beats == 0))
+            m.d.sync += beats.eq(Mux(fresh, dut.arlen, beats - 1))
+        with m.Else():
+            m.d.comb += Assert(~fresh)
+        m.d.sync += out.eq(out + fresh - ends)
+        rest = Signal(5)  # slots of this burst to come
+        m.d.comb += [
+            rest.eq(Mux(slot & ~was_filling, Mux(fresh, dut.arlen, beats - 1), beats)),
+            Assert(~active | (end != 0)),
+            Assert(~active | ((held.run != 0) & (held.run < (1 << 20)) & (held.fill == filling))),
+            Assert(rest == burst),
+            Assert((rest == 0) | (active & ~filling)),
+            Assert((rest == 0) | (rest <= ((end - 1) >> (bus.bit_length() - 1)) + 1)),
+            Assert(outstanding == out + fresh),
+            Assert(out <= LOAD_OUTSTANDING),
+            Assert(~fresh | slot),
+            Assert(~fresh | (out < LOAD_OUTSTANDING)),
+            Cover(fresh & (dut.araddr[:12] + (dut.arlen + 1) * bus == PAGE) & (dut.arlen == 2)),
+            Cover(fresh & (dut.arlen == MAX_BURST - 1)),
+        ]
+
+
+class Covered(Property):
+    """hw.load_address: the bursts of a run follow each other and cover exactly its bytes."""
+
+    def __init__(self, *changes, config=CONFIG):
+        super().__init__()
+        self.source, self.config = mutant("tilewright.hw.load_address", SEE_LOAD, *changes), config
+
+    def build(self, m):
+        bus = self.config.bus_bytes
+        m.submodules.dut = dut = self.source.AddressGenerator(self.config)
+        run, dram = self.constant(m, 10, "run"), self.constant(m, 32, "dram")
+        started, at, fresh, seen = Signal(), Signal(33), Signal(), Signal()
+        ready = self.free(1, "arready")
+        low = (bus - 1).bit_length()
+        last = Signal(33)
+        m.d.comb += [
+            dut.start.eq(~started),
+            dut.desc.run.eq(run),
+            dut.desc.dram.eq(dram),
+            *(dut.desc[c].eq(1) for c in ("c1", "c2", "c3")),
+            dut.arready.eq(ready),
+            last.eq(((dram + run - 1) >> low) << low),
+            Assume((run != 0) & (run <= 40 * bus)),
+            Assume(~dram[31]),
+            fresh.eq(dut.arvalid & ~seen),
+            Assert(~fresh | (dut.araddr == at)),
+            Assert(~fresh | (at <= last)),
+            Assert(~(started & dut.idle & ~dut.issuing & ~dut.arvalid) | (at == last + bus)),
+            Cover(started & dut.idle & ~dut.issuing & (run > 20 * bus)),
+        ]
+        m.d.sync += [started.eq(1), seen.eq(dut.arvalid & ~ready)]
+        with m.If(~started):
+            m.d.sync += at.eq((dram >> low) << low)
+        with m.Elif(fresh):
+            m.d.sync += at.eq(at + (dut.arlen + 1) * bus)
+
+
+class Store(Property):
+    """hw.store_address.SlotGenerator: write bursts, and `wlast` on exactly their last beat."""
+
+    def __init__(self, *changes, config=CONFIG):
+        super().__init__()
+        self.source = mutant("tilewright.hw.store_address", SEE_STORE, *changes)
+        self.config = config
+
+    def build(self, m):
+        dut = self.source.SlotGenerator(self.config)
+        m.submodules.dut = Fragment.get(dut, None)  # now, so that its state can be named
+        start, go = self.free(1, "start"), self.free(1, "go")
+        for name in ("c0", "c1", "c2", "dst", "s1", "s2", "d0", "dest", "out", "mem"):
+            field = getattr(dut.instr, name)
+            m.d.comb += field.eq(self.free(len(field), name).as_signed())
+        flags = self.free(3, "vectors")
+        i = dut.instr
+        m.d.comb += [
+            *(i[v].eq(f) for v, f in zip(("ibias", "scale", "bias"), flags, strict=True)),
+            i.units.eq(self.free(len(i.units), "units")),
+            dut.start.eq(start),
+            dut.go.eq(go),
+            Assume(~start | ~dut.active | (go & dut.last)),
+            Assume((i.c0 != 0) & (i.c1 != 0) & (i.c2 != 0)),
+            Assume((i.units != 0) & (i.units <= 16)),
+            Assume(i.dest <= max(Dest)),
+        ]
+        legal(m, dut.aw_valid, dut.aw_addr, dut.aw_len, self.config.bus_bytes)
+        beat, left = Signal(), Signal(5)
+        m.d.sync += beat.eq(dut.beat)
+        with m.If(beat):
+            m.d.comb += [
+                Assert(dut.aw_valid == (left == 0)),
+                Assert(dut.late.wlast == (Mux(dut.aw_valid, dut.aw_len, left - 1) == 0)),
+            ]
+            m.d.sync += left.eq(Mux(dut.aw_valid, dut.aw_len, left - 1))
+        with m.Else():
+            m.d.comb += Assert(~dut.aw_valid)
+        bus, spad = self.config.bus_bytes, dut.keep["spad"]
+        low = bus.bit_length() - 1
+        place = dut.dst[low : low + MAX_BURST.bit_length() - 1]
+        rest, beats, room, inside = Signal(5), Signal(20), Signal(5), Signal()
+        m.d.comb += [
+            rest.eq(Mux(beat, Mux(dut.aw_valid, dut.aw_len, left - 1), left)),
+            beats.eq(((dut.left - 1) >> low) + 1),  # of the row, this one included
+            room.eq(MAX_BURST - place),
+            inside.eq(dut.active & ~spad & ~dut.first & (place != 0)),
+            Assert(rest == Mux(inside, Mux(beats < room, beats, room), 0)),
+            Assert(~dut.active | ((dut.left != 0) & (dut.left < (1 << 18) + bus))),
+            Assert(~dut.active | (dut.keep["length"] != 0)),
+            Assert(~dut.active | ~dut.in_vectors | dut.first),
+            Assert(dut.offset < bus),
+            Cover(beat & dut.late.wlast & (left == 1)),
+            Cover(dut.aw_valid & (dut.aw_len == MAX_BURST - 1)),
+        ]
+
+
+class Fetch(Property):
+    """hw.fetch.Fetch: bursts of 16 beats inside 256 bytes, for any jumps and any back-pressure."""
+
+    def __init__(self, *changes):
+        super().__init__()
+        self.source = mutant("tilewright.hw.fetch", *changes)
+
+    def build(self, m):
+        m.submodules.dut = dut = self.source.Fetch()
+        base = self.constant(m, 32, "base")
+        for name in ("run", "start", "count", "pc", "read", "jump", "target"):
+            port = getattr(dut, name)
+            m.d.comb += port.eq(self.free(len(port), name))
+        m.d.comb += [
+            dut.base.eq(base),
+            dut.bus.arready.eq(self.free(1, "arready")),
+            dut.bus.rvalid.eq(0),
+            Assume(base[: (LINE_INSTRS * INSTR_BYTES).bit_length() - 1] == 0),
+            Cover(dut.bus.arvalid & (dut.bus.araddr[:12] == PAGE - 256)),
+        ]
+        legal(m, Const(1), dut.bus.araddr, dut.bus.arlen, IBUS_BYTES)
