@@ -19,7 +19,7 @@ from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
 
 A_BANKS = 5  # scratchpad banks of activations (and of maps and moves); the others hold weights
 SEQUENCER = 12  # cycles in which the sequencer dispatches an instruction of a unit, about
-PER_INSTRUCTION = 1  # price of one more instruction where cycles are equal: program size
+LONG = 1 << 18  # an instruction more costs 1 + cycles / LONG cycles: programs stay short
 RESIDENT = 8  # vectors stay in a half if they take at most this fraction of it
 MAX_COUNT = 65535  # of an instruction's count fields
 
@@ -209,7 +209,8 @@ def cost(config: ChipConfig, p: Problem, s: Schedule) -> float:
     first += kt * beats(config, nt, p.w_bytes, p.w_dense)
     drain = min(mt, last) * beats(config, nt, p.out_bytes)
     count = mtiles * ntiles * (2 * chunks + 1 + p.vectors) + mtiles * chunks
-    return max(total, SEQUENCER * count) + first + drain + PER_INSTRUCTION * count
+    total = max(total, SEQUENCER * count) + first + drain
+    return total + (1 + total / LONG) * count
 
 
 def candidates(config: ChipConfig, p: Problem) -> Iterator[Schedule]:

@@ -18,6 +18,9 @@ from tilewright.sim.timing import Timing, simulate
 
 #: Faults of the functional engine's order of execution, not of an instruction by itself.
 _BLOCKING = (Fault.DEADLOCK, Fault.SEMAPHORE)
+#: Timings of the last KNOWN programs: cycles do not depend on data unless `ldw` reads them.
+KNOWN = 64
+_known: dict[tuple[ChipConfig, bytes, tuple[int, int]], Timing] = {}
 
 
 def _whole_trace(
@@ -39,8 +42,15 @@ def _whole_trace(
 def _timed(
     machine: Machine, code: bytes, execution: Execution, limit: int, latencies: tuple[int, int]
 ) -> Timing:
+    """Time what was executed; a program that never reads DRAM into a register is timed once."""
+    fixed = execution.fault is None and all(
+        e.instr is None or e.instr.spec.name != "ldw" for e in execution.executed
+    )
+    key = (machine.config, code, latencies)
+    if fixed and key in _known:
+        return _known[key]
     executed, fault = _whole_trace(machine, code, execution, limit)
-    return simulate(
+    timing = simulate(
         machine.config,
         executed,
         code_count=len(code) // INSTR_BYTES,
@@ -48,6 +58,11 @@ def _timed(
         read_latency=latencies[0],
         write_latency=latencies[1],
     )
+    if fixed:
+        if len(_known) >= KNOWN:
+            del _known[next(iter(_known))]  # the oldest
+        _known[key] = timing
+    return timing
 
 
 def run_timed(
