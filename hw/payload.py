@@ -1,13 +1,13 @@
 """What passes between the sequencer, the issue module and the units.
 
 A payload is an instruction with its register operands resolved, as the instruction table has it,
-plus what the sequencer's EXTENT stage has computed. The synchronisation fields stay in the issue module.
+plus what the sequencer's EXTENT stage has computed. The synchronisation fields stay in the issue
+module.
 """
 
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-
 from tilewright.isa.config import LOCAL_BITS
 from tilewright.isa.table import INSTRUCTIONS
 
