@@ -115,6 +115,7 @@ class Chip(wiring.Component):
             issue.run.eq(sequencer.run),
             issue.clear.eq(sequencer.clear),
             sequencer.overflow.eq(issue.overflow),
+            sequencer.oldest.eq(issue.oldest),
             sequencer.bus_error.eq(load.o_error | store.o_error),
             load.ldw_valid.eq(sequencer.ldw.valid),
             load.ldw_addr.eq(sequencer.ldw.addr),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
+from tilewright.hw.fetch import PC_BITS
 from tilewright.hw.matmul_front import MatmulFrontSignature
 from tilewright.hw.payload import UnitSignature, payload
 from tilewright.hw.queue import Queue
@@ -49,6 +50,7 @@ def entry(name: str) -> data.StructLayout:
             "sync": SYNC_LAYOUT,
             "masks": data.StructLayout({p: BANKS for p in ENTRY_MASKS[name]}),
             "id": ID_BITS,
+            "pc": PC_BITS,
         }
     )
 
@@ -57,10 +59,19 @@ class DispatchSignature(wiring.Signature):
     """From the sequencer (as written) to one queue: push, entry, and whether it is full or quiet.
 
     `quiet`: queue, head and pipeline hold nothing, in this cycle; a push at t shows from t + 1.
+    `still`: the pipeline holds nothing, and there is no head or one whose waits do not hold.
     """
 
     def __init__(self, name: str):
-        super().__init__({"push": Out(1), "entry": Out(entry(name)), "full": In(1), "quiet": In(1)})
+        super().__init__(
+            {
+                "push": Out(1),
+                "entry": Out(entry(name)),
+                "full": In(1),
+                "quiet": In(1),
+                "still": In(1),
+            }
+        )
 
 
 class SemaphoreSignature(wiring.Signature):
@@ -80,6 +91,7 @@ class _Lane:
     unit: wiring.PureInterface
     queue: Queue
     ok: Signal
+    holds: Signal  # both waits of the head hold
     request: Signal
     grant: Signal
     first: Signal
@@ -109,6 +121,8 @@ class Issue(wiring.Component):
         For the sequencer's post and wait.
     run, clear : In(1)
         Count causes; set semaphores and counters to 0 (all quiet).
+    oldest : Out(1 + PC_BITS)
+        The pc of the oldest head, and whether there is a head.
     overflow : Out(1)
         A semaphore's count went above SEM_MAX in the cycle before; it stays there.
     counters : Out(32) array of 4 * 6
@@ -134,6 +148,7 @@ class Issue(wiring.Component):
                 "semaphore": In(SemaphoreSignature()),
                 "run": In(1),
                 "clear": In(1),
+                "oldest": Out(data.StructLayout({"pc": PC_BITS, "exists": 1})),
                 "overflow": Out(1),
                 "started": Out(4),
                 "done": Out(4),
@@ -169,6 +184,7 @@ class Issue(wiring.Component):
             unit,
             queue,
             ok=Signal(name=f"{name}_ok"),
+            holds=Signal(name=f"{name}_holds"),
             request=Signal(name=f"{name}_request"),
             grant=Signal(name=f"{name}_grant"),
             first=Signal(name=f"{name}_first", init=1),
@@ -193,6 +209,7 @@ class Issue(wiring.Component):
             queue.push.eq(dispatch.push),
             queue.entry.eq(dispatch.entry),
             queue.pop.eq(lane.grant & lane.last),
+            queue.clear.eq(self.clear),
             dispatch.full.eq(queue.full),
             lane.request.eq(lane.ok & unit.ready),
             unit.start.eq(lane.grant),
@@ -201,7 +218,9 @@ class Issue(wiring.Component):
             self.started[Unit[name.upper()]].eq(lane.grant & lane.first),
         ]
         m.d.comb += lane.ports.eq(_by_port(name, lane.masks))
-        with m.If(lane.grant):
+        with m.If(self.clear):
+            m.d.sync += lane.first.eq(1)
+        with m.Elif(lane.grant):
             m.d.sync += lane.first.eq(lane.last)
         return lane
 
@@ -223,6 +242,9 @@ class Issue(wiring.Component):
             m.d.comb += taken.eq(_any([o.held for o in others] + wanted))
             blocked = self.front.blocked if lane.name == "matmul" else Const(0, 1)
             m.d.comb += lane.grant.eq(lane.request & ~(lane.ports & taken).any() & ~blocked)
+            first = [~o.queue.valid | older[lane.name, o.name] for o in others]
+            with m.If(lane.queue.valid & Cat(first).all()):
+                m.d.comb += [self.oldest.pc.eq(lane.head.pc), self.oldest.exists.eq(1)]
 
     def _flight(self, m, lane):
         """Items in flight: a ring of what to free and signal. Returns its two signals."""
@@ -276,6 +298,9 @@ class Issue(wiring.Component):
             lane.held.eq(_by_port(name, held)),
             lane.busy.eq(count != 0),
             getattr(self, f"dispatch_{name}").quiet.eq(lane.queue.empty & ~lane.busy),
+            getattr(self, f"dispatch_{name}").still.eq(
+                ~lane.busy & lane.queue.settled & ~(lane.queue.valid & (lane.ok | lane.holds))
+            ),
             self.done[Unit[name.upper()]].eq(unit.done & at_done.data.last),
         ]
         if name == "matmul":
@@ -293,13 +318,13 @@ class Issue(wiring.Component):
             sync = lane.head.sync
             same = sync.wait0 == sync.wait1
             need = Signal(9, name=f"{lane.name}_need")  # two waits on one semaphore add up
-            holds = Signal(name=f"{lane.name}_holds")
             m.d.comb += [
                 need.eq(sync.wait1_n + Mux(same, sync.wait0_n, 0)),
-                holds.eq((sems.read[2 * i] >= sync.wait0_n) & (sems.read[2 * i + 1] >= need)),
+                lane.holds.eq((sems.read[2 * i] >= sync.wait0_n) & (sems.read[2 * i + 1] >= need)),
             ]
             # 0 in a head's first cycle: cleared when the one before it leaves
-            m.d.sync += lane.ok.eq(lane.queue.valid & (lane.ok | holds) & ~(lane.grant & lane.last))
+            stays = lane.queue.valid & ~(lane.grant & lane.last) & ~self.clear
+            m.d.sync += lane.ok.eq(stays & (lane.ok | lane.holds))
             begin = lane.grant & lane.first
             for j, sem, n, en in (
                 (2 * i, sync.wait0, sync.wait0_n, begin & ~same),

@@ -130,7 +130,7 @@ class MatmulFront(wiring.Component):
         m.d.sync += stepped.eq(issue.advance & ~issue.last)
         with m.If(load):
             m.d.sync += fresh.eq(0)
-        with m.If(issue.advance & issue.last):
+        with m.If(issue.advance & issue.last | ~issue.head_valid):
             m.d.sync += fresh.eq(1)
 
         next_w = Signal(LOCAL_BITS)

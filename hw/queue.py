@@ -22,6 +22,10 @@ class Queue(wiring.Component):
         The head leaves in this cycle; only while `valid`.
     empty : Out(1)
         No entry and no head.
+    settled : Out(1)
+        The head stays as it is, valid or not, until it is popped or an entry is pushed.
+    clear : In(1)
+        Forget all entries and the head.
 
     **Timing**
 
@@ -40,6 +44,8 @@ class Queue(wiring.Component):
                 "head": Out(layout),
                 "pop": In(1),
                 "empty": Out(1),
+                "settled": Out(1),
+                "clear": In(1),
             }
         )
 
@@ -56,6 +62,7 @@ class Queue(wiring.Component):
         m.d.comb += [
             self.full.eq(level == self.depth),
             self.empty.eq((level == 0) & ~self.valid),
+            self.settled.eq((level == 0) | self.valid),
             load.eq((level != 0) & (~self.valid | self.pop)),
             write.en.eq(self.push),
             write.addr.eq(w_at),
@@ -71,4 +78,6 @@ class Queue(wiring.Component):
             m.d.sync += [r_at.eq(r_at + 1), self.valid.eq(1)]
         with m.Elif(self.pop):
             m.d.sync += self.valid.eq(0)
+        with m.If(self.clear):
+            m.d.sync += [level.eq(0), w_at.eq(0), r_at.eq(0), self.valid.eq(0)]
         return m

@@ -3,11 +3,12 @@
 One instruction at a time: FETCH, DECODE, one RESOLVE cycle for each register operand, EXTENT for
 the units' instructions, EXEC. The instruction register holds the word from the end of DECODE on;
 RESOLVE replaces register operands in it, so that what is pushed is the register, rearranged. A
-fault waits, like `halt`, until all that was dispatched is done.
+fault waits, like `halt`, until all that was dispatched is done. If the sequencer waits while no
+unit can move any more, that is fault DEADLOCK.
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.axi import AXIRead
 from tilewright.hw.decode import IR_BITS, OPCODES, Decoder, Resolver, Rules
@@ -58,6 +59,8 @@ class Sequencer(wiring.Component):
         With `faulted`.
     window_base, window_limit : In(32)
         First and last byte of DRAM that the program may touch; stable while `run`.
+    oldest : In
+        The issue module's oldest head: its pc, and whether there is one.
     overflow, bus_error : In(1)
         Pulses: fault SEMAPHORE, fault BUS, both imprecise.
     bus : Out(AXIRead())
@@ -88,6 +91,7 @@ class Sequencer(wiring.Component):
                 "fault_pc": Out(PC_BITS),
                 "window_base": In(32),
                 "window_limit": In(32),
+                "oldest": In(data.StructLayout({"pc": PC_BITS, "exists": 1})),
                 "overflow": In(1),
                 "bus_error": In(1),
                 "bus": Out(AXIRead(data=8 * IBUS_BYTES)),
@@ -189,6 +193,7 @@ class Sequencer(wiring.Component):
         self._in_exec = in_exec = Signal()
         self._finish = finish = Signal()  # what the instruction does is done in this EXEC cycle
         self._next_pc = Signal(PC_BITS)
+        self._asking = Signal()  # a word's request is sent, or was
         self._refused = refused = Signal()  # found in EXEC
         code = Signal(4)  # its fault
         misfit = Signal()
@@ -198,7 +203,11 @@ class Sequencer(wiring.Component):
         has_extent = Signal()
         pending = Signal.like(decoder.flags)
         self._quiet = quiet = Signal()
-        m.d.comb += quiet.eq(Cat(getattr(self, f"dispatch_{n}").quiet for n in UNITS).all())
+        waiting = Signal()  # for the units
+        dead = Signal()  # for ever: nothing could move in the cycle before
+        units = [getattr(self, f"dispatch_{n}") for n in UNITS]
+        m.d.comb += quiet.eq(Cat(u.quiet for u in units).all())
+        m.d.sync += dead.eq(waiting & ~dead & Cat(u.still for u in units).all())
         with m.If(self.clear):
             m.d.sync += alarm.eq(Fault.NONE)
         with m.Elif(self.overflow & (alarm == Fault.NONE)):
@@ -206,11 +215,22 @@ class Sequencer(wiring.Component):
         with m.Elif((self.bus_error | fetch.error) & (alarm == Fault.NONE)):
             m.d.sync += alarm.eq(Fault.BUS)
 
+        def report(fault, pc):
+            m.d.comb += [self.faulted.eq(1), self.fault.eq(fault), self.fault_pc.eq(pc)]
+            m.next = "IDLE"
+
+        def deadlock():
+            """The oldest instruction that is blocked is to blame."""
+            report(Fault.DEADLOCK, Mux(self.oldest.exists, self.oldest.pc, self.pc))
+
         def stop(fault):
             """Report as soon as all is quiet."""
-            with m.If(quiet):
-                m.d.comb += [self.faulted.eq(1), self.fault.eq(fault)]
-                m.next = "IDLE"
+            with m.If(dead):
+                deadlock()
+            with m.Elif(quiet):
+                report(fault, self.pc)
+            with m.Else():
+                m.d.comb += waiting.eq(1)
 
         def prepare(flags, extents):
             """What comes before EXEC."""
@@ -271,23 +291,30 @@ class Sequencer(wiring.Component):
                     stop(code)
                 with m.Elif(self._is("halt")):
                     m.d.comb += self.end.eq(quiet)
-                    with m.If(quiet & (alarm == Fault.NONE)):
-                        m.d.comb += self.halted.eq(1)
-                        m.next = "IDLE"
                     with m.If(alarm != Fault.NONE):
                         stop(alarm)
+                    with m.Elif(dead):
+                        deadlock()
+                    with m.Elif(quiet):
+                        m.d.comb += self.halted.eq(1)
+                        m.next = "IDLE"
+                    with m.Else():
+                        m.d.comb += waiting.eq(1)
                 with m.Elif(finish):
                     m.d.comb += self.end.eq(1)
                     m.d.sync += [again.eq(0), self.pc.eq(self._next_pc)]
                     m.next = "FETCH"
                 with m.Elif(alarm != Fault.NONE):
                     stop(alarm)
+                with m.Elif(dead):
+                    deadlock()
+                with m.Else():
+                    m.d.comb += waiting.eq(~self._asking)
         with m.If(self.clear):
             m.d.sync += again.eq(0)
         m.d.comb += [
             self._resolver.pending.eq(pending),
             self.begin.eq((in_exec | illegal) & ~again),
-            self.fault_pc.eq(self.pc),
         ]
         self._verdict(m, refused, code, misfit)
 
@@ -365,6 +392,7 @@ class Sequencer(wiring.Component):
             m.d.sync += asked.eq(0)
         with m.Elif(self.ldw.valid | self.stw.valid):
             m.d.sync += asked.eq(1)
+        m.d.comb += self._asking.eq(asked | self.ldw.valid | self.stw.valid)
         for name, unit in (("ldw", "load"), ("stw", "store")):
             word = getattr(self, name)
             quiet = getattr(self, f"dispatch_{unit}").quiet
@@ -388,6 +416,7 @@ class Sequencer(wiring.Component):
             m.d.comb += [
                 dispatch.push.eq(self._active & self._is(name) & ~dispatch.full),
                 entry.id.eq(number),
+                entry.pc.eq(self.pc),
                 *(entry.masks[p].eq(getattr(extent, p)) for p in ENTRY_MASKS[name]),
             ]
             for view, group in ((entry.sync, SYNC), (entry.instr, spec.fields)):

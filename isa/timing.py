@@ -88,6 +88,9 @@ SEQ_QUIET = 1
 SEQ_HALT = 0
 SEQ_FAULT = 0
 
+#: Sequencer: first cycle in which nothing can move to the last counted cycle of a DEADLOCK.
+SEQ_DEADLOCK = 1
+
 #: Local memories: read request to data at the reader.
 MEM_READ = 2
 #: Local memories: a write at t is seen by a read request at t + MEM_WRITE.

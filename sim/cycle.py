@@ -6,14 +6,20 @@ the tuner: only scalar instructions are executed, no data move.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tilewright.isa.config import INSTR_BYTES, ChipConfig
 from tilewright.isa.extent import EVERYTHING
-from tilewright.isa.table import Fault
-from tilewright.sim.functional import INSTRUCTION_LIMIT, Executed, Execution, Machine
+from tilewright.isa.table import Fault, Unit
+from tilewright.sim.functional import (
+    INSTRUCTION_LIMIT,
+    EndlessProgram,
+    Executed,
+    Execution,
+    Machine,
+    work_of,
+)
 from tilewright.sim.memory import Memory
-from tilewright.sim.result import FaultInfo, RunResult
+from tilewright.sim.result import UNTIMED_COUNTERS, FaultInfo, RunResult
+from tilewright.sim.scalar import word_beats
 from tilewright.sim.timing import Timing, simulate
 
 #: Faults of the functional engine's order of execution, not of an instruction by itself.
@@ -21,6 +27,7 @@ _BLOCKING = (Fault.DEADLOCK, Fault.SEMAPHORE)
 #: Timings of the last KNOWN programs: cycles do not depend on data unless `ldw` reads them.
 KNOWN = 64
 _known: dict[tuple[ChipConfig, bytes, tuple[int, int]], Timing] = {}
+BEHIND = 100_000  # instructions that are followed behind a wait that blocks in program order
 
 
 def _whole_trace(
@@ -35,20 +42,42 @@ def _whole_trace(
     if fault is None or fault.code not in _BLOCKING:
         return executed, fault
     machine.data = machine.blocking = False
-    more = machine.run(code, limit)
+    try:
+        more = machine.run(code, min(limit, machine.count + BEHIND))
+    except EndlessProgram as e:
+        more = e.execution
     return executed + more.executed, more.fault
+
+
+def _done(machine: Machine, executed: list[Executed], timing: Timing) -> dict[str, int]:
+    """The counters that need no clock, of what a deadlocked chip did."""
+    counters = dict.fromkeys(UNTIMED_COUNTERS, 0)
+    for e in executed[: timing.begun]:
+        if e.unit is not Unit.SEQ and timing.start[e.id] >= 0:
+            work = work_of(machine.config, e.unit, e.values)
+            counters[f"{e.unit.name.lower()}_instructions"] += 1
+            counters["beats_read" if e.unit is Unit.LOAD else "beats_written"] += work[0]
+            counters["macs_useful"] += work[1]
+            counters["macs_padding"] += work[2]
+        elif timing.end[e.id] >= 0 and e.instr.spec.name in ("ldw", "stw"):
+            which = "beats_read" if e.instr.spec.name == "ldw" else "beats_written"
+            counters[which] += word_beats(e.address, machine.config.bus_bytes)
+    return counters
 
 
 def _timed(
     machine: Machine, code: bytes, execution: Execution, limit: int, latencies: tuple[int, int]
-) -> Timing:
-    """Time what was executed; a program that never reads DRAM into a register is timed once."""
+) -> tuple[Timing, list[Executed]]:
+    """The timing of what the sequencer dispatches, and that.
+
+    A program that never reads DRAM into a register is timed once.
+    """
     fixed = execution.fault is None and all(
         e.instr is None or e.instr.spec.name != "ldw" for e in execution.executed
     )
     key = (machine.config, code, latencies)
     if fixed and key in _known:
-        return _known[key]
+        return _known[key], execution.executed
     executed, fault = _whole_trace(machine, code, execution, limit)
     timing = simulate(
         machine.config,
@@ -62,7 +91,7 @@ def _timed(
         if len(_known) >= KNOWN:
             del _known[next(iter(_known))]  # the oldest
         _known[key] = timing
-    return timing
+    return timing, executed
 
 
 def run_timed(
@@ -87,9 +116,12 @@ def run_timed(
     machine = Machine(config, memory, window=window)
     execution = machine.run(code, limit)
     counters, trace, fault = machine.counters, execution.trace(), execution.fault
-    timing = _timed(machine, code, execution, limit, (read_latency, write_latency))
-    if fault is not None and timing.stuck:
-        fault = replace(fault, text="; ".join([fault.text, *timing.stuck]))
+    timing, executed = _timed(machine, code, execution, limit, (read_latency, write_latency))
+    if timing.stuck:
+        text = "; ".join([*([] if fault is None else [fault.text]), *timing.stuck])
+        fault = FaultInfo(Fault.DEADLOCK, timing.oldest, text=text)
+        counters = _done(machine, executed, timing)
+        trace = Execution(executed[: timing.begun]).trace()
     count = len(trace)
     trace["start"], trace["end"] = timing.start[:count], timing.end[:count]
     counters = counters | timing.counters
@@ -128,4 +160,4 @@ def time_program(
     """
     machine = Machine(config, Memory() if memory is None else memory, data=False)
     execution = machine.run(code, limit)
-    return _timed(machine, code, execution, limit, (read_latency, write_latency))
+    return _timed(machine, code, execution, limit, (read_latency, write_latency))[0]

@@ -112,7 +112,7 @@ class Decoder:
         self._keep_rules(instr.spec, values)
         check_range(self.config, instr.spec, values)
         dram = dram_extent(instr.spec, values)
-        prepared = Prepared(instr, values, dram, *self._work(instr.spec.unit, values))
+        prepared = Prepared(instr, values, dram, *work_of(self.config, instr.spec.unit, values))
         if len(self._known) > 1 << 16:
             self._known.clear()
         self._known[key] = prepared
@@ -125,15 +125,16 @@ class Decoder:
         if not all(rule.holds(full) for rule in known):
             check_rules(spec, values)
 
-    def _work(self, unit: Unit, v: Mapping[str, int]) -> tuple[int, int, int]:
-        """Beats, useful MACs, padding MACs."""
-        if unit is Unit.LOAD:
-            return exec_load.beats(v, self.config.bus_bytes), 0, 0
-        if unit is Unit.STORE:
-            return exec_store.beats(v, self.config.bus_bytes), 0, 0
-        if unit is Unit.MATMUL:
-            return 0, *exec_matmul.macs(v, self.config.dim)
-        return 0, 0, 0
+
+def work_of(config: ChipConfig, unit: Unit, v: Mapping[str, int]) -> tuple[int, int, int]:
+    """Beats, useful MACs, padding MACs of an instruction."""
+    if unit is Unit.LOAD:
+        return exec_load.beats(v, config.bus_bytes), 0, 0
+    if unit is Unit.STORE:
+        return exec_store.beats(v, config.bus_bytes), 0, 0
+    if unit is Unit.MATMUL:
+        return 0, *exec_matmul.macs(v, config.dim)
+    return 0, 0, 0
 
 
 _decoders: dict[ChipConfig, Decoder] = {}

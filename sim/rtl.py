@@ -11,7 +11,8 @@ import ctypes
 from pathlib import Path
 
 import numpy as np
-from tilewright.isa.config import INSTR_BYTES, ChipConfig
+from tilewright.isa.config import INSTR_BYTES, QUEUE_DEPTH, ChipConfig
+from tilewright.isa.encoding import IllegalInstruction, decode
 from tilewright.isa.extent import EVERYTHING
 from tilewright.isa.table import Fault, Unit
 from tilewright.sim.memory import Memory
@@ -177,6 +178,29 @@ class RtlChip:
         return out
 
 
+def _unit_of(word: bytes) -> Unit:
+    """The unit of an instruction; SEQ if it is none."""
+    try:
+        return decode(word).spec.unit
+    except IllegalInstruction:
+        return Unit.SEQ
+
+
+def forget_unstarted(trace: np.ndarray, code: bytes) -> None:
+    """After a deadlock: what the sequencer began for a unit and the unit did not.
+
+    The last one was refused and stays the sequencer's, unless it waits for room in a full queue.
+    """
+    waiting = dict.fromkeys(QUEUED, 0)
+    for i in np.flatnonzero(trace["unit"] == Unit.SEQ).tolist():
+        pc = int(trace["pc"][i])
+        unit = _unit_of(code[INSTR_BYTES * pc : INSTR_BYTES * (pc + 1)])
+        if unit is Unit.SEQ or (trace["end"][i] < 0 and waiting[unit] <= QUEUE_DEPTH):
+            continue
+        waiting[unit] += 1
+        trace["unit"][i], trace["start"][i], trace["end"][i] = int(unit), -1, -1
+
+
 def trace_of(events: np.ndarray) -> np.ndarray:
     """(n,) TRACE of the executed instructions, from the trace ports' events.
 
@@ -245,6 +269,8 @@ def run(
         counters = chip.counters()
         trace = trace_of(chip.events())
         found = fault_of(chip)
+        if found is not None and found[0] == Fault.DEADLOCK:
+            forget_unstarted(trace, code)
     fault = None if found is None else FaultInfo(*found, text=found[0].meaning)
     return RunResult("rtl", memory, counters, trace, counters["cycles"], fault)
 

@@ -17,7 +17,7 @@ from tilewright.isa.table import Fault, Unit
 from tilewright.sim.timing_causes import CAUSES, Intervals, classify
 from tilewright.sim.timing_issue import Issue
 from tilewright.sim.timing_ops import Op, constants, lower
-from tilewright.sim.timing_seq import COUNT, ROOM, sequence
+from tilewright.sim.timing_seq import COUNT, QUIET, ROOM, sequence
 
 UNITS = (Unit.LOAD, Unit.MATMUL, Unit.VECTOR, Unit.STORE)
 
@@ -32,7 +32,8 @@ class Timing:
     start, end : by instruction id; a unit's grant and done pulse, the sequencer's first and last
         EXEC cycle; -1 if it never came to that.
     causes : (4 units) x (issuing, semaphore, port, memory, empty) cycles.
-    stuck : one sentence for each blocked unit; empty unless the program is deadlocked.
+    stuck : one sentence for each blocked unit; empty unless the program is deadlocked. Then
+    oldest, begun : pc of the oldest blocked instruction; instructions that the sequencer began.
     overflow : (cycle, semaphore) of the first count above its limit.
     activity : for each unit the intervals behind `causes`, for pictures.
     """
@@ -42,6 +43,8 @@ class Timing:
     end: list[int]
     causes: list[list[int]]
     stuck: list[str] = field(default_factory=list)
+    oldest: int = -1
+    begun: int = 0
     overflow: tuple[int, int] | None = None
     activity: dict[Unit, tuple[Intervals, ...]] = field(default_factory=dict, repr=False)
 
@@ -84,18 +87,34 @@ def _stuck(issue: Issue) -> list[str]:
     return out
 
 
+def _dead(issue: Issue, ops: Sequence[Op]) -> tuple[int, int]:
+    """Pc of the oldest blocked instruction, and how many instructions the sequencer began."""
+    what, _, arg = issue.waits_for
+    if what == QUIET:
+        done = [op.id for op in ops if op.unit == Unit.SEQ and issue.start[op.id] >= 0]
+        last = max(done, default=-1)
+    else:
+        last = arg.id
+    heads = [f.head for f in issue.active if f.head is not None]
+    oldest = min(heads, key=lambda op: op.id).pc if heads else next(
+        op.pc for op in ops if op.id == last
+    )  # fmt: skip
+    return oldest, last + 1
+
+
 def run_ops(config: ChipConfig, ops: Sequence[Op], code_count: int, k: Any = None) -> Timing:
     """Time lowered instructions; `k` are `timing_ops.constants`.
 
-    A program that ends in a deadlock stops in the cycle after which nothing can move.
+    A program that ends in a deadlock stops with that fault.
     """
     k = k or constants(config)
     issue = Issue(k, max((op.id for op in ops), default=-1) + 1)
     issue.run(sequence(ops, issue, k, code_count))
     stuck: list[str] = []
-    last = issue.stopped
+    last, oldest, begun = issue.stopped, -1, 0
     if last is None:
         stuck = _stuck(issue)
+        oldest, begun = _dead(issue, ops)
         last = issue.settle()
     activity = {}
     causes = []
@@ -106,7 +125,9 @@ def run_ops(config: ChipConfig, ops: Sequence[Op], code_count: int, k: Any = Non
             sets = (front.unit.issuing, front.semaphore, front.port, front.unit.flight)
         activity[u] = sets
         causes.append(classify(last + 1, sets) if sets else [0, 0, 0, 0, last + 1])
-    return Timing(last + 1, issue.start, issue.end, causes, stuck, issue.overflow, activity)
+    return Timing(
+        last + 1, issue.start, issue.end, causes, stuck, oldest, begun, issue.overflow, activity
+    )
 
 
 def simulate(

@@ -41,7 +41,7 @@ class Issue:
         self.overflow: tuple[int, int] | None = None
         self.posts: list[tuple[int, int, int]] = []
         self.stopped: int | None = None
-        self.quiet_delay = k.SEQ_QUIET
+        self.quiet_delay, self.dead_delay = k.SEQ_QUIET, k.SEQ_DEADLOCK
         self.sequencer: Any = iter(())
         self.waits_for: tuple[str, int, Any] | None = None
         self.look = NEVER  # when the sequencer's wait looks at its semaphore
@@ -71,9 +71,10 @@ class Issue:
         self.stopped = t
 
     def settle(self) -> int:
-        """Last event of a deadlocked run; its heads wait for semaphores until then."""
-        last = max([self.waits_for[1], *(f.unit.last_done for f in self.active)])
+        """Last cycle of a deadlocked run; its heads wait for semaphores until then."""
+        last = max([self.waits_for[1], *(f.unit.last_done + 1 for f in self.active)])
         last = max([last, *(f.valid for f in self.active if f.head is not None)])
+        last += self.dead_delay
         for f in self.active:
             if f.head is not None:
                 f.semaphore.add(f.valid, last)

@@ -103,6 +103,7 @@ def sequence(ops: Sequence[Op], issue: Any, k: Any, count: int) -> Iterator[tupl
             issue.push(op, last)
             t = last + 1
             continue
+        start[op.id] = e
         if kind == WAIT:
             last = yield (COUNT, e, op)
         elif kind == POST:
@@ -117,7 +118,7 @@ def sequence(ops: Sequence[Op], issue: Any, k: Any, count: int) -> Iterator[tupl
             last = quiet + k.STW
         if op.target >= 0:
             fetch.jump(op.pc, op.target, e)
-        start[op.id], end[op.id] = e, last
+        end[op.id] = last
         t = last + 1
         if kind == HALT:
             issue.stop(last + k.SEQ_HALT)

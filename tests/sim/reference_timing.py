@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 LOAD, MATMUL, STORE = 0, 1, 3
 PUSH, SCALAR, POST, WAIT, FENCE, HALT, LDW, STW, FAULT = range(9)
-PATIENCE = 400  # cycles without any change after which a run counts as deadlocked
 
 
 @dataclass
@@ -224,9 +223,11 @@ class Sequencer:
         self.chip, self.ops, self.at = chip, ops, 0
         self.state, self.count, self.first = "fetch", 0, True
         self.stopped = None
+        self.waits = False  # in EXEC, for a unit or a semaphore
 
     def step(self, t):
         """One cycle; whether something moved."""
+        self.waits = False
         if self.stopped is not None or self.at >= len(self.ops):
             return False
         op = self.ops[self.at]
@@ -252,6 +253,7 @@ class Sequencer:
             return True
         moved = self._exec(op, t)
         self.first = False
+        self.waits = not moved
         return moved
 
     def _leave(self, op, t):
@@ -310,10 +312,9 @@ class Chip:
         return not unit.queue and unit.head is None and not late
 
     def run(self):
-        t, still = 0, 0
+        t = 0
         while True:
-            moved = self.step(t)
-            still = 0 if moved else still + 1
+            dead = self.step(t)
             if self.seq.stopped is not None:
                 for _ in range(t, self.seq.stopped):
                     t += 1
@@ -321,16 +322,17 @@ class Chip:
                         u.begin(t)
                     self.count_causes(t, [])
                 return self.outcome(t + 1)
-            if still > PATIENCE:
-                return self.outcome(t + 1, deadlock=True)
             t += 1
+            if dead:
+                for later in range(t, t + self.k.SEQ_DEADLOCK):
+                    self.count_causes(later, [])
+                return self.outcome(t + self.k.SEQ_DEADLOCK, deadlock=True)
 
     def outcome(self, cycles, deadlock=False):
         causes = {n: u.causes for n, u in self.units.items()}
         return Outcome(cycles, self.start, self.end, causes, deadlock)
 
     def step(self, t):
-        k = self.k
         for sem, n in self.takes:
             self.counts[sem] -= n
         self.takes = []
@@ -339,15 +341,27 @@ class Chip:
         self.posts = [p for p in self.posts if p[0] > t]
         for u in self.units.values():
             u.begin(t)
-        moved = any(u.busy(t) for u in self.units.values()) or bool(self.posts)
         pc = self.seq.ops[self.seq.at].pc if self.seq.at < len(self.seq.ops) else 0
-        moved |= self.seq.step(t)
+        self.seq.step(t)
         self.fetch.step(pc, t)
+        dead = self.dead(t)
         granted = self.arbitrate(t)
         self.count_causes(t, granted)
         self.release(t)
         self.advance(granted)
-        return moved or bool(granted) or self.fetch.busy > 0 or t < k.read_latency
+        return dead
+
+    def dead(self, t):
+        """The sequencer waits, and no unit can move any more."""
+        if not self.seq.waits:
+            return False
+        for u in self.units.values():
+            held = u.head and not u.ok and any(self.counts[s] < n for s, n in u.head.waits)
+            empty = u.head is None and not u.queue
+            if u.busy(t) or not (held or empty):
+                return False
+        heads = any(u.head for u in self.units.values())
+        return heads or self.seq.ops[self.seq.at].kind == WAIT  # else it is quiet soon
 
     def arbitrate(self, t):
         """Grants of this cycle; the oldest request first."""

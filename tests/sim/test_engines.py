@@ -6,7 +6,10 @@ import pytest
 from tilewright import sim
 from tilewright.isa.assembler import assemble
 from tilewright.isa.encoding import Instr, encode
+from tilewright.isa.program import Program
 from tilewright.isa.table import Conv, Fault
+from tilewright.sim import cycle
+from tilewright.sim.rtl import RtlChip, fault_of
 
 TINY = ".config dim=2,spad_kib=4,acc_kib=2\n.dram 0x100\n"
 
@@ -39,3 +42,55 @@ def test_dram_outside_the_window_is_a_fault_everywhere(outside):
     assert [(r.fault.code, r.fault.pc) for r in results] == [(Fault.WINDOW, 2)] * 3
     assert sim.differences(*results[:2]) == sim.differences(*results[1:]) == []
     assert results[0].memory.read(16, 8).tolist() == [12, 0, 0, 0, 0, 0, 0, 0]
+
+
+def _blocked(n=1, **fields):
+    """A fill that waits for semaphore 3."""
+    return Instr.make("load", fill=1, c0=1, conv=Conv.COPY8, wait0=3, wait0_n=n, **fields)
+
+
+_POST = Instr.make("post", sem=3, n=1)
+_HALT = Instr.make("halt")
+_FREE = Instr.make("load", fill=1, c0=40, conv=Conv.COPY8, done_en=1, done_sem=5)
+_DEADLOCKS = {  # program, pc
+    "sequencer": ([Instr.make("wait", sem=1, n=1)], 0),
+    "too few": ([_blocked(2), _POST, Instr.make("wait", sem=7, n=4)], 0),
+    "behind": ([_FREE, _POST, _blocked(), _blocked(), _HALT], 3),
+    "signalled": ([_FREE, Instr.make("wait", sem=5, n=2)], 1),
+    "two units": (
+        [Instr.make("store", c0=1, wait0=5, wait0_n=2), _FREE, _blocked(), Instr.make("fence")], 0,
+    ),
+    "full queue": ([_blocked()] * 20, 0),
+    "word": ([_blocked(), Instr.make("ldw", rd=0, ra=0, b=0)], 0),
+    "refused": ([_blocked(), Instr.make("ldw", rd=0, ra=0, b=1)], 0),
+    "end of program": ([_blocked()], 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _DEADLOCKS)
+def test_deadlock_is_a_fault_in_the_same_cycle(name):
+    instrs, pc = _DEADLOCKS[name]
+    config = assemble(f"{TINY}halt\n").config
+    program = Program(config, b"".join(map(encode, instrs)), dram_size=0x100)
+    results = [sim.run(program, engine=e, check=False) for e in ("cycle", "rtl")]
+    assert [(r.fault.code, r.fault.pc) for r in results] == [(Fault.DEADLOCK, pc)] * 2
+    assert sim.differences(*results) == []
+
+
+def test_the_chip_runs_the_next_program_after_a_deadlock():
+    config = assemble(f"{TINY}halt\n").config
+    first = [_blocked(done_en=1, done_sem=3), *[_FREE] * 3, Instr.make("wait", sem=9, n=1)]
+    text = "li r1, 9\nstw r1, r0, 16\nwait s5, 1\nhalt\n"
+    second = encode(_FREE) + assemble(f"{TINY}{text}").code
+    want = cycle.run(config, second, sim.Memory())
+    with RtlChip(config) as chip:
+        chip.write(0x10000, b"".join(map(encode, first)))
+        chip.write(0x20000, second)
+        chip.start(0x10000, len(first))
+        chip.finish(100_000)
+        assert fault_of(chip) == (Fault.DEADLOCK, 0)
+        chip.start(0x20000, len(second) // 64)
+        chip.finish(100_000)
+        assert fault_of(chip) is None
+        assert chip.counters() == want.counters
+        assert chip.read(16, 1)[0] == 9
