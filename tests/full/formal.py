@@ -104,6 +104,12 @@ class Netlist:
             raise RuntimeError(f"yosys failed on {self.name}:\n{done.stdout[-3000:]}{done.stderr}")
         self.stat = done.stdout
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._folder.cleanup()
+
     def _run(self, tool, *args):
         scripts = Path(sys.executable).parent  # where pip put yosys, smtbmc and z3
         env = dict(os.environ, PATH=f"{scripts}{os.pathsep}{os.environ['PATH']}")

@@ -87,14 +87,15 @@ MISTAKES = {
 def prove(name: str) -> list:
     """The verdicts of one proof."""
     make, asks = PROOFS[name]
-    netlist = Netlist(make(), name)
-    return [netlist.ask(mode, depth) for mode, depth in asks]
+    with Netlist(make(), name) as netlist:
+        return [netlist.ask(mode, depth) for mode, depth in asks]
 
 
 def mistake(name: str):
     """The verdict on a mutant; it must not hold."""
     proof, depth, old, new = MISTAKES[name]
-    return Netlist(PROOFS[proof][0]((old, new)), name).ask("bmc", depth)
+    with Netlist(PROOFS[proof][0]((old, new)), name) as netlist:
+        return netlist.ask("bmc", depth)
 
 
 def main():

@@ -162,6 +162,9 @@ class Store(Property):
             m.d.comb += field.eq(self.free(len(field), name).as_signed())
         flags = self.free(3, "vectors")
         i = dut.instr
+        for name in ("scatter", "bound", "index"):
+            m.d.comb += i[name].eq(self.free(len(i[name]), name).as_signed())
+        m.d.comb += dut.index_data.eq(self.free(len(dut.index_data), "index_data"))
         m.d.comb += [
             *(i[v].eq(f) for v, f in zip(("ibias", "scale", "bias"), flags, strict=True)),
             i.units.eq(self.free(len(i.units), "units")),
@@ -195,7 +198,7 @@ class Store(Property):
             Assert(rest == Mux(inside, Mux(beats < room, beats, room), 0)),
             Assert(~dut.active | ((dut.left != 0) & (dut.left < (1 << 18) + bus))),
             Assert(~dut.active | (dut.keep["length"] != 0)),
-            Assert(~dut.active | ~dut.in_vectors | dut.first),
+            Assert(~dut.active | ~(dut.in_vectors | dut.in_index) | dut.first),
             Assert(dut.offset < bus),
             Cover(beat & dut.late.wlast & (left == 1)),
             Cover(dut.aw_valid & (dut.aw_len == MAX_BURST - 1)),
