@@ -35,7 +35,7 @@ stat
 write_smt2 -wires top.smt2
 """
 FLAGS = {"bmc": [], "induction": ["-i"], "cover": ["-c"]}
-TIMEOUT = 300  # seconds
+TIMEOUT = 600  # seconds, for a loaded machine; alone, each proof takes a small part of it
 
 
 class Property:

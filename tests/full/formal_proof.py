@@ -28,7 +28,7 @@ PROOFS = {
     "issue ports": (issue.Ports, (("cover", 8), ("induction", 1))),
     "issue tokens": (issue.Conserved, (("cover", 8), ("induction", 1))),
     "load bursts": (bursts.Load, (("cover", 8), ("induction", 1))),
-    "load coverage": (bursts.Covered, (("cover", 30), ("bmc", 14))),
+    "load coverage": (bursts.Covered, (("cover", 30), ("bmc", 12))),
     "store bursts": (bursts.Store, (("cover", 8), ("induction", 1))),
     "fetch bursts": (bursts.Fetch, (("cover", 20), ("induction", 20))),
 }

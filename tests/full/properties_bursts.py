@@ -4,7 +4,7 @@ Bursts are aligned to the bus, have 1 to 16 beats, never cross 4 KiB; a refused 
 is; and the beats of the data side are exactly those that the addresses promised.
 """
 
-from amaranth.hdl import Assert, Assume, Const, Cover, Module, Mux, Signal
+from amaranth.hdl import Assert, Assume, Const, Cover, Module, Mux, Signal, Value
 from amaranth.hdl._ir import Fragment
 from formal import Property
 from mutate import mutant
@@ -157,17 +157,12 @@ class Store(Property):
         dut = self.source.SlotGenerator(self.config)
         m.submodules.dut = Fragment.get(dut, None)  # now, so that its state can be named
         start, go = self.free(1, "start"), self.free(1, "go")
-        for name in ("c0", "c1", "c2", "dst", "s1", "s2", "d0", "dest", "out", "mem"):
-            field = getattr(dut.instr, name)
-            m.d.comb += field.eq(self.free(len(field), name).as_signed())
-        flags = self.free(3, "vectors")
         i = dut.instr
-        for name in ("scatter", "bound", "index"):
-            m.d.comb += i[name].eq(self.free(len(i[name]), name).as_signed())
+        for name in i.shape().members:
+            field = Value.cast(getattr(i, name))
+            m.d.comb += field.eq(self.free(len(field), name))
         m.d.comb += dut.index_data.eq(self.free(len(dut.index_data), "index_data"))
         m.d.comb += [
-            *(i[v].eq(f) for v, f in zip(("ibias", "scale", "bias"), flags, strict=True)),
-            i.units.eq(self.free(len(i.units), "units")),
             dut.start.eq(start),
             dut.go.eq(go),
             Assume(~start | ~dut.active | (go & dut.last)),
