@@ -26,7 +26,7 @@ class Fetch(wiring.Component):
     **Members**
 
     run, start : In(1)
-        The chip runs; the next cycle is the first one of a program.
+        Requests may be sent; the next cycle is the first one of a program.
     base, count : In(32), In(COUNT_BITS)
         Byte address of the program, 512-byte aligned; its instructions.
     pc : In(PC_BITS)
@@ -41,6 +41,8 @@ class Fetch(wiring.Component):
         `pc` becomes `target` in the next cycle, and that is not simply the next instruction.
     error : Out(1)
         The memory answered with an error.
+    idle : Out(1)
+        No beat is in flight.
     bus : Out(AXIRead())
         To the boundary slice.
 
@@ -62,6 +64,7 @@ class Fetch(wiring.Component):
                 "jump": In(1),
                 "target": In(PC_BITS),
                 "error": Out(1),
+                "idle": Out(1),
                 "bus": Out(AXIRead(data=8 * IBUS_BYTES)),
             }
         )
@@ -179,6 +182,7 @@ class Fetch(wiring.Component):
             read.addr.eq(self.pc),
             read.en.eq(self.read),
             self.word.eq(read.data),
+            self.idle.eq(self._in_flight == 0),
         ]
         m.d.sync += self._in_flight.eq(in_flight)
         with m.If(bus.rvalid & (drop != 0)):

@@ -25,6 +25,7 @@ REGISTERS = {
     "IRQ_ENABLE": 0x020,
     "WINDOW_BASE": 0x024,
     "WINDOW_LIMIT": 0x028,
+    "WATCHDOG": 0x02C,
 }
 COUNTERS = 0x100
 ID = 0x54570001
@@ -52,6 +53,10 @@ class Host(wiring.Component):
         From the boundary slice.
     start : Out(1)
         One pulse: the host wrote CTRL bit 0 (while the chip does not run).
+    abort : Out(1)
+        One pulse: the host wrote CTRL bit 1.
+    watchdog : Out(1)
+        The program has run for WATCHDOG cycles (not 0).
     base, count : Out(32)
         CODE_BASE, CODE_COUNT.
     window_base, window_limit : Out(32)
@@ -77,6 +82,8 @@ class Host(wiring.Component):
             {
                 "bus": In(AXILite()),
                 "start": Out(1),
+                "abort": Out(1),
+                "watchdog": Out(1),
                 "base": Out(32),
                 "count": Out(32),
                 "window_base": Out(32),
@@ -122,10 +129,14 @@ class Host(wiring.Component):
         fault, fault_pc = Signal.like(self.fault), Signal.like(self.fault_pc)
         enable = Signal()
         m.d.comb += running.eq(self.run | self.start)
-        m.d.sync += self.start.eq(0)
+        limit = Signal(32)
+        m.d.sync += [self.start.eq(0), self.abort.eq(0)]
+        m.d.sync += self.watchdog.eq(self.run & (limit != 0) & (self._cycles >= limit))
         with m.If(write), m.Switch(address[2:]):
             with m.Case(REGISTERS["CTRL"] >> 2):
-                m.d.sync += self.start.eq(value[0] & ~running)
+                m.d.sync += [self.start.eq(value[0] & ~running), self.abort.eq(value[1])]
+            with m.Case(REGISTERS["WATCHDOG"] >> 2):
+                m.d.sync += limit.eq(value)
             with m.Case(REGISTERS["STATUS"] >> 2):
                 m.d.sync += [halted.eq(halted & ~value[1]), faulted.eq(faulted & ~value[2])]
             with m.Case(REGISTERS["CODE_BASE"] >> 2), m.If(~running):
@@ -156,12 +167,14 @@ class Host(wiring.Component):
             "IRQ_ENABLE": enable,
             "WINDOW_BASE": self.window_base,
             "WINDOW_LIMIT": self.window_limit,
+            "WATCHDOG": limit,
         }
 
     def _count(self, m):
         """Chip-wide counters. Returns all counters by index."""
         dim2 = self.config.dim**2
-        cycles, read, written = Signal(32), Signal(32), Signal(32)
+        self._cycles = cycles = Signal(32, name="cycles")
+        read, written = Signal(32), Signal(32)
         useful, padding = Signal(64), Signal(64)
         row, macs = Signal(), Signal.like(self.row_macs, reset_less=True)
         m.d.sync += row.eq(self.row)

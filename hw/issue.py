@@ -59,6 +59,7 @@ class DispatchSignature(wiring.Signature):
     """From the sequencer (as written) to one queue: push, entry, and whether it is full or quiet.
 
     `quiet`: queue, head and pipeline hold nothing, in this cycle; a push at t shows from t + 1.
+    `idle`: the pipeline holds nothing.
     `still`: the pipeline holds nothing, and there is no head or one whose waits do not hold.
     """
 
@@ -69,9 +70,13 @@ class DispatchSignature(wiring.Signature):
                 "entry": Out(entry(name)),
                 "full": In(1),
                 "quiet": In(1),
+                "idle": In(1),
                 "still": In(1),
             }
         )
+
+
+PC = data.StructLayout({"pc": PC_BITS, "exists": 1})  # an instruction's address, if there is one
 
 
 class SemaphoreSignature(wiring.Signature):
@@ -123,8 +128,13 @@ class Issue(wiring.Component):
         Count causes; set semaphores and counters to 0 (all quiet).
     oldest : Out(1 + PC_BITS)
         The pc of the oldest head, and whether there is a head.
-    overflow : Out(1)
-        A semaphore's count went above SEM_MAX in the cycle before; it stays there.
+    overflow, blame : Out(1), Out(PC)
+        A semaphore's count went above SEM_MAX in the cycle before; it stays there. The instruction
+        that signalled, if it is a unit's.
+    hold : In(1)
+        Nothing is granted.
+    flying_<unit> : Out(PC)
+        The oldest instruction that is granted and not done.
     counters : Out(32) array of 4 * 6
         For each `Unit` the causes in CAUSES order, then instructions.
     started, done, id_<unit> : Out(4), Out(4), Out(32)
@@ -141,6 +151,7 @@ class Issue(wiring.Component):
             members[name] = Out(UnitSignature(name))
             members[f"dispatch_{name}"] = In(DispatchSignature(name))
             members[f"id_{name}"] = Out(ID_BITS)
+            members[f"flying_{name}"] = Out(PC)
         super().__init__(
             members
             | {
@@ -148,8 +159,10 @@ class Issue(wiring.Component):
                 "semaphore": In(SemaphoreSignature()),
                 "run": In(1),
                 "clear": In(1),
-                "oldest": Out(data.StructLayout({"pc": PC_BITS, "exists": 1})),
+                "oldest": Out(PC),
                 "overflow": Out(1),
+                "blame": Out(PC),
+                "hold": In(1),
                 "started": Out(4),
                 "done": Out(4),
                 "counters": Out(32).array(4 * (len(CAUSES) + 1)),
@@ -241,7 +254,8 @@ class Issue(wiring.Component):
             ]
             m.d.comb += taken.eq(_any([o.held for o in others] + wanted))
             blocked = self.front.blocked if lane.name == "matmul" else Const(0, 1)
-            m.d.comb += lane.grant.eq(lane.request & ~(lane.ports & taken).any() & ~blocked)
+            free = ~(lane.ports & taken).any() & ~blocked & ~self.hold
+            m.d.comb += lane.grant.eq(lane.request & free)
             first = [~o.queue.valid | older[lane.name, o.name] for o in others]
             with m.If(lane.queue.valid & Cat(first).all()):
                 m.d.comb += [self.oldest.pc.eq(lane.head.pc), self.oldest.exists.eq(1)]
@@ -258,6 +272,7 @@ class Issue(wiring.Component):
                 "done_en": 1,
                 "done_sem": 5,
                 "last": 1,
+                "pc": PC_BITS,
             }
         )
         m.submodules[f"ring_{name}"] = ring = memory.Memory(shape=layout, depth=INFLIGHT, init=[])
@@ -275,6 +290,7 @@ class Issue(wiring.Component):
             write.data.done_en.eq(sync.done_en & lane.last),
             write.data.done_sem.eq(sync.done_sem),
             write.data.last.eq(lane.last),
+            write.data.pc.eq(lane.head.pc),
         ]
         read_at = Signal(range(INFLIGHT), name=f"{name}_read_at")
         done_at = Signal(range(INFLIGHT), name=f"{name}_done_at")
@@ -301,13 +317,16 @@ class Issue(wiring.Component):
             getattr(self, f"dispatch_{name}").still.eq(
                 ~lane.busy & lane.queue.settled & ~(lane.queue.valid & (lane.ok | lane.holds))
             ),
+            getattr(self, f"dispatch_{name}").idle.eq(~lane.busy),
+            getattr(self, f"flying_{name}").pc.eq(at_done.data.pc),
+            getattr(self, f"flying_{name}").exists.eq(lane.busy),
             self.done[Unit[name.upper()]].eq(unit.done & at_done.data.last),
         ]
         if name == "matmul":
             m.d.comb += self.front.reading.eq(read_at != write_at)
         return [
-            (unit.read_release & at_read.data.rd_en, at_read.data.rd_sem),
-            (unit.done & at_done.data.done_en, at_done.data.done_sem),
+            (unit.read_release & at_read.data.rd_en, at_read.data.rd_sem, at_read.data.pc),
+            (unit.done & at_done.data.done_en, at_done.data.done_sem, at_done.data.pc),
         ]
 
     def _semaphores(self, m, lanes, signals):
@@ -336,8 +355,11 @@ class Issue(wiring.Component):
                     sems.take_n[j].eq(n),
                     sems.take_en[j].eq(en),
                 ]
-        for i, (en, sem) in enumerate(signals):
+        m.d.sync += self.blame.exists.eq(0)
+        for i, (en, sem, pc) in enumerate(signals):
             m.d.comb += [sems.signal_en[i].eq(en), sems.signal_sem[i].eq(sem)]
+            with m.If(en & sems.over.bit_select(sem, 1)):
+                m.d.sync += [self.blame.pc.eq(pc), self.blame.exists.eq(1)]
         seq = self.semaphore
         m.d.comb += [
             sems.read_sem[-1].eq(seq.sem),

@@ -34,8 +34,10 @@ class Semaphores(wiring.Component):
         The count of a semaphore, for each of `reads`.
     clear : In(1)
         All counts become 0.
+    over : Out(32)
+        Counts that go above SEM_MAX in this cycle; they stay there.
     overflow : Out(1)
-        A count went above SEM_MAX in the cycle before; it stays there.
+        There was one in the cycle before.
 
     **Timing** : an access at t is seen in `read` from t + 1; `read` is combinational in `read_sem`.
     """
@@ -55,6 +57,7 @@ class Semaphores(wiring.Component):
                 "read_sem": In(5).array(reads),
                 "read": Out(COUNT_BITS).array(reads),
                 "clear": In(1),
+                "over": Out(SEMAPHORES),
                 "overflow": Out(1),
             }
         )
@@ -79,7 +82,7 @@ class Semaphores(wiring.Component):
         total = self._add(m, "posted", total, post)
         total = self._add(m, "left", total, taken, subtract=True)
 
-        over = Signal(SEMAPHORES)
+        over = self.over
         m.d.comb += over.eq(total[COUNT_BITS] | total[COUNT_BITS + 1])
         for plane, bits in zip(counts, total, strict=False):
             with m.If(self.clear):

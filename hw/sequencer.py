@@ -4,17 +4,25 @@ One instruction at a time: FETCH, DECODE, one RESOLVE cycle for each register op
 the units' instructions, EXEC. The instruction register holds the word from the end of DECODE on;
 RESOLVE replaces register operands in it, so that what is pushed is the register, rearranged. A
 fault waits, like `halt`, until all that was dispatched is done. If the sequencer waits while no
-unit can move any more, that is fault DEADLOCK.
+unit can move any more, that is fault DEADLOCK. An *alarm* (an imprecise fault, or the host's abort)
+holds back everything that has not started; when all transfers have ended the fault is reported.
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.axi import AXIRead
 from tilewright.hw.decode import IR_BITS, OPCODES, Decoder, Resolver, Rules
 from tilewright.hw.extent import Extent
 from tilewright.hw.fetch import COUNT_BITS, PC_BITS, Fetch
-from tilewright.hw.issue import ENTRY_MASKS, ID_BITS, UNITS, DispatchSignature, SemaphoreSignature
+from tilewright.hw.issue import (
+    ENTRY_MASKS,
+    ID_BITS,
+    PC,
+    UNITS,
+    DispatchSignature,
+    SemaphoreSignature,
+)
 from tilewright.isa.config import IBUS_BYTES, REGISTERS, ChipConfig
 from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, SYNC, Fault, Unit
 
@@ -61,8 +69,16 @@ class Sequencer(wiring.Component):
         First and last byte of DRAM that the program may touch; stable while `run`.
     oldest : In
         The issue module's oldest head: its pc, and whether there is one.
-    overflow, bus_error : In(1)
-        Pulses: fault SEMAPHORE, fault BUS, both imprecise.
+    overflow, blame : In(1), In(PC)
+        Pulse: fault SEMAPHORE; who signalled, if it is not the sequencer.
+    load_error, store_error : In(1)
+        Pulses: fault BUS.
+    flying_load, flying_store : In(PC)
+        Who is in flight there.
+    abort, watchdog : In(1)
+        Pulse: fault ABORT; level: fault WATCHDOG.
+    hold : Out(1)
+        There is an alarm: units must start nothing.
     bus : Out(AXIRead())
         Instructions.
     dispatch_<unit> : Out(DispatchSignature(unit))
@@ -91,9 +107,16 @@ class Sequencer(wiring.Component):
                 "fault_pc": Out(PC_BITS),
                 "window_base": In(32),
                 "window_limit": In(32),
-                "oldest": In(data.StructLayout({"pc": PC_BITS, "exists": 1})),
+                "oldest": In(PC),
                 "overflow": In(1),
-                "bus_error": In(1),
+                "blame": In(PC),
+                "load_error": In(1),
+                "store_error": In(1),
+                "flying_load": In(PC),
+                "flying_store": In(PC),
+                "abort": In(1),
+                "watchdog": In(1),
+                "hold": Out(1),
                 "bus": Out(AXIRead(data=8 * IBUS_BYTES)),
                 "semaphore": Out(SemaphoreSignature()),
                 "ldw": Out(WordSignature()),
@@ -130,7 +153,7 @@ class Sequencer(wiring.Component):
             extent.opcode.eq(fetch.word[:OPCODE_BITS]),
             extent.window_base.eq(self.window_base),
             extent.window_limit.eq(self.window_limit),
-            fetch.run.eq(self.run),
+            fetch.run.eq(self.run & ~self.hold),
             fetch.start.eq(self.clear),
             fetch.base.eq(self.base),
             fetch.count.eq(self._limit(m)),
@@ -197,7 +220,6 @@ class Sequencer(wiring.Component):
         self._refused = refused = Signal()  # found in EXEC
         code = Signal(4)  # its fault
         misfit = Signal()
-        alarm = Signal(4)  # an imprecise fault that has been seen
         again = Signal()  # not the first EXEC cycle
         illegal = Signal()  # an illegal word waits in DECODE
         has_extent = Signal()
@@ -208,12 +230,9 @@ class Sequencer(wiring.Component):
         units = [getattr(self, f"dispatch_{n}") for n in UNITS]
         m.d.comb += quiet.eq(Cat(u.quiet for u in units).all())
         m.d.sync += dead.eq(waiting & ~dead & Cat(u.still for u in units).all())
-        with m.If(self.clear):
-            m.d.sync += alarm.eq(Fault.NONE)
-        with m.Elif(self.overflow & (alarm == Fault.NONE)):
-            m.d.sync += alarm.eq(Fault.SEMAPHORE)
-        with m.Elif((self.bus_error | fetch.error) & (alarm == Fault.NONE)):
-            m.d.sync += alarm.eq(Fault.BUS)
+        alarm, alarm_pc = self._alarm(m)
+        drained = Signal()  # nothing is in flight
+        m.d.comb += drained.eq(Cat(u.idle for u in units).all() & fetch.idle & ~self._asking)
 
         def report(fault, pc):
             m.d.comb += [self.faulted.eq(1), self.fault.eq(fault), self.fault_pc.eq(pc)]
@@ -223,9 +242,15 @@ class Sequencer(wiring.Component):
             """The oldest instruction that is blocked is to blame."""
             report(Fault.DEADLOCK, Mux(self.oldest.exists, self.oldest.pc, self.pc))
 
+        def drain():
+            with m.If(drained):
+                report(alarm, alarm_pc)
+
         def stop(fault):
             """Report as soon as all is quiet."""
-            with m.If(dead):
+            with m.If(self.hold):
+                drain()
+            with m.Elif(dead):
                 deadlock()
             with m.Elif(quiet):
                 report(fault, self.pc)
@@ -248,8 +273,8 @@ class Sequencer(wiring.Component):
                 m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += self.run.eq(1)
-                with m.If(alarm != Fault.NONE):
-                    stop(alarm)
+                with m.If(self.hold):
+                    drain()
                 with m.Elif(self.pc >= count):
                     stop(Fault.PC)
                 with m.Elif(fetch.readable):
@@ -290,12 +315,12 @@ class Sequencer(wiring.Component):
                     m.d.comb += self.end.eq(quiet)
                     stop(code)
                 with m.Elif(self._is("halt")):
-                    m.d.comb += self.end.eq(quiet)
-                    with m.If(alarm != Fault.NONE):
-                        stop(alarm)
+                    m.d.comb += self.end.eq(self.halted)
+                    with m.If(self.hold):
+                        drain()
                     with m.Elif(dead):
                         deadlock()
-                    with m.Elif(quiet):
+                    with m.Elif(quiet & ~self.overflow):
                         m.d.comb += self.halted.eq(1)
                         m.next = "IDLE"
                     with m.Else():
@@ -304,8 +329,8 @@ class Sequencer(wiring.Component):
                     m.d.comb += self.end.eq(1)
                     m.d.sync += [again.eq(0), self.pc.eq(self._next_pc)]
                     m.next = "FETCH"
-                with m.Elif(alarm != Fault.NONE):
-                    stop(alarm)
+                with m.Elif(self.hold):
+                    drain()
                 with m.Elif(dead):
                     deadlock()
                 with m.Else():
@@ -317,6 +342,35 @@ class Sequencer(wiring.Component):
             self.begin.eq((in_exec | illegal) & ~again),
         ]
         self._verdict(m, refused, code, misfit)
+
+    def _alarm(self, m):
+        """The first imprecise fault, and the instruction to name."""
+        alarm, pc = Signal(4), Signal(PC_BITS)
+        before = Signal(PC_BITS)
+        m.d.sync += before.eq(self.pc)
+        causes = (
+            (self.overflow, Fault.SEMAPHORE, Mux(self.blame.exists, self.blame.pc, before)),
+            (
+                self.load_error,
+                Fault.BUS,
+                Mux(self.flying_load.exists, self.flying_load.pc, self.pc),
+            ),
+            (
+                self.store_error,
+                Fault.BUS,
+                Mux(self.flying_store.exists, self.flying_store.pc, self.pc),
+            ),
+            (self._fetch.error, Fault.BUS, self.pc),
+            (self.abort, Fault.ABORT, self.pc),
+            (self.watchdog, Fault.WATCHDOG, self.pc),
+        )
+        m.d.comb += self.hold.eq(alarm != Fault.NONE)
+        with m.If(self.clear):
+            m.d.sync += alarm.eq(Fault.NONE)
+        for event, fault, blamed in causes:
+            with m.Elif(event & ~self.hold):
+                m.d.sync += [alarm.eq(fault), pc.eq(blamed)]
+        return alarm, pc
 
     def _verdict(self, m, refused, code, misfit):
         """Faults that EXEC finds, the first in order."""

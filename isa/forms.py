@@ -99,6 +99,7 @@ class Fault(IntEnum):
     SEMAPHORE = 8
     BUS = 9
     WATCHDOG = 10
+    ABORT = 11
 
     @property
     def meaning(self) -> str:
@@ -118,6 +119,7 @@ _FAULTS = {
     Fault.SEMAPHORE: "a count went above SEM_MAX",
     Fault.BUS: "an AXI error response",
     Fault.WATCHDOG: "the host's cycle limit",
+    Fault.ABORT: "the host stopped the program",
 }
 
 

@@ -23,7 +23,7 @@ EVENT = np.dtype(
     [("kind", "<u4"), ("unit", "<u4"), ("value", "<u4"), ("pad", "<u4"), ("cycle", "<u8")]
 )
 CTRL, STATUS, FAULT, FAULT_PC, CODE_BASE, CODE_COUNT = 0x004, 0x008, 0x00C, 0x010, 0x014, 0x018
-WINDOW_BASE, WINDOW_LIMIT = 0x024, 0x028
+WINDOW_BASE, WINDOW_LIMIT, WATCHDOG = 0x024, 0x028, 0x02C
 COUNTERS = 0x100
 PAGE = 1 << 16  # as in the harness
 BEGIN, END, START, DONE = range(4)  # kinds of events, as in the harness
@@ -134,6 +134,10 @@ class RtlChip:
         self.host_write(CODE_BASE, code_base)
         self.host_write(CODE_COUNT, code_count)
         self.host_write(CTRL, 1)
+
+    def abort(self) -> None:
+        """Stop the program; the fault is ABORT."""
+        self.host_write(CTRL, 2)
 
     def finish(self, limit: int, patience: int = 100_000) -> None:
         """Run until the chip stops.
