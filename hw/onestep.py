@@ -18,7 +18,8 @@ _NAME = re.compile(r"\\[^ ]+ |(?<![\w'\\$])[A-Za-z_]\w*")
 _KEYWORDS = set(["begin", "end", "if", "else", "casez", "case", "endcase", "default"])
 
 
-def _names(text):
+def names(text):
+    """Names that a piece of Verilog mentions."""
     found = (n.strip() for n in _NAME.findall(_LITERAL.sub("", text)))
     return {n for n in found if n not in _KEYWORDS}
 
@@ -59,7 +60,7 @@ def _parse(text, clock):
             parsed.widths[name] = width or ""
         elif line.startswith("  assign "):
             target, value = line[len("  assign ") : -1].split(" = ", 1)
-            parsed.logic.append(_Logic(_names(target), _names(value), [f"{target} = {value};"]))
+            parsed.logic.append(_Logic(names(target), names(value), [f"{target} = {value};"]))
         elif line == "  always @* begin":
             parsed.logic.append(_process(lines))
         elif line == f"  always @(posedge {clock})":
@@ -84,10 +85,10 @@ def _process(lines):
             continue
         body.append(line.strip())
         if match := _BLOCKING.match(body[-1]):
-            writes |= _names(match[1])
-            reads |= _names(match[2])
+            writes |= names(match[1])
+            reads |= names(match[2])
         else:
-            reads |= _names(body[-1])
+            reads |= names(body[-1])
     return _Logic(writes, reads - writes, body)
 
 
@@ -121,7 +122,7 @@ class _Scheduler:
         """Registers, each behind all others that read it."""
         readers = {name: set() for name in self.registers}
         for name, value in self.registers.items():
-            reads = _names(value)
+            reads = names(value)
             for logic in self.logic(reads):
                 reads = reads | logic.reads
             for source in (reads & readers.keys()) - {name}:
@@ -159,7 +160,7 @@ def one_step(text, clock):
     body, done = [], set()
     for name in scheduler.register_order():
         value = parsed.registers[name]
-        for logic in scheduler.logic(_names(value)):
+        for logic in scheduler.logic(names(value)):
             if id(logic) not in done:
                 done.add(id(logic))
                 body += logic.lines

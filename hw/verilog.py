@@ -1,8 +1,9 @@
 """Verilog of the chip: `python -m tilewright.hw.verilog tw16 > tw16.v`.
 
 The chip is one text; modules that it instances many times (the array's column, lanes of foot and
-epilogue, memory banks) are texts of their own. Amaranth's builtin Yosys is used always, so that the
-text is the same on every machine.
+epilogue, memory banks) are texts of their own. `lazy` and `one_step` rewrite them for the speed
+of simulation. Amaranth's builtin Yosys is used always, so that the text is the same on every
+machine.
 """
 
 import os
@@ -12,6 +13,7 @@ from amaranth.back import verilog
 from tilewright.hw.array import array_verilog_sources
 from tilewright.hw.blackbox import BlackBoxes
 from tilewright.hw.chip import Chip
+from tilewright.hw.lazy import lazy
 from tilewright.isa.config import ChipConfig, ConfigError, parse_config
 
 TOP = "tilewright"
@@ -24,7 +26,7 @@ def export(config: ChipConfig) -> dict[str, str]:
     try:
         boxes = BlackBoxes()
         text = verilog.convert(Chip(config), name=TOP, emit_src=False, platform=boxes)
-        return {f"{TOP}.v": text, **array_verilog_sources(config.dim), **boxes.sources()}
+        return {f"{TOP}.v": lazy(text), **array_verilog_sources(config.dim), **boxes.sources()}
     finally:
         if before is None:
             del os.environ["AMARANTH_USE_YOSYS"]
