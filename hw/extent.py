@@ -114,6 +114,8 @@ class Extent(wiring.Component):
                 pooled = (v["c" + n] - 1)[:16] * v[step] + v[window]
                 # first used in the second EXTENT cycle, so that no two multipliers are in a row
                 m.d.sync += v["in" + n].eq(Mux(v["pool"], pooled, v["c" + n]))
+            v["span1"] = Mux(v["scatter"], v["bound"], v["c1"])
+            v["index_pairs"] = _blocks(v["c1"], cfg.dim // 2)
         if name in DRAM:
             v["run"] = Signal(19, name=f"{name}_run")  # bytes
             with m.Switch(v[DRAM[name].kind]):
@@ -266,7 +268,8 @@ class Extent(wiring.Component):
         m.d.comb += self.units.eq(Mux(is_store, store["units"], load["units"]))
         many = (store["vectors"] != 0) & (store["units"] > STORE_VECTOR_UNITS)
         wide = (store["in1"] >> 16).any() | (store["in2"] >> 16).any()
-        m.d.comb += self.bad.eq(bad | outside | (is_store & (many | wide)))
+        skew = store["scatter"] & store["s1"][: ceil_log2(cfg.bus_bytes)].any()
+        m.d.comb += self.bad.eq(bad | outside | (is_store & (many | wide | skew)))
 
         spans = (
             bank_span(low[:LOCAL_BITS], high[:LOCAL_BITS], cfg.spad_bank),

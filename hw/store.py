@@ -279,6 +279,7 @@ class Store(wiring.Component):
             slots.start.eq(unit.start),
             slots.instr.eq(unit.instr),
             slots.item.eq(tail),
+            slots.index_data.eq(self.spad_r.pair),
             unit.issuing.eq(slots.active),
             unit.read_release.eq(slots.read_release),
             unit.ready.eq((~slots.active | (slots.last & slots.go)) & (count != STORE_INFLIGHT)),

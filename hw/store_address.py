@@ -7,7 +7,8 @@ whatever the row's alignment is; a row whose alignment spills over ends with a b
 nothing.
 
 With max-pool a unit is read once for each row of its window, one slot each; the last of these slots
-is the one that the unit would have without.
+is the one that the unit would have without. A scatter's row begins with STORE_INDEX slots, in which
+its index is read and multiplied.
 
 Rows are counted down, addresses and the bytes left are stepped by addition: no multiplier.
 """
@@ -19,7 +20,7 @@ from amaranth.utils import exact_log2
 from tilewright.hw.payload import payload
 from tilewright.isa.config import LOCAL_BITS, MAX_BURST, ChipConfig
 from tilewright.isa.table import Dest, Mem, Type
-from tilewright.isa.timing import STORE_INFLIGHT
+from tilewright.isa.timing import MEM_READ, STORE_INDEX, STORE_INFLIGHT
 
 VECTORS = ("ibias", "scale", "bias")  # the order of vector slots
 ITEM = range(STORE_INFLIGHT)
@@ -52,6 +53,7 @@ def late_layout(config: ChipConfig) -> data.StructLayout:
             "offset": range(config.bus_bytes),
             "end": range(config.bus_bytes),  # 0: the whole beat
             "wlast": unsigned(1),
+            "skip": unsigned(1),  # all bytes are strobed off
             "spad": unsigned(1),
             "final": unsigned(1),  # slot of its instruction
             "dst": unsigned(LOCAL_BITS),
@@ -81,6 +83,8 @@ class SlotGenerator(wiring.Component):
         Its control words.
     acc_en, acc_addr, spad_en, spad_addr : its read.
     aw_valid, aw_addr, aw_len, aw_final : the burst that it starts; `aw_final`: the last one.
+    index_data : In
+        The pair of granules read at `spad_addr`, MEM_READ cycles later.
     read_release : one cycle after the last slot.
 
     **Timing** : start at s, first slot in s + 1 (`active`), registered outputs one cycle after it.
@@ -110,6 +114,7 @@ class SlotGenerator(wiring.Component):
                 "aw_addr": Out(32),
                 "aw_len": Out(range(MAX_BURST)),
                 "aw_final": Out(1),
+                "index_data": In(16 * config.dim),
                 "read_release": Out(1),
             }
         )
@@ -119,6 +124,7 @@ class SlotGenerator(wiring.Component):
         self.shift = exact_log2(self.config.bus_bytes)
         keep = self._latch(m)
         self._vector_slots(m, keep)
+        self._index_slots(m, keep)
         self._row_slots(m, keep)
         self._outputs(m, keep)
         return m
@@ -159,6 +165,10 @@ class SlotGenerator(wiring.Component):
                 "vectors": Cat(i.ibias, i.scale, i.bias),
                 "units": i.units[:5],
                 "item": self.item,
+                "scatter": i.scatter,
+                "step1": Mux(i.scatter, 0, i.s1),
+                "bound": i.bound,
+                "index": i.index,
             }
         )
         keep = {}
@@ -204,6 +214,51 @@ class SlotGenerator(wiring.Component):
                 left.eq(i.units),
             ]
 
+    def _index_slots(self, m: Module, k: dict) -> None:
+        """A scatter's index: read in a row's first slot, then multiplied; `distance` is the result.
+
+        The pipeline never stops: if `go` holds a later slot up, the result waits.
+        """
+        lanes = self.config.dim // 2
+        self.waiting = waiting = Signal(range(STORE_INDEX + 1))  # slots before the row's own
+        self.in_index, self.reads_index = Signal(), Signal()
+        self.index_at = Signal(LOCAL_BITS, reset_less=True)
+        self.lane = Signal(range(lanes), reset_less=True)
+        self.distance, self.skip = Signal(32, reset_less=True), Signal(reset_less=True)
+        index = Signal(32, reset_less=True)
+        fetch = Signal(MEM_READ + 2)  # bit n: the slot that read is n + 1 cycles old
+        m.d.comb += [
+            self.in_index.eq(waiting != 0),
+            self.reads_index.eq(
+                self.active & self.go & ~self.in_vectors & (waiting == STORE_INDEX)
+            ),
+        ]
+        m.d.sync += fetch.eq(Cat(self.reads_index, fetch[:-1]))
+        with m.If(fetch[MEM_READ]):
+            m.d.sync += index.eq(self.index_data.word_select(self.lane, 32))
+        with m.If(fetch[MEM_READ + 1]):
+            inside = index < k["bound"]
+            m.d.sync += [
+                self.distance.eq(Mux(inside, index[:16] * k["s1"], 0)),
+                self.skip.eq(~inside),
+            ]
+        with m.If(self.start):
+            m.d.sync += [
+                waiting.eq(Mux(self.instr.scatter, STORE_INDEX, 0)),
+                self.index_at.eq(self.instr.index),
+                self.lane.eq(0),
+                self.skip.eq(0),
+            ]
+
+    def _next_index(self, m: Module, k: dict, last1) -> None:
+        """A row ends."""
+        wraps = self.lane == self.config.dim // 2 - 1
+        m.d.sync += [
+            self.waiting.eq(STORE_INDEX),
+            self.lane.eq(Mux(last1 | wraps, 0, self.lane + 1)),
+            self.index_at.eq(Mux(last1, k["index"], self.index_at + Mux(wraps, 2, 0))),
+        ]
+
     def _row_slots(self, m: Module, k: dict) -> None:
         """Rows, their beats or units, and where each comes from and goes to."""
         i, shift = self.instr, self.shift
@@ -236,12 +291,12 @@ class SlotGenerator(wiring.Component):
             self.final.eq(self.row_last & self.final_row),
             self.read.eq((slice_ == 0) & (left > offset)),
             self.more.eq(self.read & ((wx != 1) | (wy != 1))),
-            self.last.eq(~self.in_vectors & self.final & ~self.more),
+            self.last.eq(~self.in_vectors & ~self.in_index & self.final & ~self.more),
         ]
         next_src, next_dst = Signal(LOCAL_BITS), Signal(32)
         m.d.comb += [
             next_src.eq(Mux(last1, src_outer, src_row) + Mux(last1, k["down"], k["across"])),
-            next_dst.eq(Mux(last1, dst_outer, dst_row) + Mux(last1, k["s2"], k["s1"])),
+            next_dst.eq(Mux(last1, dst_outer, dst_row) + Mux(last1, k["s2"], k["step1"])),
         ]
 
         def unit_begins(src, wide, high) -> list:
@@ -265,7 +320,11 @@ class SlotGenerator(wiring.Component):
 
         window = k["pool_w"], k["pool_h"]
         with m.If(active & self.go & ~self.in_vectors):
-            with m.If(self.more):
+            with m.If(self.in_index):
+                m.d.sync += self.waiting.eq(self.waiting - 1)
+                with m.If(self.waiting == 1):
+                    m.d.sync += self.dst.eq(dst_row + self.distance)
+            with m.Elif(self.more):
                 below = (at_row + k["l2"])[:LOCAL_BITS]
                 m.d.sync += [opens.eq(0), wx.eq(wx - 1), self.at.eq(self.at + k["l1"])]
                 with m.If(wx == 1):
@@ -279,6 +338,8 @@ class SlotGenerator(wiring.Component):
                     m.d.sync += [n1.eq(k["c1"]), n2.eq(n2 - 1)]
                     m.d.sync += [src_outer.eq(next_src), dst_outer.eq(next_dst)]
                 m.d.sync += active.eq(~self.final)
+                with m.If(k["scatter"] & ~self.final):
+                    self._next_index(m, k, last1)
             with m.Else():
                 ahead = Mux(k["spad"], k["d0"], Const(self.config.bus_bytes, signed(LOCAL_BITS)))
                 m.d.sync += [
@@ -299,7 +360,7 @@ class SlotGenerator(wiring.Component):
     def _outputs(self, m: Module, k: dict) -> None:
         """Register the slot, its read, and the burst that it starts."""
         shift, left = self.shift, self.left
-        taken, vector = Signal(), Signal()
+        taken, vector, rows = Signal(), Signal(), Signal()
         place = self.dst[shift : shift + exact_log2(MAX_BURST)]  # bursts are naturally aligned
         beats = ((left - 1) >> shift)[:18]  # of the row after this one
         room = Signal(len(place))
@@ -307,16 +368,17 @@ class SlotGenerator(wiring.Component):
         m.d.comb += [
             taken.eq(self.active & self.go),
             vector.eq(taken & self.in_vectors),
-            self.beat.eq(taken & ~self.in_vectors & ~k["spad"] & ~self.more),
+            rows.eq(taken & ~self.in_vectors & ~self.in_index),
+            self.beat.eq(rows & ~k["spad"] & ~self.more),
             self.burst.eq(self.beat & (self.first | (place == 0))),
             room.eq(MAX_BURST - 1 - place),
             ends.eq(beats <= room),
         ]
         m.d.sync += [
-            self.row.eq(taken & ~self.in_vectors),
+            self.row.eq(rows),
             self.vector.eq(vector),
-            self.acc_en.eq(vector | (taken & self.read & k["acc"])),
-            self.spad_en.eq(taken & ~self.in_vectors & self.read & ~k["acc"]),
+            self.acc_en.eq(vector | (rows & self.read & k["acc"])),
+            self.spad_en.eq(self.reads_index | (rows & self.read & ~k["acc"])),
             self.aw_valid.eq(self.burst),
             self.read_release.eq(taken & self.last),
         ]
@@ -325,7 +387,7 @@ class SlotGenerator(wiring.Component):
         with m.If(self.active):
             m.d.sync += [
                 self.acc_addr.eq(Mux(self.in_vectors, self.vector_at, self.at)),
-                self.spad_addr.eq(self.at),
+                self.spad_addr.eq(Mux(self.in_index, self.index_at, self.at)),
                 self.aw_addr.eq(Cat(Const(0, shift), self.dst[shift:])),
                 self.aw_len.eq(Mux(ends, beats, room)),
                 self.aw_final.eq(ends & self.final_row),
@@ -344,6 +406,7 @@ class SlotGenerator(wiring.Component):
                 late.offset.eq(self.offset),
                 late.end.eq(left[:shift]),
                 late.wlast.eq(self.row_last | place.all()),
+                late.skip.eq(self.skip),
                 late.spad.eq(k["spad"]),
                 late.final.eq(self.final),
                 late.dst.eq(self.dst[:LOCAL_BITS]),

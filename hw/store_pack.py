@@ -85,7 +85,7 @@ class Packer(wiring.Component):
             m.d.epilogue += [
                 last.eq(window),
                 data.eq(both >> Cat(Const(0, 3), (bus - late.offset)[: exact_log2(bus) + 1])),
-                strb.eq(after & before),
+                strb.eq(Mux(late.skip, 0, after & before)),
                 wlast.eq(late.wlast),
             ]
         m.d.comb += [self.beat_data.eq(data), self.beat_strb.eq(strb), self.beat_last.eq(wlast)]

@@ -6,7 +6,7 @@ negative, else to `hi`. The RTL's EXTENT stage walks the same lists with one mul
 skipped or not, so that EXTENT_CYCLES is fixed for each opcode. Port masks, range and window checks
 and the checker's races use the result. For the RTL: a count is 1 to 65535.
 
-The gather and scatter indices, and VECTOR's streams, get their entries when those modes are built.
+The gather indices, and VECTOR's streams, get their entries when those modes are built.
 """
 
 from __future__ import annotations
@@ -154,6 +154,15 @@ OPERANDS: dict[str, tuple[Operand, ...]] = {
             pair=(("out", (Type.BF16,)),),
             when=(("dest", (Dest.SPAD,)),),
         ),
+        Operand(
+            "index",
+            "r",
+            Mem.SPAD,
+            "index",
+            (Term("index_pairs", 2),),
+            pair=(),
+            when=(("scatter", (1,)),),
+        ),
     ),
     "vector": (),
     "kload": (),
@@ -172,7 +181,7 @@ DRAM: dict[str, DramOperand] = {
     "store": DramOperand(
         "w",
         "dst",
-        (Term("c1", "s1"), Term("c2", "s2")),
+        (Term("span1", "s1"), Term("c2", "s2")),
         "out",
         {int(t): n for t, n in TYPE_BYTES.items()},
         (("dest", (Dest.DRAM,)),),
@@ -209,6 +218,10 @@ def _blocks(n: int, size: int) -> int:
     return -(-n // size)
 
 
+def _span1(store: Mapping[str, int]) -> int:
+    return store["bound"] if store["scatter"] else store["c1"]
+
+
 def unit_elements(config: ChipConfig, values: Mapping[str, int]) -> int:
     """Elements of one unit of a LOAD: `dim`, or `dim`/2 for 4 bytes in the scratchpad."""
     wide = values["mem"] == Mem.SPAD and LOCAL_BYTES[Conv(values["conv"])] == 4
@@ -220,7 +233,8 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
 
     LOAD: `row_elems`, `units`. MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`, `vectors`
     (how many are enabled), `in1` and `in2` (input rows of each dimension: c1, c2, or the grid that
-    max-pool reads), `window` (rows read for each row written). Always `dim`.
+    max-pool reads), `window` (rows read for each row written), `span1` (rows of dimension 1 that
+    may be written), `index_pairs` (pairs of granules that hold scatter indices). Always `dim`.
     """
     out = {"dim": config.dim}
     for name, factor, when in PRODUCTS.get(spec.name, ()):
@@ -239,6 +253,8 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
             out["in1"] = (values["c1"] - 1) * values["pool_sw"] + values["pool_w"]
             out["in2"] = (values["c2"] - 1) * values["pool_sh"] + values["pool_h"]
             out["window"] = values["pool_h"] * values["pool_w"]
+        out["span1"] = _span1(values)
+        out["index_pairs"] = _blocks(values["c1"], config.dim // 2)
     return out
 
 
@@ -335,6 +351,12 @@ def check_range(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> No
             f"{spec.name} with ibias, scale or bias must have at most {STORE_VECTOR_UNITS} units "
             f"(column blocks) in a row, not {counts['units']}",
         )
+    if values.get("scatter") and values["s1"] % config.bus_bytes:
+        raise IllegalInstruction(
+            Fault.RANGE,
+            f"{spec.name}.s1 must be a multiple of bus_bytes ({config.bus_bytes}) with scatter, "
+            f"not {values['s1']}",
+        )
     for e in extents(config, spec, values):
         size = config.spad_granules if e.mem == Mem.SPAD else config.acc_rows
         if e.lo < 0 or e.hi >= size:
@@ -354,7 +376,8 @@ def dram_extent(spec: Spec, values: Mapping[str, int]) -> tuple[str, int, int] |
     o = DRAM.get(spec.name)
     if o is None or not _holds(o.when, values):
         return None
-    lo, hi = _spread(o.terms, values)
+    counts = {"span1": _span1(values)} if spec.name == "store" else {}
+    lo, hi = _spread(o.terms, {**values, **counts})
     base, run = values[o.base], values["c0"] * o.sizes[values[o.kind]]
     return o.access, base + lo, base + hi + run - 1
 

@@ -99,6 +99,10 @@ MEM_WRITE = 1
 #: STORE: instructions granted and not done, at most.
 STORE_INFLIGHT = 8
 
+#: STORE: slots before each row of a scatter; the first one reads the row's index. Read, index and
+#: product in registers, address.
+STORE_INDEX = 1 + MEM_READ + 3
+
 #: From a slot to read_release: its read is on the memory's port.
 STORE_READ = 1
 

@@ -160,8 +160,11 @@ RANGE). With `pool`, c2 x c1 is the grid of rows that are written: row (i1, i2) 
 maximum, after saturation, of the pool_h x pool_w rows whose unit j is read at loc + j*l0 +
 (i1*pool_sw + x)*l1 + (i2*pool_sh + y)*l2, x below pool_w, y below pool_h; l1 and l2 are the steps
 of the input. NaN wins, -0 is below +0. There is no padding; the grid that is read has at most
-65535 rows in each dimension (else fault RANGE). `scatter` takes row indices from int32 in the
-scratchpad.
+65535 rows in each dimension (else fault RANGE). With `scatter` (to DRAM only) row (i1, i2) begins
+at byte dst + x*s1 + i2*s2, where x is int32 number i1 in the scratchpad, dim/2 to each aligned pair
+of granules from `index` on. A row whose x is not in 0 to bound - 1 is not written (the beats of row
+0 are sent without bytes). Of rows that meet, the later wins, i2 outer. s1 must be a multiple of
+bus_bytes (else fault RANGE).
 """
 STORE = (
     Field("mem", 1, "source memory", enum=Mem),
@@ -196,7 +199,9 @@ STORE = (
     Field("lo", 32, "lower clamp: fp32 bits, or int32 on the integer path", reg=True),
     Field("hi", 32, "upper clamp: fp32 bits, or int32 on the integer path", reg=True),
     _local("index", "granule of the first int32 scatter index"),
+    _count("bound", "scatter indices in 0 to bound - 1 are in range"),
 )
+_SCATTER = (("scatter", (1,)),)
 _SPAD_DST = (("dest", (Dest.SPAD,)),)
 STORE_RULES = (
     Rule("in", "type", (Type.I32, Type.F32), when=(("mem", (Mem.ACC,)),)),
@@ -230,7 +235,9 @@ STORE_RULES = (
         Rule("nonzero", f, when=(("pool", (1,)),))
         for f in ("pool_h", "pool_w", "pool_sh", "pool_sw")
     ),
-    *_absent("scatter"),
+    Rule("in", "dest", (Dest.DRAM,), when=_SCATTER, text="scatter writes to DRAM"),
+    Rule("even", "index", when=_SCATTER, text="4 byte elements live in aligned pairs of granules"),
+    Rule("nonzero", "bound", when=_SCATTER),
 )
 
 

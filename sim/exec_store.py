@@ -32,7 +32,8 @@ def beats(v: Mapping[str, int], bus: int) -> int:
     if v["dest"] != Dest.DRAM:
         return 0
     run = v["c0"] * TYPE_BYTES[Type(v["out"])]
-    return run_beats(v["dst"], (v["c2"], v["c1"]), (v["s2"], v["s1"]), run, bus)
+    across = 0 if v["scatter"] else v["s1"]  # a scatter's is a multiple of the bus's bytes
+    return run_beats(v["dst"], (v["c2"], v["c1"]), (v["s2"], across), run, bus)
 
 
 def _source(m: Machine, v: Mapping[str, int]) -> np.ndarray:
@@ -119,6 +120,17 @@ def _requantise(x: np.ndarray, spec: Epilogue) -> np.ndarray | None:
     return y.astype(spec.out)
 
 
+def _scatter(m: Machine, v: Mapping[str, int], raw: np.ndarray) -> None:
+    """Write rows (c2, c1, bytes) at the places that the scratchpad names, in order."""
+    dim, bound = m.config.dim, v["bound"]
+    start = v["index"] * dim
+    index = m.spad.reshape(-1)[start : start + 4 * v["c1"]].view("<i4").tolist()
+    for i2 in range(v["c2"]):
+        for row, x in zip(raw[i2], index, strict=True):
+            if 0 <= x < bound:
+                m.memory.write(v["dst"] + x * v["s1"] + i2 * v["s2"], row)
+
+
 def execute(m: Machine, v: Mapping[str, int]) -> None:
     """Run one STORE with resolved values `v` on machine `m`."""
     kind = Type(v["type"])
@@ -139,6 +151,9 @@ def execute(m: Machine, v: Mapping[str, int]) -> None:
         y = _window_max(y)
     raw = np.ascontiguousarray(y).view(np.uint8)
     counts = (v["c2"], v["c1"])
+    if v["scatter"]:
+        _scatter(m, v, raw)
+        return
     if v["dest"] == Dest.DRAM:
         m.memory.scatter(v["dst"], counts, (v["s2"], v["s1"]), raw)
         return

@@ -127,7 +127,7 @@ def _rows_read(v: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
 
 
 def _store(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) -> list[Access]:
-    units, c1, c2 = count["units"], v["c1"], v["c2"]
+    units, c2 = count["units"], v["c2"]
     width = 2 if v["type"] == Type.BF16 else 1
     out = [
         Access(
@@ -139,7 +139,9 @@ def _store(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) -
     if count["vectors"]:
         box = Box(v["vec"], ((count["vectors"], v["vs"]), (units, 1)), 1)
         out.append(Access("acc", False, (box,)))
-    rows = ((c1, v["s1"]), (c2, v["s2"]))
+    if v["scatter"]:
+        out.append(Access("spad", False, (Box(v["index"], ((count["index_pairs"], 2),), 2),)))
+    rows = ((count["span1"], v["s1"]), (c2, v["s2"]))
     if v["dest"] == Dest.DRAM:
         out.append(Access("dram", True, (Box(v["dst"], rows, v["c0"] * TYPE_BYTES[v["out"]]),)))
     else:

@@ -94,6 +94,9 @@ def _store(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]
         yield from _align(mode, v["dst"], size, config.bus_bytes, ragged)
         yield from (f"store/stride/{s}" for s in _strides(v, size * v["c0"]))
     source = Type(v["type"]).name.lower()
+    if v["scatter"]:
+        yield f"{mode}-{out}/scatter"
+        yield f"store/scatter/{'pool' if v['pool'] else 'rows'}"
     if v["pool"]:
         yield f"{mode}-{out}/pool"
         for window, step in (("pool_w", "pool_sw"), ("pool_h", "pool_sh")):
@@ -244,6 +247,9 @@ def _all() -> Iterator[str]:
         if mode.endswith("dram"):
             yield from (f"{mode}/{a}/{ragged}" for a in _ALIGN)
     yield from (f"store/{x}/{s}" for x, s in product(("pool_w", "pool_h"), _SPACING))
+    yield from (f"store/scatter/{x}" for x in ("rows", "pool"))
+    for mode, out in product((x for x in stores if x.endswith("dram")), Type):
+        yield f"{mode}-{out.name.lower()}/scatter"
     for source in ("i8", "u8", "i32", "f32", "bf16"):
         whole = ("int_path", "ibias") if source in ("i8", "u8", "i32") else ()
         for x in (*whole, "scale", "bias", "clamp", "zp", "plain"):

@@ -25,6 +25,7 @@ BYTES, FLOATS, HALVES, RESULTS = (
 )
 SPACE = {Mem.SPAD: "spad", Mem.ACC: "acc"}
 _WIDTH = {Type.I8: 1, Type.U8: 1, Type.BF16: 2}
+INDICES = range(0x3E00, 0x4000)  # of BYTES: small int32, some negative
 _BYTES = {Type.I8: 1, Type.U8: 1, Type.BF16: 2, Type.F32: 4, Type.I32: 4}
 LOAD_MODES = (
     (Mem.SPAD, Conv.COPY8),
@@ -49,11 +50,11 @@ STORE_TARGETS = (
     *((Dest.DRAM, out) for out in Type),
     *((Dest.SPAD, out) for out in (Type.I8, Type.U8, Type.BF16)),
 )
+STORE_WAYS = ("plain", "pool", "scatter", "pool_scatter")
 #: What an instruction's synchronisation is to look like besides what it needs.
 WISHES = ("needs", "free", "two_waits", "take_many", "read_done", "done", "both_signals")
 #: The modes of each instruction: kind x fill x pack x ragged; types x accumulate x ragged k, n;
 #: source x target x ragged x way. No length is a multiple of 37, so a stride of 37 deals all.
-STORE_WAYS = ("plain", "pool")
 DECKS = {
     "load": tuple(product(LOAD_MODES, (0, 1), (1, 2, 3), (0, 1))),
     "matmul": tuple(product(((0, 0), (0, 1), (1, 0), (1, 1), (2, 2)), (0, 1), (0, 1), (0, 1))),
@@ -72,6 +73,7 @@ class Op:
     reads: list[Cells] = field(default_factory=list)
     writes: list[Cells] = field(default_factory=list)
     passes: list[range] = field(default_factory=list)
+    before: Op | None = None  # what it needs besides: the LOAD of its indices
     wish: str = "needs"  # one of WISHES
 
 
@@ -276,6 +278,27 @@ class Ops:
         names = ("pool_h", "pool_w", "pool_sh", "pool_sw")
         return {"pool": 1} | dict(zip(names, sizes, strict=True)) if pool else {}
 
+    def _scatter(self, op: Op, counts: list[int], steps: list[int], run: int) -> set[int]:
+        """Make STORE `op` a scatter, with the LOAD of its indices; what it may write, or nothing.
+
+        `steps` change: the first one to a multiple of the bus's bytes.
+        """
+        bus, bound, pairs = self.config.bus_bytes, self.rng.randint(1, 9), self.config.dim // 2
+        units = -(-counts[0] // pairs)
+        index = self._base("spad", set(range(2 * units)), 2)
+        if index is None:
+            return set()
+        steps[0] = -(-steps[0] // bus) * bus
+        op.fields |= {"scatter": 1, "index": index, "bound": bound}
+        at = self.rng.randrange(INDICES.start, INDICES.stop - 4 * counts[0])
+        at -= at % 4
+        cells = ("spad", frozenset(range(index, index + 2 * units)))
+        f = dict(mem=Mem.SPAD, conv=Conv.COPY32, pack=1, c0=counts[0], dram=at, loc=index, l0=2)
+        source = ("dram", frozenset(range(at, at + 4 * counts[0])))
+        op.before = Op("load", f, reads=[source], writes=[cells])
+        op.reads.append(cells)
+        return grid((bound, steps[0]), (counts[1], steps[1]), width=run)
+
     def store(
         self, source: tuple[Mem, Type], target: tuple[Dest, Type], ragged: int, way: str
     ) -> Op | None:
@@ -288,7 +311,7 @@ class Ops:
             counts = [rng.choice((12, 24, 40)), 1]
         if ragged != (c0 % dim > 0):
             return None
-        units, pool = -(-c0 // dim), self._windows(way == "pool")
+        units, pool = -(-c0 // dim), self._windows(way.startswith("pool"))
         w, h, sw, sh = (pool.get("pool_" + n, 1) for n in ("w", "h", "sw", "sh"))
         inputs = [(counts[0] - 1) * sw + w, (counts[1] - 1) * sh + h]
         l0, (l1, l2) = self._layout(units, inputs, width)
@@ -313,7 +336,9 @@ class Ops:
         if dest == Dest.DRAM:
             steps = self._steps(counts, c0 * _BYTES[out], _BYTES[out])
             run = grid(*zip(counts, steps, strict=True), width=c0 * _BYTES[out])
-            dst = self._dram(run, RESULTS, _BYTES[out])
+            if way.endswith("scatter"):
+                run = self._scatter(op, counts, steps, c0 * _BYTES[out])
+            dst = self._dram(run, RESULTS, _BYTES[out]) if run else None
             if dst is None:
                 return None
             target = ("dram", frozenset(dst + x for x in run))
@@ -327,5 +352,7 @@ class Ops:
                 return None
             f["d0"] = d0
         f |= {"dst": dst, "s1": steps[0], "s2": steps[1]}
+        if op.before is not None and op.before.writes[0][1] & read and space == "spad":
+            return None
         op.writes.append(target)
         return op

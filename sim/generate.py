@@ -16,7 +16,7 @@ from tilewright.isa.encoding import Instr, Reg, encode
 from tilewright.isa.program import Program
 from tilewright.isa.table import BY_OPCODE, INSTRUCTIONS, OPCODE_BITS, Conv, Fault, Mem, Type, Unit
 from tilewright.sim.gen_bins import ALL_BINS, bins
-from tilewright.sim.gen_ops import BYTES, DRAM_SIZE, FLOATS, HALVES, RESULTS, Op, Ops
+from tilewright.sim.gen_ops import BYTES, DRAM_SIZE, FLOATS, HALVES, INDICES, RESULTS, Op, Ops
 from tilewright.sim.gen_sync import DONE, READ, Node, Sync, unordered
 
 __all__ = ["ALL_BINS", "Generated", "Racy", "bins", "generate", "racy"]
@@ -75,6 +75,7 @@ def _content(seed: int) -> bytes:
         bits[...] = (bits & dtype(mask)) | (exponent.astype(dtype) << dtype(mantissa)) | sign
         odd = rng.random(bits.size) < 0.02
         bits[odd] = rng.choice(np.array(special, dtype), int(odd.sum())) | sign[odd]
+    out[INDICES.start : INDICES.stop].view("<i4")[:] = rng.integers(-2, 10, len(INDICES) // 4)
     return out.tobytes()
 
 
@@ -143,6 +144,8 @@ class _Builder:
 
     def unit(self, op: Op) -> None:
         """A unit's instruction with the synchronisation that it needs."""
+        if op.before is not None:
+            self.unit(op.before)
         node = Node(-1, _UNITS[op.name], op.name)
         fields = self._registers(op)
         self.sync.add(node, op.reads, op.writes, op)
@@ -299,7 +302,6 @@ class _Builder:
         elif code is Fault.UNIMPLEMENTED:
             name, fields = rng.choice((
                 ("vector", {}), ("kload", {}), ("load", {"gather": 1}), ("load", {"xpose": 1}),
-                ("store", {"scatter": 1}),
             ))  # fmt: skip
             self.emit(name, **fields)
         elif code is Fault.RANGE:

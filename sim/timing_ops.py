@@ -181,7 +181,10 @@ def _store(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
     if v["dest"] == Dest.SPAD:
         return Work(first + count["units"] * v["c1"] * v["c2"], reads, rest, True)
     run = v["c0"] * TYPE_BYTES[Type(v["out"])]
-    n = beats(v["dst"], run, [(v["c1"], v["s1"]), (v["c2"], v["s2"])], config.bus_bytes)
+    across = v["s1"]
+    if v["scatter"]:  # a multiple of the bus's bytes
+        across, first = 0, first + _timing.STORE_INDEX * v["c1"] * v["c2"]
+    n = beats(v["dst"], run, [(v["c1"], across), (v["c2"], v["s2"])], config.bus_bytes)
     return Work(first + n, reads, rest, False)
 
 

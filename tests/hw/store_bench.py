@@ -27,6 +27,7 @@ vsim = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(vsim)
 
 WRITE_LATENCY = 20
+INDEX_ROWS = 32  # granules that hold scatter indices
 OUT_NAME = {Type.I8: "int8", Type.U8: "uint8", Type.BF16: "bf16", Type.F32: "fp32",
             Type.I32: "int32"}  # fmt: skip
 
@@ -151,9 +152,13 @@ def plan(config, f):
         count = units
         if f["dest"] == Dest.DRAM:
             size = TYPE_BYTES[f["out"]]
-            offset = (f["dst"] + i1 * f["s1"] + i2 * f["s2"]) % config.bus_bytes
+            across = 0 if f["scatter"] else i1 * f["s1"]
+            offset = (f["dst"] + across + i2 * f["s2"]) % config.bus_bytes
             first = {(offset + j * dim * size) // config.bus_bytes: j for j in range(units)}
             count = -(-(offset + f["c0"] * size) // config.bus_bytes)
+        if f["scatter"]:
+            out += [(Mem.SPAD, index_row(config, f, i1), False)]
+            out += [(Mem.SPAD, None, False)] * (timing.STORE_INDEX - 1)
         for slot in range(count):
             rows = [None]
             if slot in first:
@@ -162,6 +167,11 @@ def plan(config, f):
             out += [(f["mem"], row, False) for row in rows[:-1]]
             out.append((f["mem"], rows[-1], True))
     return out
+
+
+def index_row(config, f, i1):
+    """The pair of granules that holds scatter index number i1."""
+    return f["index"] + 2 * (i1 // (config.dim // 2))
 
 
 def highest(rows):
@@ -189,6 +199,8 @@ class Memories:
         kind = rng.integers(0, 3, (config.acc_rows, 1))
         self.acc = np.choose(kind, [acc, floats, ints]).astype(np.uint32)
         self.dram = {}
+        small = rng.integers(-1, 7, 8 * dim, dtype=np.int32).view(np.uint8)
+        self.spad[:INDEX_ROWS] = small.reshape(INDEX_ROWS, dim)
 
     def source(self, f, row, count):
         """`count` elements of the row whose first unit lies at `row`, as int32 or float32."""
@@ -231,7 +243,13 @@ class Memories:
                 rows = [self.source(f, first + y * f["l2"] + x * f["l1"], n) for y, x in window(f)]
                 y = highest([nm.epilogue(x[None], spec)[0] for x in rows])
                 raw = np.ascontiguousarray(y).view(np.uint8)
-                self._write(f, f["dst"] + i1 * f["s1"] + i2 * f["s2"], raw)
+                step = i1
+                if f["scatter"]:
+                    step = self.spad[:INDEX_ROWS].reshape(-1).view(np.int32)[
+                        f["index"] * self.config.dim // 4 + i1
+                    ]
+                if not f["scatter"] or 0 <= step < f["bound"]:
+                    self._write(f, f["dst"] + int(step) * f["s1"] + i2 * f["s2"], raw)
 
     def _write(self, f, dst, raw):
         if f["dest"] == Dest.DRAM:

@@ -153,7 +153,7 @@ def legal_fields(rng, spec):
         values[name] = min(small, field.high)
         if field.enum is not None and rng.random() < 0.95:
             values[name] = int(rng.choice(list(field.enum)))
-        if name in ("xpose", "gather", "scatter"):
+        if name in ("xpose", "gather"):
             values[name] = rng.random() < 0.05
     return values
 

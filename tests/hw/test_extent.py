@@ -40,7 +40,7 @@ def random_fields(rng, spec, config):
                     values[name] = rng.choice((65535, 60000, 256))
             else:
                 values[name] = min(f.high, rng.randrange(4))
-            if name in ("xpose", "gather", "scatter", "zp"):
+            if name in ("xpose", "gather", "zp"):
                 values[name] = 0
             if name.startswith("pool"):
                 values[name] = min(f.high, rng.choice((0, 1, 1, 2, 15)))

@@ -24,7 +24,8 @@ CONFIGS = {
 }
 BLANK = dict.fromkeys(
     ("int_path", "ibias", "scale", "bias", "clamp", "zp", "l0", "l1", "l2", "s1", "s2", "d0",
-     "vec", "vs", "lo", "hi", "pool", "pool_h", "pool_w", "pool_sh", "pool_sw"), 0,
+     "vec", "vs", "lo", "hi", "pool", "pool_h", "pool_w", "pool_sh", "pool_sw", "scatter", "index",
+     "bound"), 0,
 ) | {"mem": Mem.ACC, "type": Type.I32, "dest": Dest.DRAM, "out": Type.I8, "loc": 0, "c1": 1,
      "c2": 1, "dst": 0x1000}  # fmt: skip
 
@@ -106,6 +107,10 @@ def draw(rng, config):
             f["dst"] = None if dst is None else dst + half
         else:
             f["s1"], f["s2"] = (rng.randrange(-300, 300) for _ in range(2))
+            if rng.random() < 0.3:
+                f["scatter"], f["bound"] = 1, rng.randrange(1, 8)
+                f["index"] = 2 * rng.randrange(12)
+                f["s1"] = rng.randrange(-20, 20) * config.bus_bytes
             f["dst"] = 0x20000 + rng.choice((0, rng.randrange(4096), 4096 - rng.randrange(1, 80)))
         if None not in (f["loc"], f["vec"], f["dst"]):
             return f
@@ -221,6 +226,11 @@ def test_random_programs_reach_every_bin(chip):
     pooled = {(f["type"], f["dest"], f["out"]) for f in program if f["pool"]}
     assert len(pooled) > 0.8 * len(types)
     assert any(f["pool_sw"] > f["pool_w"] for f in program if f["pool"])
+    scattered = [f for f in program if f["scatter"]]
+    assert {f["type"] for f in scattered} == {t for t, _, _ in types}
+    assert {(f["pool"], f["c1"] > 1, f["c2"] > 1) for f in scattered} == set(
+        itertools.product((0, 1), (False, True), (False, True))
+    )
 
 
 def rows(config, count, **fields):
@@ -286,6 +296,24 @@ def test_a_pool_reads_one_row_in_each_cycle(chip):
     want = [y * 6 + 6 * i2 + x + 2 * i1
             for i2 in range(2) for i1 in range(3) for y in range(3) for x in range(2)]  # fmt: skip
     assert [row for _, row in bench.log["acc_r"]] == want
+
+
+def test_a_scatter_skips_rows_out_of_range_and_the_later_of_two_wins(chip):
+    config, model = chip
+    dim = config.dim
+    index = np.array([2, 0, 0xFFFFFFFF, 2, 3, 1 << 31, 1, 0x10002], np.uint32)
+    f = rows(config, len(index), scatter=1, bound=3, s1=dim, type=Type.I32, int_path=1, index=0)
+    bench = sb.Bench(config, model, sb.Memories(config, 18), 18)
+    table = np.zeros((sb.INDEX_ROWS, dim), np.uint8)
+    table.reshape(-1)[: 4 * len(index)] = index.view(np.uint8)
+    bench.memories.spad[: sb.INDEX_ROWS] = table
+    bench.memories.acc[: len(index)] = np.arange(1, len(index) + 1)[:, None]
+    bench.run([f])
+    want = {0x1000 + x * dim + i: v for x, v in ((2, 4), (0, 2), (1, 7)) for i in range(dim)}
+    assert bench.memories.dram == want
+    beats = dim // config.bus_bytes
+    assert len(bench.log["beat"]) == beats * len(index)
+    assert len(bench.log["issue"]) == (timing.STORE_INDEX + beats) * len(index)
 
 
 @pytest.mark.parametrize(("out", "nan"), [(Type.F32, 0x7FC00000), (Type.BF16, 0x7FC0)])

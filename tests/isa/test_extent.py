@@ -116,14 +116,19 @@ def test_store(config, seed):
         **{f"l{i}": rng.randint(-40, 40) for i in range(3)},
         **{f"s{i}": rng.randint(-40, 40) for i in (1, 2)}, **flags, pool=seed % 2,
         **{n: rng.randint(1, 4) for n in ("pool_h", "pool_w", "pool_sh", "pool_sw")},
+        scatter=int(dest == Dest.DRAM and seed % 3 == 0), index=2 * rng.randrange(300),
+        bound=rng.randint(1, 9),
     )  # fmt: skip
     v = instr.values
-    want = {"loc": [], "vec": [], "dst": []}
+    want = {"loc": [], "vec": [], "dst": [], "index": []}
     dram = []
     bytes_ = {Type.I8: 1, Type.BF16: 2, Type.F32: 4}[out] * v["c0"]
     for i2, i1 in itertools.product(range(v["c2"]), range(v["c1"])):
         row = v["dst"] + i1 * v["s1"] + i2 * v["s2"]
         dram += [row, row + bytes_ - 1]
+        if v["scatter"]:
+            byte = v["index"] * config.dim + 4 * i1
+            want["index"] += [byte // config.dim // 2 * 2, byte // config.dim // 2 * 2 + 1]
         for j in range(-(-v["c0"] // config.dim)):
             at = v["loc"] + j * v["l0"] + i1 * v["l1"] + i2 * v["l2"]
             for y, x in itertools.product(range(v["pool_h"]), range(v["pool_w"])):
@@ -135,6 +140,10 @@ def test_store(config, seed):
             if dest == Dest.SPAD:
                 want["dst"] += [row + j * v["d0"], row + j * v["d0"] + (out == Type.BF16)]
     assert of(config, instr) == ranges(want)
+    if v["scatter"]:
+        starts = [v["dst"] + x * v["s1"] + i * v["s2"]
+                  for x in range(v["bound"]) for i in range(v["c2"])]  # fmt: skip
+        dram = [at + end for at in starts for end in (0, bytes_ - 1)]
     expected = ("w", min(dram), max(dram)) if dest == Dest.DRAM else None
     assert dram_extent(instr.spec, v) == expected
 
@@ -164,6 +173,8 @@ def test_bank_masks():
         ("store", {"bias": 1, "c0": 65}, "must have at most 16 units .* not 17"),
         ("store", {"pool": 1, "c1": 5000, "pool_sw": 15, "pool_h": 1, "pool_w": 1, "pool_sh": 1},
          "in1 must be at most 65535, not 74986"),
+        ("store", {"scatter": 1, "s1": 6}, "s1 must be a multiple of bus_bytes .4. with scatter"),
+        ("store", {"scatter": 1, "index": 2046, "c1": 3}, "store.index must stay in scratchpad"),
         ("store", {"scale": 1, "vec": 256}, "store.vec must stay in accumulator rows"),
         ("store", {"dest": 1, "dst": 1 << 31}, "store.dst must stay in scratchpad granules"),
         ("store", {"dest": 1, "c1": 2, "s1": -(1 << 31)}, "store.dst must stay"),
@@ -203,4 +214,4 @@ def test_no_dram_operand():
 
 def test_extent_cycles():
     """One product or term per cycle: counted by hand from the operands."""
-    assert EXTENT_CYCLES == {32: 2 + 4 + 3, 33: 1 + 3 + 3 + 2, 36: 3 + 2 + 3 + 2, 34: 0, 35: 0}
+    assert EXTENT_CYCLES == {32: 2 + 4 + 3, 33: 1 + 3 + 3 + 2, 36: 3 + 2 + 3 + 1 + 2, 34: 0, 35: 0}

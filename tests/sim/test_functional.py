@@ -499,6 +499,47 @@ def test_loop_with_words_of_dram_counts_beats():
     assert m.counters["beats_read"] == 2
 
 
+@pytest.mark.parametrize(("window", "step"), [((2, 2), (2, 2)), ((3, 3), (2, 2)), ((1, 2), (3, 1))])
+def test_store_takes_the_maximum_of_each_window(window, step):
+    (h, w), (sh, sw) = window, step
+    x = np.random.default_rng(h).integers(-300, 300, (7, 7, 4), np.int32)
+    rows, columns = (7 - h) // sh + 1, (7 - w) // sw + 1
+    mem = Memory()
+    go(
+        make(
+            "store", mem=Mem.ACC, type=Type.I32, out=Type.I8, c0=4, c1=columns, c2=rows, l1=1, l2=7,
+            s1=4, s2=4 * columns, pool=1, pool_h=h, pool_w=w, pool_sh=sh, pool_sw=sw,
+        ),
+        memory=mem,
+        acc=x,
+    )  # fmt: skip
+    windows = np.lib.stride_tricks.sliding_window_view(x, (h, w), (0, 1))[::sh, ::sw]
+    want = np.clip(windows.max((-2, -1)), -128, 127)
+    got = mem.read(0, 4 * rows * columns).view(np.int8)
+    assert got.reshape(rows, columns, 4).tolist() == want.tolist()
+
+
+def test_store_scatters_rows_in_order_and_skips_those_out_of_range():
+    index = np.array([3, 0, -1, 3, 4, 1], np.int32)
+    x = np.arange(24, dtype=np.int32).reshape(6, 4)
+    mem = Memory()
+    mem.write(0, np.full(80, 99, np.uint8))
+    m, _ = go(
+        make(
+            "store", mem=Mem.ACC, type=Type.I32, out=Type.I8, c0=4, c1=6, l1=1, dst=9, s1=8,
+            scatter=1, index=4, bound=4,
+        ),
+        memory=mem,
+        acc=x,
+        spad=np.concatenate([np.zeros(4, np.int32), index]),
+    )  # fmt: skip
+    want = np.full(80, 99, np.int8)
+    for i, at in ((1, 0), (3, 3), (5, 1)):  # row 0 is overwritten by row 3
+        want[9 + 8 * at :][:4] = x[i]
+    assert mem.read(0, 80).view(np.int8).tolist() == want.tolist()
+    assert m.counters["beats_written"] == 6 * 2
+
+
 def test_register_operands_reach_units():
     mem, d = filled()
     m, e = go(

@@ -20,13 +20,13 @@ KIND = {Type.I8: np.int8, Type.U8: np.uint8, Type.BF16: bfloat16, Type.F32: np.f
 OUT = {Type.I8: "int8", Type.U8: "uint8", Type.BF16: "bf16", Type.F32: "fp32", Type.I32: "int32"}
 
 
-class Spy(Memory):
-    """Remembers what each instruction wrote last, for `stw`, which test_functional checks."""
 def rank(x):
     """Orders numbers: NaN above all, -0 below +0."""
     return (x != x, 0 if x != x else x, math.copysign(1, x))
 
 
+class Spy(Memory):
+    """Remembers what each instruction wrote last, for `stw`, which test_functional checks."""
 
     machine = None
 
@@ -143,7 +143,15 @@ class Naive:
                         rows.append(epilogue(x, spec).tolist())
                 y = np.array([max(e, key=rank) for e in zip(*rows, strict=True)], KIND[out])
                 y = y.tobytes()
-                to = v["dst"] + i1 * v["s1"] + i2 * v["s2"]
+                step = i1
+                if v["scatter"]:
+                    at = v["index"] * dim + 4 * i1
+                    step = int.from_bytes(self.spad[at : at + 4], "little", signed=True)
+                    if not 0 <= step < v["bound"]:  # the beats of row 0, without bytes
+                        to = v["dst"] + i2 * v["s2"]
+                        self.beats[1] += (to % self.bus + len(y) + self.bus - 1) // self.bus
+                        continue
+                to = v["dst"] + step * v["s1"] + i2 * v["s2"]
                 if v["dest"] == Dest.DRAM:
                     self.beats[1] += (to % self.bus + len(y) + self.bus - 1) // self.bus
                     self.dram[to : to + len(y)] = y
@@ -164,7 +172,7 @@ def test_random_programs_match_the_naive_interpreter(config, count):
         program = generate(seed, config).program
         memory = Spy()
         memory.write(0, program.data[0][1])
-        memory.machine = machine = Machine(config, memory)
+        memory.machine = machine = Machine(config, memory, window=(0, DRAM_SIZE - 1))
         execution = machine.run(program.code)
         naive = Naive(config, program.data[0][1])
         faulted = execution.fault is not None and execution.fault.code != Fault.PC

@@ -107,6 +107,16 @@ def test_max_pool_takes_a_slot_for_each_row_of_a_window():
     assert lower_one(CONFIGS[0], executed(dram)).work.slots == 4 * (3 * 5 + 10)
 
 
+def test_a_scatter_takes_six_slots_before_each_row():
+    instr = Instr.make(
+        "store", mem=Mem.ACC, type=Type.F32, out=Type.F32, c0=9, c1=3, c2=2, l0=1, l1=3, dst=1,
+        s1=64, s2=2, scatter=1, index=0x100, bound=7,
+    )  # fmt: skip
+    work = lower_one(CONFIGS[0], executed(instr)).work
+    assert work.slots == 3 * (6 + 10) + 3 * (6 + 10)  # offsets 1 and 3 of 4 bytes
+    assert work.reads == 0b1 << 16 | 1 << 0x100 // CONFIGS[0].spad_bank
+
+
 def test_passes_hold_the_banks_of_their_own_rows():
     rng = random.Random(2)
     done = 0
