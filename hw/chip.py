@@ -9,9 +9,10 @@ from amaranth.hdl import ClockDomain, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.axi import AXILite, AXIRead, AXIWrite, BusSlice
+from tilewright.hw.debug import Peek
 from tilewright.hw.fetch import PC_BITS
 from tilewright.hw.host import Host
-from tilewright.hw.issue import ID_BITS, INFLIGHT, Issue
+from tilewright.hw.issue import ID_BITS, INFLIGHT, UNITS, Issue
 from tilewright.hw.load import Load
 from tilewright.hw.matmul import Matmul
 from tilewright.hw.matmul_front import MatmulFront
@@ -86,6 +87,7 @@ class Chip(wiring.Component):
         m.submodules.store = store = Store(cfg)
         m.submodules.spad = spad = Scratchpad(cfg)
         m.submodules.acc = acc = Accumulator(cfg)
+        m.submodules.peek = peek = Peek(cfg)
 
         buses = {"host": host.bus, "instr": sequencer.bus, "data_r": load.axi, "data_w": store.bus}
         for name, inner in buses.items():
@@ -105,9 +107,11 @@ class Chip(wiring.Component):
             (matmul.spad_w, spad.r_matmul_w),
             (matmul.acc_r, acc.r_matmul),
             (matmul.acc_w, acc.w_matmul),
-            (store.spad_r, spad.r_store),
+            (store.spad_r, peek.store_spad),
+            (peek.spad, spad.r_store),
             (store.spad_w, spad.w_store),
-            (store.acc_r, acc.r_store),
+            (store.acc_r, peek.store_acc),
+            (peek.acc, acc.r_store),
         ):
             wiring.connect(m, a, b)
         m.d.comb += [
@@ -124,6 +128,17 @@ class Chip(wiring.Component):
             sequencer.abort.eq(host.abort),
             sequencer.watchdog.eq(host.watchdog),
             issue.hold.eq(sequencer.hold),
+            *(getattr(host, f"head_{n}").eq(getattr(issue, f"head_{n}")) for n in UNITS),
+            host.pc.eq(sequencer.pc),
+            issue.debug_sem.eq(host.debug_sem),
+            host.debug_count.eq(issue.debug_count),
+            sequencer.break_at.eq(host.break_at),
+            sequencer.resume.eq(host.resume),
+            host.stopped.eq(sequencer.stopped),
+            host.paused.eq(sequencer.paused),
+            peek.go.eq(host.peek),
+            peek.address.eq(host.peek_address),
+            host.peek_word.eq(peek.word),
             load.ldw_valid.eq(sequencer.ldw.valid),
             load.ldw_addr.eq(sequencer.ldw.addr),
             sequencer.ldw.data_in.eq(load.ldw_data),

@@ -10,8 +10,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 from tilewright.hw.axi import AXILite
 from tilewright.hw.fetch import PC_BITS
-from tilewright.hw.issue import CAUSES
-from tilewright.isa.config import ChipConfig
+from tilewright.hw.issue import CAUSES, PC, UNITS
+from tilewright.isa.config import SEMAPHORES, ChipConfig
+from tilewright.isa.table import Unit
 
 REGISTERS = {
     "ID": 0x000,
@@ -26,8 +27,15 @@ REGISTERS = {
     "WINDOW_BASE": 0x024,
     "WINDOW_LIMIT": 0x028,
     "WATCHDOG": 0x02C,
+    "DEBUG_ADDR": 0x030,
+    "DEBUG_DATA": 0x034,
+    "BREAK": 0x038,
+    "PC": 0x03C,
+    **{f"HEAD_{unit.name}": 0x040 + 4 * unit for unit in Unit if unit != Unit.SEQ},
 }
+SEMAPHORE_COUNTS = 0x080
 COUNTERS = 0x100
+VALID = 31  # bit of BREAK and of the heads
 ID = 0x54570001
 #: Chip-wide counters by index; those of unit u begin at 8 + 8 * u.
 CYCLES, MACS_USEFUL, MACS_PADDING, BEATS_READ, BEATS_WRITTEN = 0, 1, 3, 5, 6
@@ -69,6 +77,15 @@ class Host(wiring.Component):
         A beat passed the data port.
     units : In(32) array of 24
         The issue module's counters.
+    pc, head_<unit> : In
+        The sequencer's program counter, and each queue's head.
+    debug_sem, debug_count : Out(5), In(8)
+        A semaphore's count.
+    break_at, resume, stopped, paused : Out(PC), Out(1), In(1), In(1)
+        The breakpoint; the host wrote CTRL bit 2; the sequencer's answer.
+    peek, peek_address, peek_word : Out(1), Out(32), In(32)
+        Read a word of a local memory: DEBUG_ADDR was written while nothing ran, or at the
+        breakpoint while the units were quiet.
     irq : Out(1)
         Halted or faulted, if enabled.
 
@@ -99,6 +116,17 @@ class Host(wiring.Component):
                 "beat_read": In(1),
                 "beat_written": In(1),
                 "units": In(32).array(4 * UNIT_COUNTERS),
+                "pc": In(PC_BITS),
+                **{f"head_{name}": In(PC) for name in UNITS},
+                "debug_sem": Out(5),
+                "debug_count": In(8),
+                "break_at": Out(PC),
+                "resume": Out(1),
+                "stopped": In(1),
+                "paused": In(1),
+                "peek": Out(1),
+                "peek_address": Out(32),
+                "peek_word": In(32),
                 "irq": Out(1),
             }
         )
@@ -130,11 +158,17 @@ class Host(wiring.Component):
         enable = Signal()
         m.d.comb += running.eq(self.run | self.start)
         limit = Signal(32)
-        m.d.sync += [self.start.eq(0), self.abort.eq(0)]
+        m.d.sync += [self.start.eq(0), self.abort.eq(0), self.resume.eq(0), self.peek.eq(0)]
         m.d.sync += self.watchdog.eq(self.run & (limit != 0) & (self._cycles >= limit))
         with m.If(write), m.Switch(address[2:]):
             with m.Case(REGISTERS["CTRL"] >> 2):
                 m.d.sync += [self.start.eq(value[0] & ~running), self.abort.eq(value[1])]
+                m.d.sync += self.resume.eq(value[2])
+            with m.Case(REGISTERS["BREAK"] >> 2):
+                m.d.sync += [self.break_at.pc.eq(value), self.break_at.exists.eq(value[VALID])]
+            with m.Case(REGISTERS["DEBUG_ADDR"] >> 2):
+                m.d.sync += self.peek_address.eq(value)
+                m.d.sync += self.peek.eq(~running | self.paused)
             with m.Case(REGISTERS["WATCHDOG"] >> 2):
                 m.d.sync += limit.eq(value)
             with m.Case(REGISTERS["STATUS"] >> 2):
@@ -155,10 +189,20 @@ class Host(wiring.Component):
         with m.If(self.faulted):
             m.d.sync += [faulted.eq(1), fault.eq(self.fault), fault_pc.eq(self.fault_pc)]
         m.d.sync += self.irq.eq(enable & (halted | faulted))
+        heads = {name.upper(): getattr(self, f"head_{name}") for name in UNITS}
         return {
+            **{
+                f"HEAD_{name}": Cat(h.pc, Const(0, VALID - PC_BITS), h.exists)
+                for name, h in heads.items()
+            },
+            "HEAD_VECTOR": Const(0, 32),
+            "DEBUG_ADDR": self.peek_address,
+            "DEBUG_DATA": self.peek_word,
+            "BREAK": Cat(self.break_at.pc, Const(0, VALID - PC_BITS), self.break_at.exists),
+            "PC": self.pc,
             "ID": Const(ID, 32),
             "CTRL": Const(0, 32),
-            "STATUS": Cat(running, halted, faulted),
+            "STATUS": Cat(running, halted, faulted, self.stopped),
             "FAULT": fault,
             "FAULT_PC": fault_pc,
             "CODE_BASE": self.base,
@@ -213,7 +257,9 @@ class Host(wiring.Component):
         address = Signal.like(bus.araddr, reset_less=True)
         table = {at >> 2: readable[name] for name, at in REGISTERS.items()}
         table |= {(COUNTERS >> 2) + i: value for i, value in counters.items()}
-        m.d.comb += bus.arready.eq(~busy)
+        first = SEMAPHORE_COUNTS >> 2
+        table |= {first + i: self.debug_count for i in range(SEMAPHORES)}
+        m.d.comb += [bus.arready.eq(~busy), self.debug_sem.eq(address[2:])]
         with m.If(~busy & bus.arvalid):
             m.d.sync += [busy.eq(1), address.eq(bus.araddr)]
         with m.If(busy & ~bus.rvalid):

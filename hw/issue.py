@@ -17,7 +17,7 @@ from tilewright.hw.fetch import PC_BITS
 from tilewright.hw.matmul_front import MatmulFrontSignature
 from tilewright.hw.payload import UnitSignature, payload
 from tilewright.hw.queue import Queue
-from tilewright.hw.semaphores import Semaphores
+from tilewright.hw.semaphores import COUNT_BITS, Semaphores
 from tilewright.isa.config import BANKS, QUEUE_DEPTH
 from tilewright.isa.table import SYNC, Unit
 
@@ -135,6 +135,10 @@ class Issue(wiring.Component):
         Nothing is granted.
     flying_<unit> : Out(PC)
         The oldest instruction that is granted and not done.
+    head_<unit> : Out(PC)
+        The queue's head.
+    debug_sem, debug_count : In(5), Out(8)
+        The count of a semaphore, for the host.
     counters : Out(32) array of 4 * 6
         For each `Unit` the causes in CAUSES order, then instructions.
     started, done, id_<unit> : Out(4), Out(4), Out(32)
@@ -152,6 +156,7 @@ class Issue(wiring.Component):
             members[f"dispatch_{name}"] = In(DispatchSignature(name))
             members[f"id_{name}"] = Out(ID_BITS)
             members[f"flying_{name}"] = Out(PC)
+            members[f"head_{name}"] = Out(PC)
         super().__init__(
             members
             | {
@@ -163,6 +168,8 @@ class Issue(wiring.Component):
                 "overflow": Out(1),
                 "blame": Out(PC),
                 "hold": In(1),
+                "debug_sem": In(5),
+                "debug_count": Out(COUNT_BITS),
                 "started": Out(4),
                 "done": Out(4),
                 "counters": Out(32).array(4 * (len(CAUSES) + 1)),
@@ -228,6 +235,8 @@ class Issue(wiring.Component):
             unit.start.eq(lane.grant),
             unit.instr.eq(queue.head.instr),
             getattr(self, f"id_{name}").eq(queue.head.id),
+            getattr(self, f"head_{name}").pc.eq(queue.head.pc),
+            getattr(self, f"head_{name}").exists.eq(queue.valid),
             self.started[Unit[name.upper()]].eq(lane.grant & lane.first),
         ]
         m.d.comb += lane.ports.eq(_by_port(name, lane.masks))
@@ -332,7 +341,7 @@ class Issue(wiring.Component):
     def _semaphores(self, m, lanes, signals):
         """Semaphores; and `ok` of each head, one cycle after both its waits hold."""
         takes = 2 * len(lanes) + 1
-        m.submodules.semaphores = sems = Semaphores(len(signals), takes, reads=takes)
+        m.submodules.semaphores = sems = Semaphores(len(signals), takes, reads=takes + 1)
         for i, lane in enumerate(lanes):
             sync = lane.head.sync
             same = sync.wait0 == sync.wait1
@@ -362,8 +371,10 @@ class Issue(wiring.Component):
                 m.d.sync += [self.blame.pc.eq(pc), self.blame.exists.eq(1)]
         seq = self.semaphore
         m.d.comb += [
-            sems.read_sem[-1].eq(seq.sem),
-            seq.enough.eq(sems.read[-1] >= seq.n),
+            sems.read_sem[-1].eq(self.debug_sem),
+            self.debug_count.eq(sems.read[-1]),
+            sems.read_sem[-2].eq(seq.sem),
+            seq.enough.eq(sems.read[-2] >= seq.n),
             sems.take_sem[-1].eq(seq.sem),
             sems.take_n[-1].eq(seq.n),
             sems.take_en[-1].eq(seq.take),

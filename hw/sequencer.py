@@ -77,6 +77,10 @@ class Sequencer(wiring.Component):
         Who is in flight there.
     abort, watchdog : In(1)
         Pulse: fault ABORT; level: fault WATCHDOG.
+    break_at, resume : In(PC), In(1)
+        Stop before this instruction, if `exists`. Pulse: go on.
+    stopped, paused : Out(1)
+        At the breakpoint; and all units are quiet.
     hold : Out(1)
         There is an alarm: units must start nothing.
     bus : Out(AXIRead())
@@ -117,6 +121,10 @@ class Sequencer(wiring.Component):
                 "abort": In(1),
                 "watchdog": In(1),
                 "hold": Out(1),
+                "break_at": In(PC),
+                "resume": In(1),
+                "stopped": Out(1),
+                "paused": Out(1),
                 "bus": Out(AXIRead(data=8 * IBUS_BYTES)),
                 "semaphore": Out(SemaphoreSignature()),
                 "ldw": Out(WordSignature()),
@@ -234,6 +242,13 @@ class Sequencer(wiring.Component):
         drained = Signal()  # nothing is in flight
         m.d.comb += drained.eq(Cat(u.idle for u in units).all() & fetch.idle & ~self._asking)
 
+        resumed = Signal()
+        breaks = self.break_at.exists & (self.break_at.pc == self.pc) & ~resumed
+        with m.If(self.clear | fetch.read):
+            m.d.sync += resumed.eq(0)
+        with m.Elif(self.stopped & self.resume):
+            m.d.sync += resumed.eq(1)
+
         def report(fault, pc):
             m.d.comb += [self.faulted.eq(1), self.fault.eq(fault), self.fault_pc.eq(pc)]
             m.next = "IDLE"
@@ -275,6 +290,8 @@ class Sequencer(wiring.Component):
                 m.d.comb += self.run.eq(1)
                 with m.If(self.hold):
                     drain()
+                with m.Elif(breaks):
+                    m.d.comb += [self.stopped.eq(1), self.paused.eq(quiet)]
                 with m.Elif(self.pc >= count):
                     stop(Fault.PC)
                 with m.Elif(fetch.readable):

@@ -14,7 +14,7 @@ import numpy as np
 from tilewright.isa.config import INSTR_BYTES, QUEUE_DEPTH, ChipConfig
 from tilewright.isa.encoding import IllegalInstruction, decode
 from tilewright.isa.extent import EVERYTHING
-from tilewright.isa.table import Fault, Unit
+from tilewright.isa.table import Fault, Mem, Unit
 from tilewright.sim.memory import Memory
 from tilewright.sim.result import CAUSES, QUEUED, TRACE, FaultInfo, RunResult
 from tilewright.sim.rtl_build import library
@@ -24,6 +24,9 @@ EVENT = np.dtype(
 )
 CTRL, STATUS, FAULT, FAULT_PC, CODE_BASE, CODE_COUNT = 0x004, 0x008, 0x00C, 0x010, 0x014, 0x018
 WINDOW_BASE, WINDOW_LIMIT, WATCHDOG = 0x024, 0x028, 0x02C
+DEBUG_ADDR, DEBUG_DATA, BREAK, PC, HEADS = 0x030, 0x034, 0x038, 0x03C, 0x040
+SEMAPHORE_COUNTS = 0x080
+ON = 1 << 31  # of BREAK and HEADS; of DEBUG_ADDR it selects the accumulator
 COUNTERS = 0x100
 PAGE = 1 << 16  # as in the harness
 BEGIN, END, START, DONE = range(4)  # kinds of events, as in the harness
@@ -138,6 +141,11 @@ class RtlChip:
     def abort(self) -> None:
         """Stop the program; the fault is ABORT."""
         self.host_write(CTRL, 2)
+
+    def peek(self, mem: Mem, offset: int) -> int:
+        """A word of a local memory while nothing runs; `offset` in bytes, a multiple of 4."""
+        self.host_write(DEBUG_ADDR, offset | (ON if mem == Mem.ACC else 0))
+        return self.host_read(DEBUG_DATA)
 
     def finish(self, limit: int, patience: int = 100_000) -> None:
         """Run until the chip stops.
