@@ -6,6 +6,7 @@ of simulation. Amaranth's builtin Yosys is used always, so that the text is the 
 machine.
 """
 
+import gc
 import os
 import sys
 
@@ -23,11 +24,15 @@ def export(config: ChipConfig) -> dict[str, str]:
     """All sources of one chip: file name -> Verilog text. The top module is `tilewright`."""
     before = os.environ.get("AMARANTH_USE_YOSYS")
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
+    collecting = gc.isenabled()
+    gc.disable()  # Amaranth makes millions of objects that stay: a third of the time
     try:
         boxes = BlackBoxes()
         text = verilog.convert(Chip(config), name=TOP, emit_src=False, platform=boxes)
         return {f"{TOP}.v": lazy(text), **array_verilog_sources(config.dim), **boxes.sources()}
     finally:
+        if collecting:
+            gc.enable()
         if before is None:
             del os.environ["AMARANTH_USE_YOSYS"]
         else:
