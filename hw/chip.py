@@ -102,6 +102,7 @@ class Chip(wiring.Component):
             (sequencer.dispatch_store, issue.dispatch_store),
             (sequencer.semaphore, issue.semaphore),
             (load.spad, spad.w_load),
+            (load.spad_r, spad.r_load),
             (load.acc, acc.w_load),
             (matmul.spad_a, spad.r_matmul_a),
             (matmul.spad_w, spad.r_matmul_w),

@@ -101,7 +101,10 @@ class Extent(wiring.Component):
             half = _blocks(self.product, cfg.dim // 2)
             four = [c for c in LOCAL_BYTES if LOCAL_BYTES[c] == 4]
             wide = holds((("mem", (Mem.SPAD,)), ("conv", tuple(four))), v)
-            v["units"] = Mux(wide, half, full)
+            v["units"] = Mux(v["xpose"], v["c0"], Mux(wide, half, full))
+            v["rows"] = Mux(v["gather"], v["bound"], v["c1"])  # bound: less than 2 ** 16, else bad
+            v["pairs"] = _blocks(v["c1"], cfg.dim // 2)
+            v["runs"] = Mux(v["xpose"], _blocks(v["c1"], cfg.dim), v["c1"])
         elif name == "matmul":
             v["rows"] = self.product
             v["kblocks"] = _blocks(v["k"], cfg.dim)
@@ -264,12 +267,20 @@ class Extent(wiring.Component):
             m.d.sync += bad.eq(bad | outside | (self.step & self._overflow))
             m.d.sync += fenced.eq(self.fenced)
         store, load = self._values["store"], self._values["load"]
+        is_load = self.ir[:OPCODE_BITS] == INSTRUCTIONS["load"].opcode
         is_store = self.ir[:OPCODE_BITS] == INSTRUCTIONS["store"].opcode
         m.d.comb += self.units.eq(Mux(is_store, store["units"], load["units"]))
         many = (store["vectors"] != 0) & (store["units"] > STORE_VECTOR_UNITS)
         wide = (store["in1"] >> 16).any() | (store["in2"] >> 16).any()
         skew = store["scatter"] & store["s1"][: ceil_log2(cfg.bus_bytes)].any()
-        m.d.comb += self.bad.eq(bad | outside | (is_store & (many | wide | skew)))
+        uneven = load["s1"][: ceil_log2(cfg.bus_bytes)].any() | load["bound"][16:].any()
+        broad = load["xpose"] & (load["c0"] > cfg.dim)
+        m.d.comb += self.bad.eq(
+            bad
+            | outside
+            | (is_load & (broad | (load["gather"] & uneven)))
+            | (is_store & (many | wide | skew))
+        )
 
         spans = (
             bank_span(low[:LOCAL_BITS], high[:LOCAL_BITS], cfg.spad_bank),

@@ -29,7 +29,10 @@ CAUSES = ("issuing", "semaphore", "port", "memory", "empty")
 
 #: What an item holds: (mask, its ports, whether read_release or done frees it).
 HOLDS = {
-    "load": (("spad_w", ("spad_w",), "done"), ("acc_w", ("acc_w",), "done")),
+    "load": (
+        ("spad_r", ("spad_r",), "read"),
+        ("spad_w", ("spad_w",), "done"), ("acc_w", ("acc_w",), "done"),
+    ),
     "matmul": (("spad_r", ("spad_r",), "read"), ("acc", ("acc_r", "acc_w"), "done")),
     "store": (
         ("spad_r", ("spad_r",), "read"),
@@ -38,7 +41,11 @@ HOLDS = {
     ),
 }
 #: Masks that travel with an instruction (MATMUL's come from its front).
-ENTRY_MASKS = {"load": ("spad_w", "acc_w"), "matmul": (), "store": ("spad_r", "acc_r", "spad_w")}
+ENTRY_MASKS = {
+    "load": ("spad_r", "spad_w", "acc_w"),
+    "matmul": (),
+    "store": ("spad_r", "acc_r", "spad_w"),
+}
 SYNC_LAYOUT = data.StructLayout({f.name: unsigned(f.bits) for f in SYNC})
 
 

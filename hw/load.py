@@ -12,8 +12,9 @@ from amaranth.utils import exact_log2
 from tilewright.hw.axi import AXIRead
 from tilewright.hw.load_address import AddressGenerator, describe
 from tilewright.hw.load_convert import Converter
+from tilewright.hw.load_gather import IndexReader
 from tilewright.hw.load_unpack import Unpacker
-from tilewright.hw.memory import AccWrite, SpadWrite
+from tilewright.hw.memory import AccWrite, SpadRead, SpadWrite
 from tilewright.hw.payload import UnitSignature
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.timing import (
@@ -27,7 +28,7 @@ from tilewright.isa.timing import (
 )
 
 INCR = 1
-STAGES = 3  # from an accepted beat to the last local write that it causes
+STAGES = 4  # from an accepted beat to the last local write that it causes
 
 
 class Load(wiring.Component):
@@ -41,6 +42,8 @@ class Load(wiring.Component):
         Data port, before the chip's boundary slice.
     spad, acc : Out
         Write clients of the local memories.
+    spad_r : Out(SpadRead)
+        Reads gather indices.
     ldw_valid, ldw_addr : In
         One pulse: read the word of DRAM at `ldw_addr` (a multiple of 4). Only while no instruction
         is granted and not done, and no word is outstanding.
@@ -64,6 +67,7 @@ class Load(wiring.Component):
                 "unit": In(UnitSignature("load")),
                 "axi": Out(AXIRead(32, 8 * config.bus_bytes)),
                 "spad": Out(SpadWrite(config)),
+                "spad_r": Out(SpadRead(config)),
                 "acc": Out(AccWrite(config)),
                 "ldw_valid": In(1),
                 "ldw_addr": In(32),
@@ -80,7 +84,9 @@ class Load(wiring.Component):
         m.submodules.address = address = AddressGenerator(self.config)
         m.submodules.unpack = unpack = Unpacker(self.config)
         m.submodules.convert = convert = Converter(self.config)
+        m.submodules.indices = indices = IndexReader(self.config)
         connect(m, flipped(self.spad), convert.spad)
+        connect(m, flipped(self.spad_r), indices.spad)
         connect(m, flipped(self.acc), convert.acc)
 
         desc = describe(m, self.config, unit.start, unit.instr)
@@ -94,6 +100,12 @@ class Load(wiring.Component):
             unit.done.eq(pipe[-1]),
             unit.read_release.eq(pipe[-1]),
             address.start.eq(unit.start),
+            indices.start.eq(unit.start & unit.instr.gather),
+            indices.instr.eq(unit.instr),
+            indices.take.eq(address.take),
+            address.offset.eq(indices.offset),
+            unpack.run.eq(address.take),
+            unpack.outside.eq(indices.outside),
             address.desc.eq(desc),
             unpack.start.eq(unit.start),
             unpack.desc.eq(desc),

@@ -4,6 +4,10 @@ A *descriptor* is the instruction as loops see it: bytes of a run, three counts 
 local strides. Dimensions that do not move a row locally have stride 0, those that a fill does not
 visit have count 1; a fill is a run of whole beats, one for each local unit. So the address
 generator and the unpacker, some 60 cycles apart, walk the same `Nest` and never exchange a run.
+A transposing instruction has *extra* slots without a beat after the last run of dimension 1: `pad`
+rows of zeros that complete the block, and at its end those in which the last units are written.
+A gathering one starts with LOAD_GATHER slots without a beat; then each run adds the offset that the
+`IndexReader` has for it. Offsets are whole beats, so the unpacker need not know them.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
@@ -13,7 +17,7 @@ from amaranth.utils import exact_log2
 from tilewright.hw.payload import payload
 from tilewright.isa.config import LOCAL_BITS, MAX_BURST, ChipConfig
 from tilewright.isa.table import CONV_BYTES, Conv, Mem
-from tilewright.isa.timing import LOAD_OUTSTANDING
+from tilewright.isa.timing import LOAD_GATHER, LOAD_OUTSTANDING, load_drain
 
 PAGE_BITS = 12  # a burst never crosses 4 KiB
 RUN_BITS = 22  # bytes of a run from its first beat's address; units << 5 of a fill
@@ -25,6 +29,9 @@ def descriptor(config: ChipConfig) -> data.StructLayout:
     return data.StructLayout(
         {
             "fill": 1,
+            "xpose": 1,
+            "gather": 1,
+            "pad": unsigned(exact_log2(config.dim)),  # rows that a matrix lacks, if transposed
             "mem": unsigned(1),
             "conv": unsigned(4),
             "pack": unsigned(2),
@@ -55,6 +62,7 @@ def describe(m: Module, config: ChipConfig, start, instr) -> data.View:
     out = Signal(descriptor(config))
     inside = {1: instr.pack >= 2, 2: instr.pack == 3}  # dimensions inside a local row
     same = [n for n in descriptor(config).members if n in payload("load").members]
+    rest = exact_log2(config.dim)
     pairs = (instr.conv == Conv.COPY32) & (instr.mem == Mem.SPAD)
     with m.If(start):
         m.d.comb += [out[n].eq(instr[n]) for n in same]
@@ -70,6 +78,10 @@ def describe(m: Module, config: ChipConfig, start, instr) -> data.View:
             for conv, size in CONV_BYTES.items():
                 with m.Case(conv):
                     m.d.comb += out.run.eq(instr.c0 << exact_log2(size))
+        with m.If(instr.gather):
+            m.d.comb += out.s1.eq(0)
+        with m.If(instr.xpose):
+            m.d.comb += out.pad.eq(-instr.c1[:rest])
         short = Mux(pairs, config.dim // 2 - 1, config.dim - 1)
         m.d.comb += out.tail.eq(instr.row_elems & short)
     return out
@@ -113,6 +125,36 @@ class Nest:
                 m.d.sync += [levels[n][i].eq(self.next[n]) for n in tracks]
 
 
+class Extra:
+    """The extra slots after a run, as registers in `m`.
+
+    Parameters
+    ----------
+    slot, run_end : a slot is in use; it holds a run's last beat.
+
+    **Members** : `on`, this slot is extra; `zero`, it stands for a row of zeros; `over`, it is the
+    last slot of its run.
+    """
+
+    def __init__(self, m: Module, config: ChipConfig, *, slot, run_end, held, end):
+        drain = load_drain(config.dim)
+        left = Signal(range(config.dim + drain))
+        amount = Signal(range(config.dim + drain))
+        self.on, self.over, self.zero = Signal(), Signal(), Signal()
+        final = end[1] & end[2]
+        with m.If(held.xpose & end[0]):
+            m.d.comb += amount.eq(held.pad + Mux(final, drain, 0))
+        m.d.comb += [
+            self.on.eq(left != 0),
+            self.over.eq(Mux(self.on, left == 1, run_end & (amount == 0))),
+            self.zero.eq(self.on & ~(final & (left <= drain))),
+        ]
+        with m.If(slot & self.on):
+            m.d.sync += left.eq(left - 1)
+        with m.Elif(slot & run_end):
+            m.d.sync += left.eq(amount)
+
+
 class AddressGenerator(wiring.Component):
     """Turns descriptors into read bursts, one beat's slot per cycle.
 
@@ -129,6 +171,8 @@ class AddressGenerator(wiring.Component):
     word, word_addr : In
         Read the 32-bit word at `word_addr` (quiet unit only).
     araddr, arlen, arvalid : Out, arready : In
+    offset, take : In(32), Out(1)
+        What the next run adds to its address, if the instruction gathers; it is taken.
 
     **Timing** : start at s, slots from s + 1 without gaps; AR one cycle after a burst's first slot.
     A slot that would need AR waits while the last AR is refused or LOAD_OUTSTANDING bursts are out.
@@ -149,6 +193,8 @@ class AddressGenerator(wiring.Component):
                 "arlen": Out(8),
                 "arvalid": Out(1),
                 "arready": In(1),
+                "offset": In(32),
+                "take": Out(1),
             }
         )
 
@@ -156,7 +202,8 @@ class AddressGenerator(wiring.Component):
         m = Module()
         bus = self.config.bus_bytes
         low = exact_log2(bus)
-        kept = fields(descriptor(self.config), "fill", "run", "c1", "c2", "c3", "s1", "s2", "s3")
+        names = ("fill", "gather", "xpose", "pad", "run", "c1", "c2", "c3", "s1", "s2", "s3")
+        kept = fields(descriptor(self.config), *names)
         held = Signal(kept, reset_less=True)
         active = Signal()
         end = Signal(RUN_BITS, reset_less=True)  # bytes from this beat's address to the run's end
@@ -164,14 +211,16 @@ class AddressGenerator(wiring.Component):
         burst = Signal(range(MAX_BURST))  # slots of this burst after this one
         outstanding = Signal(range(LOAD_OUTSTANDING + 1))
 
+        lead = Signal(range(LOAD_GATHER + 1))  # slots until the first run of a gather
+        begin = Signal()  # of its first run
         first = Signal()
         slot = Signal()
-        run_end = Signal()
+        run_end, step = Signal(), Signal()
         blocked = self.arvalid & ~self.arready | (outstanding == LOAD_OUTSTANDING)
         m.d.comb += [
-            first.eq((burst == 0) & ~held.fill),
             slot.eq(active & ~(first & blocked)),
-            run_end.eq(end <= bus),
+            run_end.eq((lead == 0) & (end <= bus)),
+            begin.eq(lead == 1),
             self.issuing.eq(slot),
         ]
         nest = Nest(
@@ -179,21 +228,35 @@ class AddressGenerator(wiring.Component):
             "run",
             load=self.start,
             new=self.desc,
-            step=slot & run_end,
+            step=step,
             held=held,
             tracks={"dram": (32, "dram", ("s1", "s2", "s3"))},
         )
-        last = run_end & nest.end[0] & nest.end[1] & nest.end[2]
+        extra = Extra(m, self.config, slot=slot, run_end=run_end, held=held, end=nest.end)
+        m.d.comb += [
+            first.eq((burst == 0) & ~held.fill & ~extra.on & (lead == 0)),
+            step.eq(slot & extra.over),
+        ]
+        last = extra.over & nest.end[0] & nest.end[1] & nest.end[2]
         m.d.comb += self.idle.eq(~active | slot & last)
 
-        to = nest.next["dram"]
+        to = Mux(begin, nest.at["dram"], nest.next["dram"])
+        base = Signal(32)
+        m.d.comb += [
+            base.eq(to + Mux(held.gather & ~self.start, self.offset, 0)),
+            self.take.eq(begin | step & held.gather & ~last),
+        ]
+        with m.If(self.start & self.desc.gather):
+            m.d.sync += lead.eq(LOAD_GATHER)
+        with m.Elif(lead != 0):
+            m.d.sync += lead.eq(lead - 1)
         bytes_ = Mux(self.start, self.desc.run, held.run)
         with m.If(self.start):
             m.d.sync += [active.eq(1), *copy(held, self.desc)]
         with m.Elif(slot & last):
             m.d.sync += active.eq(0)
-        with m.If(self.start | slot & run_end):
-            m.d.sync += [end.eq(bytes_ + to[:low]), beat.eq(to[low:])]
+        with m.If(self.start | begin | step):
+            m.d.sync += [end.eq(bytes_ + to[:low]), beat.eq(base[low:])]
         with m.Elif(slot):
             m.d.sync += [end.eq(end - bus), beat.eq(beat + 1)]
         self._request(m, slot, first, end, beat, burst, outstanding)

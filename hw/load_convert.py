@@ -1,21 +1,25 @@
 """LOAD's last stage: chunks become local units.
 
 The *unit* register collects the converted chunks of one unit and is the write data of both local
-memories. Its first chunk clears the rest, so the tail of a row's last unit is zero.
+memories. Its first chunk clears the rest, so the tail of a row's last unit is zero. One
+stage before, fp32 elements become x - hi, whose bf16 is the middle part, and whose rounding error
+is the low one.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
-from tilewright.hw.float import NAN, flush, fp32_to_bf16
+from tilewright.hw.float import INF, NAN, flush, fp32_to_bf16, normalize, wire
+from tilewright.hw.load_address import copy, fields
+from tilewright.hw.load_transpose import Transposer
 from tilewright.hw.memory import AccWrite, SpadWrite
 from tilewright.isa.config import LOCAL_BITS, ChipConfig
+from tilewright.isa.extent import LOCAL_BYTES
 from tilewright.isa.table import CONV_BYTES, Conv, Mem
 
-COPY8, COPY16, COPY32 = Conv.COPY8, Conv.COPY16, Conv.COPY32
-BUILT = (COPY8, COPY16, COPY32, Conv.F32_BF16, Conv.I8_I32, Conv.U8_I32)
-LOCAL_BYTES = {c: {COPY8: 1, COPY16: 2, Conv.F32_BF16: 2}.get(c, 4) for c in BUILT}
+COPY8, COPY32 = Conv.COPY8, Conv.COPY32
+ROUNDED = (Conv.F32_BF16, Conv.F32_HI, Conv.F32_MID)  # bf16 of what the first stage gives
 
 
 def chunk_width(config: ChipConfig) -> int:
@@ -42,7 +46,8 @@ def index_bits(config: ChipConfig) -> int:
 def chunk_layout(config: ChipConfig) -> data.StructLayout:
     """A chunk on its way: bytes, conversion, place in its unit, the unit's place.
 
-    `close`: it completes its unit. `fill`: the low 32 bits stand for a whole unit, in `lanes`.
+    `close`: it completes its unit. `xpose`: the unit is a row of a block of which each of `lanes`
+    gives a unit, `l0` apart. `fill`: the low 32 bits stand for a whole unit, in `lanes`.
     """
     return data.StructLayout(
         {
@@ -54,13 +59,31 @@ def chunk_layout(config: ChipConfig) -> data.StructLayout:
             "lanes": unsigned(config.dim),
             "mem": 1,
             "conv": 4,
+            "xpose": 1,
+            "l0": unsigned(LOCAL_BITS),
         }
     )
 
 
 def f32_to_bf16(x):
     """Round any fp32: subnormals to zero with their sign, NaN to the canonical one."""
-    return Mux(x[:31] > 0x7F800000, NAN >> 16, fp32_to_bf16(flush(x)))
+    return Mux(x[:31] > INF, NAN >> 16, fp32_to_bf16(flush(x)))
+
+
+def remainder(m: Module, x, width: int, name: str):
+    """x - bf16(x) of an fp32 whose bits below 16 - `width` are 0. Combinational; exact or flushed.
+
+    +0 if x counts as zero, or bf16(x) is not finite.
+    """
+    low = x[16 - width : 16]
+    up = wire(m, low[-1] & (low[:-1].any() | x[16]), f"{name}_up")
+    size = wire(m, Mux(up, (1 << width) - low, low)[:width], f"{name}_size")
+    mant, zeros = normalize(m, size, f"{name}_n")
+    exponent = wire(m, x[23:31] - 8 - zeros, f"{name}_e")
+    over = (x[23:31] == 255) | up & (x[16:31] == 0x7F7F)
+    none = over | (x[23:31] == 0) | ~mant[-1]
+    magnitude = Cat(Const(0, 24 - width), mant[:-1], exponent[:8])
+    return Mux(none, 0, Cat(Mux(exponent <= 0, 0, magnitude), x[31] ^ up))
 
 
 class Converter(wiring.Component):
@@ -68,7 +91,8 @@ class Converter(wiring.Component):
 
     **Members** : i_valid, i (`chunk_layout`); spad, acc, write clients of the local memories.
 
-    **Timing** : a closing chunk at t is written at t + 1. One chunk per cycle.
+    **Timing** : a closing chunk at t is written at t + 2; if it is transposed, it enters the
+    transposer then. One chunk per cycle.
     """
 
     def __init__(self, config: ChipConfig):
@@ -86,31 +110,47 @@ class Converter(wiring.Component):
         m = Module()
         dim = self.config.dim
         unit = Signal(32 * dim, reset_less=True)
-        with m.If(self.i_valid):
-            with m.If(self.i.fill), m.Switch(self.i.conv):
-                for conv in BUILT:
+        self._first(m)
+        with m.If(self._valid):
+            with m.If(self._chunk.fill), m.Switch(self._chunk.conv):
+                for conv in Conv:
                     with m.Case(conv):
                         m.d.sync += unit.eq(self._filled(conv))
-            with m.Else(), m.Switch(self.i.conv):
-                for conv in BUILT:
+            with m.Else(), m.Switch(self._chunk.conv):
+                for conv in Conv:
                     with m.Case(conv):
                         self._place(m, unit, conv)
-        m.d.comb += [self.spad.data.eq(unit), self.acc.data.eq(unit)]
-        self._write(m)
+        self._write(m, unit)
         return m
+
+    def _first(self, m: Module):
+        """Register the chunk; fp32 elements of the lower parts as what their high part leaves."""
+        self._valid = Signal()
+        self._chunk = chunk = Signal(chunk_layout(self.config), reset_less=True)
+        m.d.sync += self._valid.eq(self.i_valid)
+        with m.If(self.i_valid):
+            m.d.sync += chunk.eq(self.i)
+            lower = (self.i.conv == Conv.F32_MID) | (self.i.conv == Conv.F32_LO)
+            with m.If(lower & ~self.i.fill):
+                for n in range(0, 8 * chunk_width(self.config), 32):
+                    rest = remainder(m, self.i.bytes[n : n + 32], 16, f"hi{n}")
+                    m.d.sync += chunk.bytes[n : n + 32].eq(rest)
 
     def _filled(self, conv: Conv):
         bits = 8 * LOCAL_BYTES[conv]
-        value = self.i.bytes[:bits]
-        lanes = Cat(Mux(lane, value, Const(0, bits)) for lane in self.i.lanes)
+        value = self._chunk.bytes[:bits]
+        lanes = Cat(Mux(lane, value, Const(0, bits)) for lane in self._chunk.lanes)
         return lanes.replicate(2) if conv == COPY8 else lanes
 
     def _place(self, m: Module, unit: Signal, conv: Conv):
         """Put the converted chunk where its index says; an index of 0 starts the unit."""
         size = chunk_bytes(self.config, conv)
-        raw = self.i.bytes[: 8 * size]
-        if conv == Conv.F32_BF16:
-            piece = Cat(f32_to_bf16(raw[n : n + 32]) for n in range(0, 8 * size, 32))
+        raw = self._chunk.bytes[: 8 * size]
+        words = [raw[n : n + 32] for n in range(0, 8 * size, 32)]
+        if conv in ROUNDED:
+            piece = Cat(f32_to_bf16(x) for x in words)
+        elif conv == Conv.F32_LO:
+            piece = Cat(remainder(m, x, 8, f"mid{n}")[16:32] for n, x in enumerate(words))
         elif conv in (Conv.I8_I32, Conv.U8_I32):
             sign = conv == Conv.I8_I32
             bytes_ = [raw[n : n + 8] for n in range(0, 8 * size, 8)]
@@ -118,27 +158,48 @@ class Converter(wiring.Component):
         else:
             piece = raw
         width, granule = len(piece), 8 * self.config.dim
-        with m.If(self.i.index == 0):
+        with m.If(self._chunk.index == 0):
             if conv == COPY8:  # a granule, for either half of its pair
                 m.d.sync += unit.eq(Cat(piece, Const(0, granule - width), piece))
             else:
                 m.d.sync += unit.eq(piece)
         for n in range(1, unit_bytes(self.config, conv, Mem.ACC) // size):
-            with m.If(self.i.index == n):
+            with m.If(self._chunk.index == n):
                 m.d.sync += unit[n * width :][:width].eq(piece)
                 if conv == COPY8:
                     m.d.sync += unit[granule + n * width :][:width].eq(piece)
 
-    def _write(self, m: Module):
-        whole = self.i_valid & self.i.close
-        single = self.i.conv == COPY8
+    def _write(self, m: Module, unit: Signal):
+        chunk = self._chunk
+        place = fields(chunk_layout(self.config), "unit", "lanes", "l0", "conv")
+        now = Signal(place, reset_less=True)
+        m.submodules.transpose = transpose = Transposer(self.config)
+        whole = self._valid & chunk.close
+        spad, rows = Signal(), Signal()
+        single = chunk.conv == COPY8
+        mask = Signal(2)
         m.d.sync += [
-            self.spad.en.eq(whole & (self.i.mem == Mem.SPAD)),
-            self.acc.en.eq(whole & (self.i.mem == Mem.ACC)),
+            spad.eq(whole & (chunk.mem == Mem.SPAD) & ~chunk.xpose),
+            rows.eq(whole & chunk.xpose),
+            self.acc.en.eq(whole & (chunk.mem == Mem.ACC)),
         ]
-        with m.If(self.i_valid):
+        with m.If(self._valid):
             m.d.sync += [
-                self.spad.addr.eq(self.i.unit),
-                self.acc.addr.eq(self.i.unit),
-                self.spad.mask.eq(Mux(single, Cat(~self.i.unit[0], self.i.unit[0]), 3)),
+                *copy(now, chunk),
+                mask.eq(Mux(single, Cat(~chunk.unit[0], chunk.unit[0]), 3)),
             ]
+        turned = transpose.spad
+        m.d.comb += [
+            self.acc.addr.eq(now.unit),
+            self.acc.data.eq(unit),
+            self.spad.en.eq(spad | turned.en),
+            self.spad.addr.eq(Mux(turned.en, turned.addr, now.unit)),
+            self.spad.mask.eq(Mux(turned.en, turned.mask, mask)),
+            self.spad.data.eq(Mux(turned.en, turned.data, unit)),
+            transpose.i_valid.eq(rows),
+            transpose.i_row.eq(unit),
+            transpose.i_bytes.eq(now.conv == COPY8),
+            transpose.i_lanes.eq(now.lanes),
+            transpose.i_unit.eq(now.unit),
+            transpose.i_step.eq(now.l0),
+        ]

@@ -4,7 +4,8 @@ A local row is a stream of bytes. Each beat is rotated so that its first useful 
 row's stream stands, and merged into the *chunk* register. A chunk leaves when a byte of its row
 beyond it arrives, or in the cycle after its row's last beat: so never more than one chunk leaves in
 a cycle, whatever the alignment, and nothing has to be buffered. A fill puts its value into the
-chunk register once for each unit, and the chunk leaves to become a whole unit.
+chunk register once for each unit, and the chunk leaves to become a whole unit; so does a row of
+zeros that completes a block to be transposed.
 
 Descriptors wait in a queue, since the beats come some 60 cycles after their slots; the unpacker
 walks the same `Nest` as the address generator, on the low address bits alone.
@@ -15,10 +16,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
-from tilewright.hw.load_address import RUN_BITS, Nest, copy, descriptor
+from tilewright.hw.load_address import RUN_BITS, Extra, Nest, copy, descriptor
 from tilewright.hw.load_convert import (
-    BUILT,
-    LOCAL_BYTES,
     chunk_bytes,
     chunk_layout,
     chunk_width,
@@ -26,8 +25,9 @@ from tilewright.hw.load_convert import (
     unit_bytes,
 )
 from tilewright.isa.config import LOCAL_BITS, ChipConfig
-from tilewright.isa.table import Mem
-from tilewright.isa.timing import LOAD_INFLIGHT
+from tilewright.isa.extent import LOCAL_BYTES
+from tilewright.isa.table import CONV_BYTES, Conv, Mem
+from tilewright.isa.timing import LOAD_INFLIGHT, LOAD_OUTSTANDING
 
 
 def low_bytes(width: int, count):
@@ -48,6 +48,8 @@ class Unpacker(wiring.Component):
         A beat is accepted.
     last : Out(1)
         The last beat, or filled unit, of a descriptor is taken in this cycle.
+    run, outside : In
+        The next run of a gather is to be read; it holds `value`, whatever is read.
     o_valid, o : Out
         Chunks (`chunk_layout`); not refused.
 
@@ -66,6 +68,8 @@ class Unpacker(wiring.Component):
                 "rready": Out(1),
                 "beat": Out(1),
                 "last": Out(1),
+                "run": In(1),
+                "outside": In(1),
                 "o_valid": Out(1),
                 "o": Out(chunk_layout(config)),
             }
@@ -74,13 +78,16 @@ class Unpacker(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
         have, take = Signal(), Signal()
+        self._next_run = Signal()  # the beat of this cycle is its run's last
+        self._phase = Signal(2, reset_less=True)  # place of the beat's byte 0 in an element
+        self._on = Signal()  # an extra slot, without a beat
         advance = Signal()  # take the next descriptor from the queue
         waiting, queued = self._queue(m, advance)
         held = Signal(self._kept(), reset_less=True)
         m.d.comb += [
-            self.rready.eq(have & ~held.fill),
+            self.rready.eq(have & ~held.fill & ~self._on),
             self.beat.eq(self.rready & self.rvalid),
-            take.eq(self.beat | have & held.fill),
+            take.eq(self.beat | have & (held.fill | self._on)),
             advance.eq((~have | self.last) & waiting),
         ]
         with m.If(advance):
@@ -88,6 +95,7 @@ class Unpacker(wiring.Component):
         with m.Elif(self.last):
             m.d.sync += have.eq(0)
         walk = self._walk(m, advance, queued, take, held)
+        self._replace(m, held, take)
         self._merge(m, take, held, *walk)
         return m
 
@@ -125,35 +133,78 @@ class Unpacker(wiring.Component):
         first = Signal(low, reset_less=True)  # of the beat's useful bytes
         end = Signal(RUN_BITS, reset_less=True)  # of the run, counted from the beat's byte 0
         row_first = Signal(reset_less=True)
-        run_end, row_last = Signal(), Signal()
+        run_end, row_last, step = Signal(), Signal(), Signal()
+        number = Signal(exact_log2(self.config.dim), reset_less=True)  # of a run in its block
+        strides = {n: held[n] for n in held.shape().members}
+        strides["l1"] = Mux(held.xpose & (number != self.config.dim - 1), 0, held.l1)
         nest = Nest(
             m,
             "run",
             load=advance,
             new=queued,
-            step=take & run_end,
-            held=held,
+            step=step,
+            held=strides,
             tracks={
                 "offset": (low, "dram", ("s1", "s2", "s3")),
                 "row": (LOCAL_BITS, "loc", ("l1", "l2", "l3")),
             },
         )
         inner, middle, outer = nest.end
+        extra = Extra(m, self.config, slot=take, run_end=run_end, held=held, end=nest.end)
+        self._zero = extra.zero
         m.d.comb += [
             run_end.eq(end <= bus),
-            row_last.eq(run_end & ((held.pack == 1) | inner) & ((held.pack != 3) | middle)),
-            self.last.eq(take & run_end & inner & middle & outer),
+            self._on.eq(extra.on),
+            step.eq(take & extra.over),
+            self._next_run.eq(step),
+            row_last.eq(
+                run_end & ~extra.on & ((held.pack == 1) | inner) & ((held.pack != 3) | middle)
+            ),
+            self.last.eq(step & inner & middle & outer),
         ]
-        with m.If(advance | take & run_end):
+        with m.If(advance | step & inner):
+            m.d.sync += number.eq(0)
+        with m.Elif(step):
+            m.d.sync += number.eq(number + 1)
+        with m.If(advance | step):
             offset = nest.next["offset"]
+            m.d.sync += self._phase.eq(-offset)
             m.d.sync += [first.eq(offset), end.eq(Mux(advance, queued.run, held.run) + offset)]
         with m.Elif(take):
-            m.d.sync += [first.eq(0), end.eq(end - bus)]
+            m.d.sync += [first.eq(0), end.eq(end - bus), self._phase.eq(self._phase + bus)]
         with m.If(advance):
             m.d.sync += row_first.eq(1)
-        with m.Elif(take):
+        with m.Elif(take & ~extra.on):
             m.d.sync += row_first.eq(row_last)
         return first, end, run_end, row_first, row_last, nest.at["row"]
+
+    def _replace(self, m: Module, held, take):
+        """The beat, or what stands for it in a run whose index is out of range.
+
+        Flags wait in a ring; LOAD_OUTSTANDING bounds the runs between both sides.
+        """
+        bits = 8 * self.config.bus_bytes
+        m.submodules.flags = ring = Memory(shape=1, depth=2 * LOAD_OUTSTANDING, init=[])
+        write, read = ring.write_port(), ring.read_port(domain="comb")
+        for port, go in ((write, self.run), (read, self._next_run & held.gather)):
+            at = Signal(exact_log2(ring.depth), name="flag_put" if port is write else "flag_take")
+            m.d.comb += port.addr.eq(at)
+            with m.If(go):
+                m.d.sync += at.eq(at + 1)
+        value = Signal(32)
+        with m.Switch(held.conv):
+            for conv, size in CONV_BYTES.items():
+                with m.Case(conv):
+                    m.d.comb += value.eq(held.value[: 8 * size].replicate(4 // size))
+        self._data = Signal(bits)
+        m.d.comb += [
+            write.en.eq(self.run),
+            write.data.eq(self.outside),
+            self._data.eq(self.rdata),
+        ]
+        with m.If(held.gather & read.data):
+            turned = value.replicate(2) >> Cat(Const(0, 3), self._phase)
+            m.d.comb += self._data.eq(turned[:32].replicate(max(1, bits // 32)))
 
     def _merge(self, m: Module, take, held, first, end, run_end, row_first, row_last, row):
         """The chunk register, and what leaves it."""
@@ -168,7 +219,7 @@ class Unpacker(wiring.Component):
         at, total = Signal(range(width + 1)), Signal(range(2 * width + 1))
         over, after = Signal(), Signal(range(width + 1))
         useful = Mux(run_end, end[: bus.bit_length()], bus) - first
-        turned = self.rdata.replicate(2) >> Cat(Const(0, 3), (first - at)[: exact_log2(bus)])
+        turned = self._data.replicate(2) >> Cat(Const(0, 3), (first - at)[: exact_log2(bus)])
         beat, beyond = Signal(8 * width), Signal(8 * width)
         m.d.comb += [
             at.eq(Mux(row_first, 0, stand)),
@@ -181,6 +232,8 @@ class Unpacker(wiring.Component):
         fresh = row_first | over
         with m.If(take & held.fill):
             m.d.sync += chunk.eq(self._pattern(m, held))
+        with m.Elif(take & self._on):
+            m.d.sync += chunk.eq(0)
         with m.Elif(take):
             below = low_bytes(width, after)
             m.d.sync += [
@@ -199,10 +252,11 @@ class Unpacker(wiring.Component):
                 m.d.sync += now.index.eq(now.index + 1)
             full = ~run_end | (held.tail == 0)
             m.d.sync += [
-                *(now[n].eq(held[n]) for n in ("fill", "mem", "conv")),
-                now.lanes.eq(Mux(full, -1, (Const(1, config.dim) << held.tail) - 1)),
-                pending.eq(row_last | held.fill),
+                *(now[n].eq(held[n]) for n in ("fill", "mem", "conv", "xpose", "l0")),
+                pending.eq(row_last | held.fill | self._zero),
             ]
+            with m.If(~self._on):
+                m.d.sync += now.lanes.eq(Mux(full, -1, (Const(1, config.dim) << held.tail) - 1))
         with m.Elif(pending):
             m.d.sync += pending.eq(0)
 
@@ -210,7 +264,11 @@ class Unpacker(wiring.Component):
         m.d.sync += self.o_valid.eq(leave)
         with m.If(leave):
             m.d.sync += [
-                *(self.o[n].eq(now[n]) for n in ("index", "unit", "fill", "lanes", "mem", "conv")),
+                *(
+                    self.o[n].eq(now[n])
+                    for n in self.o.shape().members
+                    if n not in ("bytes", "close")
+                ),
                 self.o.bytes.eq(Mux(pending, chunk, chunk | beyond)),
                 self.o.close.eq(pending | done),
             ]
@@ -220,7 +278,7 @@ class Unpacker(wiring.Component):
         size = Signal(range(chunk_width(self.config) + 1))
         final = Signal(index_bits(self.config))
         with m.Switch(Cat(held.conv, held.mem)):
-            for conv in BUILT:
+            for conv in Conv:
                 for mem in Mem:
                     part = chunk_bytes(self.config, conv)
                     with m.Case(conv | mem << 4):
@@ -232,7 +290,7 @@ class Unpacker(wiring.Component):
         """The fill value over the whole chunk register."""
         pattern = Signal(8 * chunk_width(self.config))
         with m.Switch(held.conv):
-            for conv in BUILT:
+            for conv in Conv:
                 bits = 8 * LOCAL_BYTES[conv]
                 with m.Case(conv):
                     m.d.comb += pattern.eq(held.value[:bits].replicate(len(pattern) // bits))

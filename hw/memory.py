@@ -14,7 +14,7 @@ from tilewright.hw.blackbox import BlackBoxes
 from tilewright.isa.config import BANKS, ChipConfig
 from tilewright.isa.timing import MEM_READ, MEM_WRITE
 
-SPAD_READERS = ("matmul_a", "matmul_w", "store")
+SPAD_READERS = ("load", "matmul_a", "matmul_w", "store")
 SPAD_WRITERS = ("load", "store")
 ACC_READERS = ("matmul", "store")
 ACC_WRITERS = ("load", "matmul")
@@ -224,7 +224,8 @@ class _Banks(wiring.Component):
 class Scratchpad(_Banks):
     """Banks of granule pairs.
 
-    **Members** : r_matmul_a, r_matmul_w, r_store (`SpadRead`); w_load, w_store (`SpadWrite`).
+    **Members** : r_load, r_matmul_a, r_matmul_w, r_store (`SpadRead`); w_load, w_store
+    (`SpadWrite`).
 
     **Timing** : a request at t has its data from t + MEM_READ until the same reader's next data. A
     write at t is seen by a read at t + MEM_WRITE.

@@ -6,7 +6,7 @@ negative, else to `hi`. The RTL's EXTENT stage walks the same lists with one mul
 skipped or not, so that EXTENT_CYCLES is fixed for each opcode. Port masks, range and window checks
 and the checker's races use the result. For the RTL: a count is 1 to 65535.
 
-The gather indices, and VECTOR's streams, get their entries when those modes are built.
+VECTOR's streams get their entries when they are built.
 """
 
 from __future__ import annotations
@@ -100,11 +100,20 @@ OPERANDS: dict[str, tuple[Operand, ...]] = {
             "loc",
             (
                 Term("units", "l0"),
-                Term("c1", "l1", when=(("pack", (1,)),)),
+                Term("runs", "l1", when=(("pack", (1,)),)),
                 Term("c2", "l2", when=(("pack", (1, 2)),)),
                 Term("c3", "l3"),
             ),
             pair=(_SPAD, ("conv", _WIDE)),
+        ),
+        Operand(
+            "index",
+            "r",
+            Mem.SPAD,
+            "index",
+            (Term("pairs", 2),),
+            pair=(),
+            when=(("gather", (1,)),),
         ),
     ),
     "matmul": (
@@ -173,7 +182,7 @@ DRAM: dict[str, DramOperand] = {
     "load": DramOperand(
         "r",
         "dram",
-        (Term("c1", "s1"), Term("c2", "s2"), Term("c3", "s3")),
+        (Term("rows", "s1"), Term("c2", "s2"), Term("c3", "s3")),
         "conv",
         {int(c): n for c, n in CONV_BYTES.items()},
         (("fill", (0,)),),
@@ -228,20 +237,32 @@ def unit_elements(config: ChipConfig, values: Mapping[str, int]) -> int:
     return config.dim // 2 if wide else config.dim
 
 
+def named_rows(values: Mapping[str, int]) -> int:
+    """Steps of s1 of a LOAD's DRAM operand: with `gather`, all that an index may name."""
+    return values["bound"] if values["gather"] else values["c1"]
+
+
 def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[str, int]:
     """Counts that follow from the fields.
 
-    LOAD: `row_elems`, `units`. MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`, `vectors`
-    (how many are enabled), `in1` and `in2` (input rows of each dimension: c1, c2, or the grid that
-    max-pool reads), `window` (rows read for each row written), `span1` (rows of dimension 1 that
-    may be written), `index_pairs` (pairs of granules that hold scatter indices). Always `dim`.
+    LOAD: `row_elems`, `units`, `runs` (steps of l1; a transposed block is one), `rows` (of s1:
+    those that an index may name), `pairs` (of granules that hold gather indices). MATMUL: `rows`,
+    `kblocks`, `nblocks`. STORE: `units`, `vectors` (how many are enabled), `in1` and `in2` (input
+    rows of each dimension: c1, c2, or the grid that max-pool reads), `window` (rows read for each
+    row written), `span1` (rows of dimension 1 that may be written), `index_pairs` (pairs of
+    granules that hold scatter indices). Always `dim`.
     """
     out = {"dim": config.dim}
     for name, factor, when in PRODUCTS.get(spec.name, ()):
         start = out.get(name, values[PRODUCT_BASE[name]])
         out[name] = start * (values[factor] if _holds(when, values) else 1)
     if spec.name == "load":
-        out["units"] = _blocks(out["row_elems"], unit_elements(config, values))
+        xpose = values["xpose"]
+        units = _blocks(out["row_elems"], unit_elements(config, values))
+        out["units"] = values["c0"] if xpose else units
+        out["rows"] = named_rows(values)
+        out["pairs"] = _blocks(values["c1"], config.dim // 2)
+        out["runs"] = _blocks(values["c1"], config.dim) if xpose else values["c1"]
     elif spec.name == "matmul":
         out["kblocks"] = _blocks(values["k"], config.dim)
         out["nblocks"] = _blocks(values["n"], config.dim)
@@ -345,6 +366,17 @@ def check_range(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> No
             raise IllegalInstruction(
                 Fault.RANGE, f"{spec.name}: {name} must be at most {limit}, not {counts[name]}"
             )
+    if values.get("xpose") and values["c0"] > config.dim:
+        raise IllegalInstruction(
+            Fault.RANGE,
+            f"{spec.name}: c0 must be at most dim ({config.dim}) with xpose, not {values['c0']}",
+        )
+    if values.get("gather") and values["s1"] % config.bus_bytes:
+        raise IllegalInstruction(
+            Fault.RANGE,
+            f"{spec.name}: s1 must be a multiple of bus_bytes ({config.bus_bytes}) with gather, "
+            f"not {values['s1']}",
+        )
     if counts.get("vectors") and counts["units"] > STORE_VECTOR_UNITS:
         raise IllegalInstruction(
             Fault.RANGE,
@@ -376,7 +408,7 @@ def dram_extent(spec: Spec, values: Mapping[str, int]) -> tuple[str, int, int] |
     o = DRAM.get(spec.name)
     if o is None or not _holds(o.when, values):
         return None
-    counts = {"span1": _span1(values)} if spec.name == "store" else {}
+    counts = {"span1": _span1(values)} if spec.name == "store" else {"rows": named_rows(values)}
     lo, hi = _spread(o.terms, {**values, **counts})
     base, run = values[o.base], values["c0"] * o.sizes[values[o.kind]]
     return o.access, base + lo, base + hi + run - 1

@@ -32,14 +32,17 @@ EPILOGUE_LATENCY = 1 + 2 + 3 + HOP + 1 + 2 + 1
 
 # LOAD, STORE, MATMUL and the sequencer: docs/microarchitecture.md says what each one means.
 
+#: Local memories: read request to data at the reader.
+MEM_READ = 2
+
 #: A register slice at the chip's boundary, each way. LOAD's constants include it: on the unit's own
 #: port AR comes AXI_SLICE earlier, and an R beat AXI_SLICE later, than on the chip's pins.
 AXI_SLICE = 1
 #: LOAD: first slot of a burst to its AR on the pins (one register, one slice).
 LOAD_AR = 1 + AXI_SLICE
 #: LOAD: beat on the pins to its last local write; also to done and read_release. One slice; merge
-#: into a chunk; a row's last chunk lags one cycle; convert into a local unit.
-LOAD_WRITE = 3 + AXI_SLICE
+#: into a chunk; a row's last chunk lags one cycle; take off the high part; convert into a unit.
+LOAD_WRITE = 4 + AXI_SLICE
 #: LOAD: fill slot to its pass cycle. The unpacker has an instruction two cycles after its grant;
 #: the pass cycle is counted before the slice, as that of a beat on the pins.
 LOAD_FILL = 1 - AXI_SLICE
@@ -50,6 +53,19 @@ LOAD_OUTSTANDING = 64
 #: LOAD: request of `ldw` to its AR on the pins; its last beat on the pins to `ldw_done`.
 LDW_AR = 1 + AXI_SLICE
 LDW_DONE = 1 + AXI_SLICE
+
+
+#: LOAD: slots before a gathering instruction's first beat: start, read, index, clamp, partial
+#: products, sum, queue.
+LOAD_GATHER = 1 + MEM_READ + 1 + 3 + 1
+
+
+def load_drain(dim):
+    """LOAD: slots after the last block of a transposing instruction, while its units are written.
+
+    After its last row: one cycle into the transposer, `dim` units.
+    """
+    return dim + 1
 
 
 def ldw_latency(bus_bytes, read_latency):
@@ -91,8 +107,6 @@ SEQ_FAULT = 0
 #: Sequencer: first cycle in which nothing can move to the last counted cycle of a DEADLOCK.
 SEQ_DEADLOCK = 1
 
-#: Local memories: read request to data at the reader.
-MEM_READ = 2
 #: Local memories: a write at t is seen by a read request at t + MEM_WRITE.
 MEM_WRITE = 1
 

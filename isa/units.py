@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tilewright.isa.config import LOCAL_BITS
-from tilewright.isa.forms import Conv, Dest, Fault, Field, Mem, Oob, Rule, Type, When
+from tilewright.isa.forms import Conv, Dest, Field, Mem, Oob, Rule, Type
 
 
 def _local(name: str, meaning: str) -> Field:
@@ -22,13 +22,6 @@ def _dram(name: str, meaning: str, signed: bool = False) -> Field:
     return Field(name, 32, meaning, signed=signed, reg=True)
 
 
-def _absent(*names: str, when: When = ()) -> tuple[Rule, ...]:
-    return tuple(
-        Rule("zero", n, when=when, fault=Fault.UNIMPLEMENTED, text=f"mode {n} is not built yet")
-        for n in names
-    )
-
-
 _WIDE16 = (Conv.COPY16, Conv.F32_BF16, Conv.F32_HI, Conv.F32_MID, Conv.F32_LO)
 LOAD_TEXT = """\
 Reads a strided box of DRAM, c0 contiguous elements by c1 by c2 by c3 runs (a stride of 0 repeats,
@@ -37,11 +30,23 @@ strides may overlap and be negative), converts each element and writes local row
 of 1 byte in a granule, dim elements of 2 bytes or dim/2 of 4 bytes in an aligned pair;
 accumulator: dim elements of 32 bits), and the tail of its last unit is zero. Unit u of the row at
 (i1, i2, i3) goes to loc + u*l0 + i1*l1 + i2*l2 + i3*l3, without the terms of packed dimensions.
-With `fill` nothing is read: every element is `value`. Any byte alignment is legal. `gather` takes
-the index of dimension 1 from int32 in the scratchpad; an index outside 0 to bound - 1 is clamped,
-or gives `value`. Conversions: copy8/16/32 move bytes; f32_bf16 rounds to nearest even; f32_hi,
-f32_mid and f32_lo are the three bf16 parts whose sum is the fp32 value; i8_i32 and u8_i32 widen.
+With `fill` nothing is read: every element is `value`. Any byte alignment is legal. Conversions:
+copy8/16/32 move bytes; f32_bf16 rounds to nearest even; i8_i32 and u8_i32 widen; f32_hi, f32_mid
+and f32_lo are bf16 parts of an fp32 x, whose sum is x unless a part flushes: hi = bf16(x), mid =
+bf16(x - hi), lo = bf16(x - hi - mid), each difference an fp32 sum (exact, or flushed below 2^-126).
+If hi is not finite (x is infinite or NaN, or rounds up to infinity), mid and lo are +0.
 At most 65535 elements in a local row (else fault RANGE).
+
+With `gather` the run at (i1, i2, i3) lies at dram + x*s1 + i2*s2 + i3*s3, x the int32 number i1 of
+those that start in the scratchpad at granule `index` (even), dense. s1 is a multiple of bus_bytes,
+bound at most 65535 (else fault RANGE). An x outside 0 to bound - 1 is clamped into it; with `oob`
+fill, each element of such a run is `value` instead (one of DRAM's type, converted like the others;
+the run is read all the same). The instruction must not write granules that hold its indices.
+
+`xpose` (1 and 2 byte local elements, `pack` 1) transposes blocks of dim runs: element e of runs
+b*dim to b*dim + dim - 1 of dimension 1 becomes the unit at loc + e*l0 + b*l1 + i2*l2 + i3*l3, run
+b*dim + j in lane j; lanes of runs from c1 on are zero. c0 units are written for each block, and c0
+is at most dim (else fault RANGE): wider rows take a dimension, s2 = dim elements.
 """
 LOAD = (
     Field("mem", 1, "destination memory", enum=Mem),
@@ -95,14 +100,18 @@ LOAD_RULES = (
         )
         for f in ("loc", "l0", "l1", "l2", "l3")
     ),
-    *_absent("xpose", "gather"),
     Rule(
         "in",
         "conv",
-        (Conv.COPY8, Conv.COPY16, Conv.COPY32, Conv.F32_BF16, Conv.I8_I32, Conv.U8_I32),
-        fault=Fault.UNIMPLEMENTED,
-        text="fp32 part selection is not built yet",
+        (Conv.COPY8, *_WIDE16),
+        when=(("xpose", (1,)),),
+        text="blocks of 1 and 2 byte elements are transposed",
     ),
+    Rule("in", "pack", (1,), when=(("xpose", (1,)),)),
+    *(Rule("zero", f, when=(("xpose", (1,)),)) for f in ("fill", "gather")),
+    Rule("zero", "fill", when=(("gather", (1,)),)),
+    Rule("nonzero", "bound", when=(("gather", (1,)),)),
+    Rule("even", "index", when=(("gather", (1,)),), text="indices are read by aligned pairs"),
 )
 
 MATMUL_TEXT = """\

@@ -94,13 +94,16 @@ def _load(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) ->
     conv = Conv(v["conv"])
     dims = [(v["c1"], "1"), (v["c2"], "2"), (v["c3"], "3")]
     width = 2 if v["mem"] == Mem.SPAD and LOCAL_BYTES[conv] > 1 else 1
-    rows = tuple((n, v["l" + i]) for n, i in dims[v["pack"] - 1 :])
+    local = [(count["runs"], "1"), *dims[1:]]
+    rows = tuple((n, v["l" + i]) for n, i in local[v["pack"] - 1 :])
     out = [
         Access(_SPACE[v["mem"]], True, (Box(v["loc"], ((count["units"], v["l0"]), *rows), width),))
     ]
     if not v["fill"]:
-        runs = tuple((n, v["s" + i]) for n, i in dims)
+        runs = ((count["rows"], v["s1"]), *((n, v["s" + i]) for n, i in dims[1:]))
         out.append(Access("dram", False, (Box(v["dram"], runs, v["c0"] * CONV_BYTES[conv]),)))
+    if v["gather"]:
+        out.append(Access("spad", False, (Box(v["index"], ((count["pairs"], 2),), 2),)))
     return out
 
 

@@ -13,10 +13,20 @@ from itertools import product
 from tilewright.isa.config import LINE_INSTRS, LINES, QUEUE_DEPTH, ChipConfig
 from tilewright.isa.extent import bank_masks, derived, extents, unit_elements
 from tilewright.isa.program import Program
-from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, TYPE_BYTES, Conv, Dest, Fault, Mem, Type
+from tilewright.isa.table import (
+    CONV_BYTES,
+    INSTRUCTIONS,
+    TYPE_BYTES,
+    Conv,
+    Dest,
+    Fault,
+    Mem,
+    Oob,
+    Type,
+)
 from tilewright.isa.table import Unit as U
 from tilewright.sim.functional import Executed, Machine
-from tilewright.sim.gen_ops import LOAD_MODES, STORE_SOURCES
+from tilewright.sim.gen_ops import LOAD_MODES, STORE_SOURCES, XPOSED
 from tilewright.sim.gen_sync import EDGES
 from tilewright.sim.memory import Memory
 
@@ -32,7 +42,7 @@ _FAULTS = (
 
 
 def _load_mode(v: Mapping[str, int]) -> str:
-    kind = "fill" if v["fill"] else "copy"
+    kind = next((x for x in ("fill", "xpose", "gather") if v[x]), "copy")
     return f"load/{Mem(v['mem']).name}-{Conv(v['conv']).name}-{kind}".lower()
 
 
@@ -70,12 +80,17 @@ def _strides(v: Mapping[str, int], run: int) -> Iterator[str]:
 
 def _load(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
     count = derived(config, INSTRUCTIONS["load"], v)
-    ragged = _RAGGED[count["row_elems"] % unit_elements(config, v) > 0]
+    last = v["c1"] % config.dim if v["xpose"] else count["row_elems"] % unit_elements(config, v)
+    ragged = _RAGGED[last > 0]
     yield f"{mode}/pack{v['pack']}/{ragged}"
     if not v["fill"]:
         size = CONV_BYTES[Conv(v["conv"])]
-        yield from _align(mode, v["dram"], size, config.bus_bytes, ragged)
+        how = mode.rsplit("-", 1)[1]
+        name, rest = (mode, ragged) if how == "copy" else (f"load/{how}", "any")
+        yield from _align(name, v["dram"], size, config.bus_bytes, rest)
         yield from (f"load/stride/{s}" for s in _strides(v, size * v["c0"]))
+    if v["gather"]:
+        yield f"load/gather/{Oob(v['oob']).name}".lower()
 
 
 def _matmul(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
@@ -219,8 +234,8 @@ def bins(program: Program) -> set[str]:
 def _all() -> Iterator[str]:
     loads = [
         f"load/{mem.name}-{conv.name}-{kind}".lower()
-        for (mem, conv), kind in product(LOAD_MODES, ("copy", "fill"))
-    ]
+        for (mem, conv), kind in product(LOAD_MODES, ("copy", "fill", "gather"))
+    ] + [f"load/{mem.name}-{conv.name}-xpose".lower() for mem, conv in XPOSED]
     pairs = [
         (a, w)
         for a, w in product(("i8", "u8", "bf16"), repeat=2)
@@ -234,9 +249,11 @@ def _all() -> Iterator[str]:
     for mode in dict.fromkeys(m.rsplit("-", 1)[0] for m in (*loads, *matmuls, *stores)):
         yield from (f"{mode}/{p}" for p in (*_SEM, "port_free", "port_conflict"))
     for mode, ragged in product(loads, _RAGGED):
-        yield from (f"{mode}/pack{p}/{ragged}" for p in (1, 2, 3))
+        yield from (f"{mode}/pack{p}/{ragged}" for p in ((1,) if "xpose" in mode else (1, 2, 3)))
         if mode.endswith("copy"):
             yield from (f"{mode}/{a}/{ragged}" for a in _ALIGN)
+    yield from (f"load/gather/{oob.name}".lower() for oob in Oob)
+    yield from (f"load/{how}/{a}/any" for how, a in product(("xpose", "gather"), _ALIGN))
     for mode, k, n in product(matmuls, _RAGGED, _RAGGED):
         yield f"{mode}/k_{k}/n_{n}"
     for levels, length in product(("one_level", "two_level"), ("short", "long")):
@@ -257,7 +274,8 @@ def _all() -> Iterator[str]:
     yield from (f"{n}/unaligned_element/{e}" for n, e in product(("load", "store"), (2, 4)))
     for name, kind in product(("load", "store"), ("zero", "negative", "overlap", "dense", "gap")):
         yield f"{name}/stride/{kind}"
-    for name, ports in (("load", _PORTS[1::2]), ("matmul", (*_PORTS[::2], "acc_write")),
+    for name, ports in (("load", (_PORTS[0], *_PORTS[1::2])),
+                        ("matmul", (*_PORTS[::2], "acc_write")),
                         ("store", _PORTS[:3])):  # fmt: skip
         yield from (f"{name}/port/{p}" for p in ports)
     for source, kind, waiter in EDGES:
@@ -274,3 +292,16 @@ def _all() -> Iterator[str]:
 
 
 ALL_BINS = tuple(dict.fromkeys(_all()))
+
+
+def all_bins(config: ChipConfig) -> list[str]:
+    """The bins that a program for this geometry can hit."""
+    if config.dim > 2:
+        return list(ALL_BINS)
+    # a scratchpad unit of 4-byte elements is one element; two times two rows are more than dim
+    return [
+        b
+        for b in ALL_BINS
+        if not (b.startswith("load/spad-copy32-") and b.endswith("/ragged"))
+        and b != "matmul/rows/two_level/short"
+    ]

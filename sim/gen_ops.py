@@ -23,20 +23,28 @@ BYTES, FLOATS, HALVES, RESULTS = (
     range(0x8000, 0xC000),
     range(0xC000, DRAM_SIZE),
 )
+#: Part of the bytes: int32 from -3 to 14.
+INDICES = range(0x3C00, 0x4000)
 SPACE = {Mem.SPAD: "spad", Mem.ACC: "acc"}
 _WIDTH = {Type.I8: 1, Type.U8: 1, Type.BF16: 2}
-INDICES = range(0x3E00, 0x4000)  # of BYTES: small int32, some negative
 _BYTES = {Type.I8: 1, Type.U8: 1, Type.BF16: 2, Type.F32: 4, Type.I32: 4}
 LOAD_MODES = (
     (Mem.SPAD, Conv.COPY8),
     (Mem.SPAD, Conv.COPY16),
     (Mem.SPAD, Conv.COPY32),
     (Mem.SPAD, Conv.F32_BF16),
+    (Mem.SPAD, Conv.F32_HI),
+    (Mem.SPAD, Conv.F32_MID),
+    (Mem.SPAD, Conv.F32_LO),
     (Mem.ACC, Conv.COPY32),
     (Mem.ACC, Conv.I8_I32),
     (Mem.ACC, Conv.U8_I32),
 )
-_LOCAL = {Conv.COPY8: 1, Conv.COPY16: 2, Conv.F32_BF16: 2}
+_PARTS = (Conv.F32_BF16, Conv.F32_HI, Conv.F32_MID, Conv.F32_LO)
+_LOCAL = {Conv.COPY8: 1, Conv.COPY16: 2} | dict.fromkeys(_PARTS, 2)
+#: How a LOAD gets its elements.
+COPY, FILL, XPOSE, GATHER = "copy", "fill", "xpose", "gather"
+XPOSED = tuple(mode for mode in LOAD_MODES if mode[0] == Mem.SPAD and mode[1] != Conv.COPY32)
 _DRAM = {Conv.COPY8: 1, Conv.COPY16: 2, Conv.I8_I32: 1, Conv.U8_I32: 1}
 STORE_SOURCES = (
     (Mem.ACC, Type.I32),
@@ -53,10 +61,14 @@ STORE_TARGETS = (
 STORE_WAYS = ("plain", "pool", "scatter", "pool_scatter")
 #: What an instruction's synchronisation is to look like besides what it needs.
 WISHES = ("needs", "free", "two_waits", "take_many", "read_done", "done", "both_signals")
-#: The modes of each instruction: kind x fill x pack x ragged; types x accumulate x ragged k, n;
+#: The modes of each instruction: kind x how x pack x ragged; types x accumulate x ragged k, n;
 #: source x target x ragged x way. No length is a multiple of 37, so a stride of 37 deals all.
 DECKS = {
-    "load": tuple(product(LOAD_MODES, (0, 1), (1, 2, 3), (0, 1))),
+    "load": (
+        *product(LOAD_MODES, (COPY, FILL), (1, 2, 3), (0, 1)),
+        *product(XPOSED, (XPOSE,), (1,), (0, 1)),
+        *product(LOAD_MODES, (GATHER,), (1, 2, 3), (0, 1)),
+    ),
     "matmul": tuple(product(((0, 0), (0, 1), (1, 0), (1, 1), (2, 2)), (0, 1), (0, 1), (0, 1))),
     "store": tuple(product(STORE_SOURCES, STORE_TARGETS, (0, 1), STORE_WAYS)),
 }
@@ -73,8 +85,8 @@ class Op:
     reads: list[Cells] = field(default_factory=list)
     writes: list[Cells] = field(default_factory=list)
     passes: list[range] = field(default_factory=list)
-    before: Op | None = None  # what it needs besides: the LOAD of its indices
     wish: str = "needs"  # one of WISHES
+    before: Op | None = None  # makes what this one reads
 
 
 def grid(*dims: tuple[int, int], width: int = 1) -> set[int]:
@@ -179,8 +191,10 @@ class Ops:
             span = max(span, abs(s) * (n - 1) + span)
         return out
 
-    def load(self, kind: tuple[Mem, Conv], fill: int, pack: int, ragged: int) -> Op | None:
-        """A LOAD; `ragged` rows do not fill their last unit."""
+    def load(self, kind: tuple[Mem, Conv], how: str, pack: int, ragged: int) -> Op | None:
+        """A LOAD; `ragged` rows do not fill their last unit (runs, their last block)."""
+        if how == XPOSE:
+            return self._xpose(kind, ragged)
         rng, dim = self.rng, self.config.dim
         mem, conv = kind
         space, local, far = SPACE[mem], _LOCAL.get(conv, 4), _DRAM.get(conv, 4)
@@ -199,23 +213,76 @@ class Ops:
         loc = self._base(space, cells, width)
         if loc is None:
             return None
-        f = dict(mem=mem, conv=conv, pack=pack, fill=fill, c0=c0, loc=loc, l0=l0)
+        f = dict(mem=mem, conv=conv, pack=pack, fill=int(how == FILL), c0=c0, loc=loc, l0=l0)
         f |= {f"c{i + 1}": n for i, n in enumerate(counts)}
         f |= {f"l{i}": s for i, s in zip(range(pack, 4), rest, strict=True)}
         op = Op("load", f, writes=[(space, frozenset(loc + c for c in cells))])
-        if fill:
+        if how == FILL:
             f["value"] = rng.choice((0, 0xFF800000, rng.getrandbits(32)))
             return op
-        run = grid(*zip(counts, steps, strict=True), width=c0 * far)
-        area = {Conv.F32_BF16: FLOATS, Conv.COPY32: FLOATS, Conv.COPY16: HALVES}.get(conv, BYTES)
-        if rng.random() < 0.25:
+        if how == GATHER:
+            return self._gather(op, counts, steps, c0 * far)
+        return self._from_dram(op, counts, steps, c0 * far)
+
+    def _gather(self, op: Op, counts: list[int], steps: list[int], width: int) -> Op | None:
+        """The LOAD with rows by index, and often another that brings small indices."""
+        rng, dim, bus = self.rng, self.config.dim, self.config.bus_bytes
+        pairs = -(-counts[0] // (dim // 2))
+        index = self._base("spad", set(range(2 * pairs)), 2)
+        written = next((cells for space, cells in op.writes if space == "spad"), frozenset())
+        if index is None or written & set(range(index, index + 2 * pairs)):
+            return None
+        bound = rng.choice((1, 3, 7, 12))
+        stride = rng.choice((-1, 1, 1, 1)) * bus * rng.choice((0, 1, -(-width // bus), 3))
+        if self._from_dram(op, [bound, *counts[1:]], [stride, *steps[1:]], width) is None:
+            return None
+        oob = rng.randrange(2)
+        op.fields |= dict(gather=1, index=index, bound=bound, oob=oob, value=rng.getrandbits(32))
+        cells = frozenset(range(index, index + 2 * pairs))
+        op.reads.append(("spad", cells))
+        if rng.random() < 0.7:
+            dram = INDICES.start + 4 * rng.randrange(64)
+            rows = dict(mem=Mem.SPAD, conv=Conv.COPY32, c0=pairs * (dim // 2), dram=dram, l0=2)
+            source = frozenset(range(dram, dram + 2 * dim * pairs))
+            op.before = Op("load", rows | {"loc": index}, [("dram", source)], [("spad", cells)])
+        return op
+
+    def _from_dram(self, op: Op, counts: list[int], steps: list[int], width: int) -> Op | None:
+        """The LOAD with its runs of `width` bytes in DRAM."""
+        conv = op.fields["conv"]
+        run = grid(*zip(counts, steps, strict=True), width=width)
+        areas = {Conv.COPY32: FLOATS, Conv.COPY16: HALVES} | dict.fromkeys(_PARTS, FLOATS)
+        area = areas.get(conv, BYTES)
+        if self.rng.random() < 0.25:
             area = RESULTS
-        dram = self._dram(run, area, far)
+        dram = self._dram(run, area, _DRAM.get(conv, 4))
         if dram is None:
             return None
-        f |= {"dram": dram} | {f"s{i + 1}": s for i, s in enumerate(steps)}
+        op.fields |= {"dram": dram} | {f"s{i + 1}": s for i, s in enumerate(steps)}
         op.reads.append(("dram", frozenset(dram + c for c in run)))
         return op
+
+    def _xpose(self, kind: tuple[Mem, Conv], ragged: int) -> Op | None:
+        """A transposing LOAD."""
+        rng, dim = self.rng, self.config.dim
+        conv = kind[1]
+        far, width = _DRAM.get(conv, 4), 1 if conv == Conv.COPY8 else 2
+        c0 = rng.choice((dim, dim, rng.randint(1, dim)))
+        counts = [rng.choice((dim, 2 * dim, rng.randint(1, 3 * dim))), rng.choice((1, 1, 2)),
+                  rng.choice((1, 1, 2))]  # fmt: skip
+        if ragged != (counts[0] % dim > 0):
+            return None
+        local = [-(-counts[0] // dim), *counts[1:]]
+        l0, rest = self._layout(c0, local, width)
+        cells = grid((c0, l0), *zip(local, rest, strict=True), width=width)
+        loc = self._base("spad", cells, width)
+        if loc is None:
+            return None
+        f = dict(mem=Mem.SPAD, conv=conv, xpose=1, c0=c0, loc=loc, l0=l0)
+        f |= {f"c{i + 1}": n for i, n in enumerate(counts)}
+        f |= {f"l{i + 1}": s for i, s in enumerate(rest)}
+        op = Op("load", f, writes=[("spad", frozenset(loc + c for c in cells))])
+        return self._from_dram(op, counts, self._steps(counts, c0 * far, far), c0 * far)
 
     def matmul(self, types: tuple[int, int], acc: int, k_ragged: int, n_ragged: int) -> Op | None:
         """A MATMUL."""

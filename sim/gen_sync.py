@@ -21,6 +21,7 @@ QUEUED = (Unit.LOAD, Unit.MATMUL, Unit.STORE)
 #: Who may wait for which signal of whom; each gets its own semaphore.
 EDGES = (
     *((u, kind, w) for u in QUEUED for kind in (READ, DONE) for w in (*QUEUED, Unit.SEQ) if u != w),
+    (Unit.LOAD, DONE, Unit.LOAD),
     (Unit.MATMUL, DONE, Unit.MATMUL),
     (Unit.STORE, DONE, Unit.STORE),
     *((Unit.SEQ, "post", w) for w in QUEUED),
@@ -112,7 +113,7 @@ class Sync:
         for space, cells in reads:
             for cell in cells:
                 i = self._writer.get((space, cell))
-                if i is not None and (self.nodes[i].unit is not unit or unit is Unit.STORE):
+                if i is not None and (self.nodes[i].unit is not unit or unit is not Unit.MATMUL):
                     out[i, DONE] = None
         for space, cells in writes:
             for cell in cells:

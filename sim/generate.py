@@ -15,11 +15,11 @@ from tilewright.isa.config import INSTR_BYTES, ChipConfig
 from tilewright.isa.encoding import Instr, Reg, encode
 from tilewright.isa.program import Program
 from tilewright.isa.table import BY_OPCODE, INSTRUCTIONS, OPCODE_BITS, Conv, Fault, Mem, Type, Unit
-from tilewright.sim.gen_bins import ALL_BINS, bins
+from tilewright.sim.gen_bins import ALL_BINS, all_bins, bins
 from tilewright.sim.gen_ops import BYTES, DRAM_SIZE, FLOATS, HALVES, INDICES, RESULTS, Op, Ops
 from tilewright.sim.gen_sync import DONE, READ, Node, Sync, unordered
 
-__all__ = ["ALL_BINS", "Generated", "Racy", "bins", "generate", "racy"]
+__all__ = ["ALL_BINS", "Generated", "Racy", "all_bins", "bins", "generate", "racy"]
 
 FAULTS = (
     Fault.OPCODE, Fault.FIELD, Fault.UNIMPLEMENTED, Fault.RANGE, Fault.WINDOW, Fault.PC,
@@ -75,7 +75,8 @@ def _content(seed: int) -> bytes:
         bits[...] = (bits & dtype(mask)) | (exponent.astype(dtype) << dtype(mantissa)) | sign
         odd = rng.random(bits.size) < 0.02
         bits[odd] = rng.choice(np.array(special, dtype), int(odd.sum())) | sign[odd]
-    out[INDICES.start : INDICES.stop].view("<i4")[:] = rng.integers(-2, 10, len(INDICES) // 4)
+    indices = out[INDICES.start : INDICES.stop].view(np.int32)
+    indices[...] = rng.integers(-3, 15, indices.size)
     return out.tobytes()
 
 
@@ -301,13 +302,16 @@ class _Builder:
             self.emit("load", **fields)
         elif code is Fault.UNIMPLEMENTED:
             name, fields = rng.choice((
-                ("vector", {}), ("kload", {}), ("load", {"gather": 1}), ("load", {"xpose": 1}),
+                ("vector", {}), ("kload", {}),
             ))  # fmt: skip
             self.emit(name, **fields)
         elif code is Fault.RANGE:
             name, fields = rng.choice((
                 ("load", {"loc": self.config.spad_granules}),
                 ("load", {"c0": 1, "c1": 3, "loc": 1, "l1": -1}),
+                ("load", {"xpose": 1, "c0": self.config.dim + 1}),
+                ("load", {"gather": 1, "bound": 1, "s1": 1}),
+                ("load", {"gather": 1, "bound": 1, "index": self.config.spad_granules}),
                 ("matmul", {"c": self.config.acc_rows - 1, "r0": 2}),
                 ("matmul", {"w": self.config.spad_granules - self.config.dim + 1, "ws": 1}),
                 ("store", {"loc": self.config.spad_granules - 1, "c1": 2, "l1": 1}),
@@ -346,17 +350,18 @@ def _bad_word(rng: Random) -> bytes:
     return (spec.opcode | high).to_bytes(INSTR_BYTES, "little")
 
 
-def generate(seed: int, config: ChipConfig, *, faults: bool = True) -> Generated:
+def generate(seed: int, config: ChipConfig, *, faults: bool = True, length: int = 1) -> Generated:
     """A random legal, race-free program.
 
     Parameters
     ----------
     faults : let one in seven end in a fault other than a deadlock.
+    length : how many times as long as usual.
     """
     rng = Random(f"tilewright {seed}")
     b = _Builder(config, rng, seed)
     mix = rng.choice(((3, 2, 3), (2, 4, 2), (4, 1, 3), (1, 1, 1)))
-    for _ in range(rng.randint(8, 26)):
+    for _ in range(length * rng.randint(8, 26)):
         roll = rng.random()
         if roll < 0.8:
             b.unit(b.ops.draw(rng.choices(("load", "matmul", "store"), mix)[0]))

@@ -55,6 +55,17 @@ def f32_to_bf16(x):
     return (rounded >> np.uint32(16)).astype(np.uint16).view(bfloat16)
 
 
+def f32_parts(x):
+    """Three `bfloat16` whose sum is float32 `x`, unless a part flushes: high, middle, low.
+
+    Each is the rounded rest of those before; middle and low are +0 where high is not finite.
+    """
+    high = f32_to_bf16(x)
+    rest = np.where(np.isfinite(bf16_to_f32(high)), f32_add(x, -bf16_to_f32(high)), np.float32(0))
+    middle = f32_to_bf16(rest)
+    return high, middle, f32_to_bf16(f32_add(rest, -bf16_to_f32(middle)))
+
+
 def bf16_to_f32(x):
     """Widen `bfloat16` (or take float32 as it is), subnormals made zero and NaNs canonical."""
     x = np.asarray(x)

@@ -19,7 +19,7 @@ from math import prod
 
 import numpy as np
 from tilewright.isa.config import SEMAPHORES, ChipConfig
-from tilewright.isa.table import Dest, Type, Unit
+from tilewright.isa.table import Dest, Mem, Type, Unit
 from tilewright.sim.footprint import Access, accesses, word
 from tilewright.sim.functional import Executed
 
@@ -227,6 +227,8 @@ class Order:
         v = e.values
         if e.unit is Unit.MATMUL and v["acc"] and not _same_rows(self.config, v, v):
             self._report(e, touched[2], e, touched[3], "done", "read after write")
+        if e.unit is Unit.LOAD and v["gather"] and v["mem"] == Mem.SPAD:
+            self._report(e, touched[0], e, touched[-1], "done", "read after write")
         if e.unit is Unit.STORE and v["dest"] == Dest.SPAD and not _in_place(v, touched[-1]):
             for access in touched[:-1]:
                 if access.space == "spad":

@@ -170,6 +170,9 @@ def _load(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
     run = v["c0"] * CONV_BYTES[Conv(v["conv"])]
     steps = [(v[f"c{i}"], v[f"s{i}"]) for i in (1, 2, 3)]
     n = beats(v["dram"], run, steps, config.bus_bytes)
+    n += _timing.LOAD_GATHER * v["gather"]
+    if v["xpose"]:  # blocks are completed with rows of zeros
+        n += -v["c1"] % config.dim * v["c2"] * v["c3"] + _timing.load_drain(config.dim)
     return Work(n, reads, rest, False)
 
 

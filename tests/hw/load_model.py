@@ -1,18 +1,23 @@
 """What LOAD must do, written from docs/microarchitecture.md §3 alone: writes, bursts, cycles."""
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import ml_dtypes
 import numpy as np
 
 DRAM_BYTES = 1 << 16
 LATENCY = 60
+GATHER = 8  # slots before a gather's first beat
+PARTS = ("F32_HI", "F32_MID", "F32_LO")
 SOURCE = {"COPY8": 1, "COPY16": 2, "COPY32": 4, "F32_BF16": 4, "I8_I32": 1, "U8_I32": 1}
+SOURCE |= dict.fromkeys(PARTS, 4)
 CODE = {"COPY8": 0, "COPY16": 1, "COPY32": 2, "F32_BF16": 3, "I8_I32": 7, "U8_I32": 8}
+CODE |= {name: 4 + i for i, name in enumerate(PARTS)}
 SPECIAL = (
     0x00000001, 0x807FFFFF, 0x00800000, 0x7F800001, 0xFFC00000, 0x7F7FFFFF, 0x7F7F7FFF, 0x3F808000,
-    0x3F818000, 0x3F808001, 0x7F800000, 0xFF800000, 0x80000000, 0xFFFFFFFF,
+    0x3F818000, 0x3F808001, 0x7F800000, 0xFF800000, 0x80000000, 0xFFFFFFFF, 0x00800001, 0x04808001,
+    0x80C00100, 0x087FFFFF, 0x7F7F8000, 0xFF7F7FFF, 0x3F7FFFFF, 0x3FFF8080, 0x0B808180, 0x8C00FF81,
 )  # fmt: skip
 
 
@@ -33,6 +38,12 @@ class Load:
     mem: int = 0
     pack: int = 1
     fill: int = 0
+    xpose: int = 0
+    gather: int = 0
+    index: int = 0
+    bound: int = 1
+    oob: int = 0
+    table: tuple = ()  # the gather indices, as `local` has them
     dram: int = 0
     c: tuple = (1, 1, 1, 1)
     s: tuple = (0, 0, 0)
@@ -51,55 +62,78 @@ class Load:
         return dim // 2 if self.mem == 0 and self.conv == "COPY32" else dim
 
     def units(self, dim):
-        """Of a local row."""
-        return -(-self.elements // self.per_unit(dim))
+        """Of a local row, or of a transposed block."""
+        return self.c[0] if self.xpose else -(-self.elements // self.per_unit(dim))
 
     def fields(self, dim):
         """The payload's fields."""
         out = {"mem": self.mem, "conv": CODE[self.conv], "pack": self.pack, "fill": self.fill}
+        out |= {n: getattr(self, n) for n in ("xpose", "gather", "index", "bound", "oob")}
         out |= {f"c{i}": n for i, n in enumerate(self.c)}
         out |= {f"s{i + 1}": n for i, n in enumerate(self.s)}
         out |= {f"l{i}": n for i, n in enumerate(self.l)}
         out |= {"dram": self.dram, "loc": self.loc, "value": self.value}
         return out | {"row_elems": self.elements, "units": self.units(dim)}
 
+    def row(self, i1):
+        """What stands for i1 in addresses."""
+        return min(max(self.table[i1], 0), self.bound - 1) if self.gather else i1
+
     def runs(self):
         """Byte address of each run, in order."""
         _, c1, c2, c3 = self.c
-        for i3, i2, i1 in itertools.product(range(c3), range(c2), range(c1)):
+        for i3, i2, i1 in itertools.product(range(c3), range(c2), map(self.row, range(c1))):
             yield self.dram + i1 * self.s[0] + i2 * self.s[1] + i3 * self.s[2]
 
     def bursts(self, bus):
         """(First byte's beat address, beats) of each burst, in order."""
+        return [part for part in self.schedule(2, bus) if part[0] is not None]
+
+    def schedule(self, dim, bus):
+        """`bursts`, and (None, slots) where nothing is read."""
         size = self.c[0] * SOURCE[self.conv]
-        for address in self.runs():
+        if self.gather:
+            yield None, GATHER
+        for i, address in enumerate(self.runs()):
             beat, left = address // bus, -(-(address % bus + size) // bus)
             while left:
                 n = min(16, left, 4096 // bus - beat % (4096 // bus))
                 yield beat * bus, n
                 beat, left = beat + n, left - n
+            if self.xpose and i % self.c[1] == self.c[1] - 1:
+                yield None, -self.c[1] % dim
+        if self.xpose:
+            yield None, dim + 1
 
     def slots(self, dim, bus):
         """Cycles of the address generator."""
         if self.fill:
             return self.units(dim) * int(np.prod(self.c[self.pack :]))
-        return sum(n for _, n in self.bursts(bus))
+        return sum(n for _, n in self.schedule(dim, bus))
 
     def writes(self, memory, dim):
         """(mem, address, bytes) of each local unit, in order."""
         size = SOURCE[self.conv]
+        if self.xpose:
+            yield from self.columns(memory, dim)
+            return
         outer = [range(n) for n in self.c[:0:-1]]
         inner = [range(n) for n in self.c[self.pack - 1 : 0 : -1]]
         per = self.per_unit(dim)
         for i in itertools.product(*outer[: 4 - self.pack]):
             index = dict(zip(range(3, self.pack - 1, -1), i, strict=True))
-            start = self.dram + sum(n * self.s[d - 1] for d, n in index.items())
+            start = self.dram
             place = self.loc + sum(n * self.l[d] for d, n in index.items())
             row = []
             for j in itertools.product(*inner):
-                step = dict(zip(range(self.pack - 1, 0, -1), j, strict=True))
-                at = start + sum(n * self.s[d - 1] for d, n in step.items())
-                row.append(memory[at : at + self.c[0] * size])
+                step = index | dict(zip(range(self.pack - 1, 0, -1), j, strict=True))
+                moved = step | {1: self.row(step[1])}
+                at = start + sum(n * self.s[d - 1] for d, n in moved.items())
+                run = memory[at : at + self.c[0] * size]
+                if self.oob and self.table[step[1]] != moved[1]:
+                    value = np.array([self.value], np.uint32).view(np.uint8)[:size]
+                    run = np.tile(value, self.c[0])
+                row.append(run)
             values = convert(self, np.concatenate(row))
             for u in range(self.units(dim)):
                 part = values[u * per : (u + 1) * per]
@@ -107,10 +141,25 @@ class Load:
                 full[: len(part)] = part
                 yield self.mem, place + u * self.l[0], full.view(np.uint8)
 
+    def columns(self, memory, dim):
+        """`writes` of a transposing instruction."""
+        c0, c1, c2, c3 = self.c
+        for i3, i2, b in itertools.product(range(c3), range(c2), range(-(-c1 // dim))):
+            block = []
+            for i1 in range(b * dim, min(c1, b * dim + dim)):
+                at = self.dram + i1 * self.s[0] + i2 * self.s[1] + i3 * self.s[2]
+                block.append(convert(self, memory[at : at + c0 * SOURCE[self.conv]]))
+            for e in range(c0):
+                unit = np.zeros(dim, block[0].dtype)
+                unit[: len(block)] = [row[e] for row in block]
+                at = self.loc + e * self.l[0] + b * self.l[1] + i2 * self.l[2] + i3 * self.l[3]
+                yield self.mem, at, unit.view(np.uint8)
+
 
 def convert(load, raw):
     """Bytes of a row to elements of the local type."""
     local = {"COPY8": np.uint8, "COPY16": np.uint16, "F32_BF16": np.uint16}
+    local |= dict.fromkeys(PARTS, np.uint16)
     local = local.get(load.conv, np.uint32)
     if load.fill:
         return np.full(load.elements, load.value & np.iinfo(local).max, local)
@@ -125,28 +174,91 @@ def convert(load, raw):
             out = bits.view(np.float32).astype(ml_dtypes.bfloat16).view(np.uint16).copy()
         out[np.isnan(bits.view(np.float32))] = 0x7FC0
         return out
+    if load.conv in PARTS:
+        words = raw.copy().view(np.uint32)
+        return np.array([part(int(x), PARTS.index(load.conv)) for x in words], np.uint16)
     return raw.copy().view(local)
 
 
-def random_load(rng, config, big=False):
+def part(bits, index):
+    """bf16 bits of a part of one fp32, by integers: value = sign * significand * 2 ** scale."""
+    sign, exponent, fraction = bits >> 31, bits >> 23 & 255, bits & 0x7FFFFF
+    if exponent == 255:
+        high = 0x7FC0 if fraction else sign << 15 | 0x7F80
+        return 0 if index else high
+    rest = (-1) ** sign * (fraction | 1 << 23) if exponent else 0
+    zero = sign << 15
+    for step in range(index + 1):
+        size, low = abs(rest), 0
+        tiny = size and size.bit_length() + exponent <= 24  # below 2 ** -126
+        out = zero if not size else (rest < 0) << 15
+        if tiny:
+            rest = 0
+        elif size:
+            low = max(0, size.bit_length() - 8)
+            top = size >> low
+            tail = size & ((1 << low) - 1)
+            half = 1 << low >> 1
+            top += low > 0 and (tail > half or (tail == half and top % 2))
+            kept = top << low
+            top = kept << 8 >> kept.bit_length()  # seven bits below the leading one
+            e = exponent + kept.bit_length() - 24
+            if e >= 255:
+                return 0 if index > step else out | 0x7F80
+            out |= e << 7 | top & 127
+            rest -= kept if rest > 0 else -kept
+        zero = 0
+    return out
+
+
+def local(config, rng):
+    """Scratchpad, of which a gather reads its indices."""
+    return rng.integers(-4, 12, config.spad_granules * config.dim // 4).astype(np.int32)
+
+
+def gathering(load, config, rng, indices):
+    """`load` with its rows by index."""
+    bus, count = config.bus_bytes, load.c[1]
+    lanes = config.dim // 2
+    index = 2 * int(rng.integers(config.spad_granules // 2 - -(-count // lanes)))
+    table = tuple(int(x) for x in indices[index * config.dim // 4 :][:count])
+    stride = bus * int(rng.choice([0, 1, 5, 40, -7]))
+    fields = {"gather": 1, "index": index, "bound": int(rng.integers(1, 12)), "table": table}
+    return replace(
+        load, **fields, fill=0, xpose=0, oob=int(rng.integers(2)), s=(stride, *load.s[1:])
+    )
+
+
+def random_load(rng, config, big=False, indices=None):
     """Any legal instruction with small counts, inside DRAM and the local memory."""
     while True:
         mem = int(rng.integers(2))
         conv = str(
             rng.choice(
-                ["COPY32", "I8_I32", "U8_I32"] if mem else ["COPY8", "COPY16", "COPY32", "F32_BF16"]
+                ["COPY32", "I8_I32", "U8_I32"]
+                if mem
+                else ["COPY8", "COPY16", "COPY32", "F32_BF16", *PARTS]
             )
         )
         rows = config.acc_rows if mem else config.spad_granules
         even = 1 if mem or conv == "COPY8" else 2
         top = int(rng.choice([3, 2 * config.dim, 6 * config.dim] + [700] * big))
         counts = (int(rng.integers(1, top + 1)), *(int(n) for n in rng.integers(1, 4, 3)))
+        xpose = int(not mem and conv != "COPY32" and rng.random() < 0.3)
+        if xpose:
+            runs = int(rng.choice([config.dim, rng.integers(1, 3 * config.dim + 1)]))
+            counts = (
+                int(rng.choice([config.dim, rng.integers(1, config.dim + 1)])),
+                runs,
+                *counts[2:],
+            )
         reach = int(rng.choice([0, 5, 64, 700, 5000]))
         load = Load(
             conv=conv,
             mem=mem,
-            pack=int(rng.integers(1, 4)),
-            fill=int(rng.random() < 0.2),
+            pack=1 if xpose else int(rng.integers(1, 4)),
+            fill=int(not xpose and rng.random() < 0.2),
+            xpose=xpose,
             dram=int(rng.integers(DRAM_BYTES)),
             c=counts,
             s=tuple(int(n) for n in rng.integers(-reach, reach + 1, 3)),
@@ -155,6 +267,8 @@ def random_load(rng, config, big=False):
             l=tuple(even * int(n) for n in rng.integers(-3, 4, 4)),
             value=int(rng.integers(1 << 32)),
         )
+        if indices is not None and rng.random() < 0.4:
+            load = gathering(load, config, rng, indices)
         starts = list(load.runs())
         if min(starts) < 0 or max(starts) + 4 * load.c[0] > DRAM_BYTES:
             continue

@@ -40,8 +40,10 @@ def random_fields(rng, spec, config):
                     values[name] = rng.choice((65535, 60000, 256))
             else:
                 values[name] = min(f.high, rng.randrange(4))
-            if name in ("xpose", "gather", "zp"):
+            if name == "zp":
                 values[name] = 0
+            if name in ("xpose", "gather"):
+                values[name] = int(rng.random() < 0.3)
             if name.startswith("pool"):
                 values[name] = min(f.high, rng.choice((0, 1, 1, 2, 15)))
         if "dst" in values:

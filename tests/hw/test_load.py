@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.sim import Simulator
 from tilewright.hw.axi import AXIRead, BusSlice
 from tilewright.hw.load import Load as LoadUnit
-from tilewright.hw.memory import AccWrite, SpadWrite
+from tilewright.hw.memory import AccWrite, SpadRead, SpadWrite
 from tilewright.hw.payload import UnitSignature, payload
 from tilewright.isa import timing
 from tilewright.isa.config import ChipConfig
@@ -28,6 +28,7 @@ def _sibling(name):
 model = _sibling("load_model")
 DRAM_BYTES, LATENCY, Load = model.DRAM_BYTES, model.LATENCY, model.Load
 
+LOCAL_SEED = 77
 CONFIGS = {
     "dim2": ChipConfig(dim=2, spad_kib=1, acc_kib=1),
     "dim4": ChipConfig(dim=4, spad_kib=2, acc_kib=1),
@@ -48,6 +49,7 @@ class Pins(wiring.Component):
                 "unit": In(UnitSignature("load")),
                 "axi": Out(self.bus),
                 "spad": Out(SpadWrite(config)),
+                "spad_r": Out(SpadRead(config)),
                 "acc": Out(AccWrite(config)),
                 "ldw_valid": In(1),
                 "ldw_addr": In(32),
@@ -66,6 +68,7 @@ class Pins(wiring.Component):
         connect(m, part.m, flipped(self.axi))
         connect(m, flipped(self.unit), load.unit)
         connect(m, load.spad, flipped(self.spad))
+        connect(m, load.spad_r, flipped(self.spad_r))
         connect(m, load.acc, flipped(self.acc))
         m.d.comb += [load.ldw_valid.eq(self.ldw_valid), load.ldw_addr.eq(self.ldw_addr)]
         for name in ("ldw_done", "ldw_data", "o_beat", "o_error"):
@@ -184,11 +187,14 @@ class Expected:
             self.last_pass = max(s + 1 + timing.LOAD_FILL, self.last_pass + 1) + n - 1
         else:
             x = s + 1
-            for address, beats in load.bursts(bus):
+            for address, beats in load.schedule(dim, bus):
+                if address is None:
+                    x += beats
+                    continue
                 self.bursts.append((x + timing.LOAD_AR, address, beats))
                 self.arrived += [x + timing.LOAD_AR + LATENCY + j for j in range(beats)]
                 x += beats
-            self.last_pass = self.arrived[-1]
+            self.last_pass = x - 1 + timing.LOAD_AR + LATENCY
         self.dones.append(self.last_pass + timing.LOAD_WRITE)
 
 
@@ -214,7 +220,9 @@ def check(simulator, config, loads, seed, ideal=True, gap=0.2):
     """Run `loads`; compare writes, and in ideal memory every cycle number."""
     rng = np.random.default_rng(seed)
     data = model.dram(rng)
+    local = model.local(config, np.random.default_rng(LOCAL_SEED))
     memory = Memory(data, config.bus_bytes, None if ideal else rng)
+    asked = deque([None] * timing.MEM_READ)  # granules that the unit reads
     want = [[(m, a, b.tobytes()) for m, a, b in x.writes(data, config.dim)] for x in loads]
     due = np.cumsum([len(w) for w in want])
     flat = [w for part in want for w in part]
@@ -226,6 +234,10 @@ def check(simulator, config, loads, seed, ideal=True, gap=0.2):
             assert t < 20000
             memory.drive(io)
             io.set("unit__start", 0)
+            granule = asked.popleft()
+            if granule is not None:
+                pair = local.view(np.uint8)[granule // 2 * 2 * config.dim :][: 2 * config.dim]
+                io.set("spad_r__pair", int.from_bytes(pair.tobytes(), "little"))
             ready = io.get("unit__ready")
             if ideal:
                 assert ready == expected.ready(t), t
@@ -235,6 +247,7 @@ def check(simulator, config, loads, seed, ideal=True, gap=0.2):
                 io.set("unit__instr", pack_fields(loads[issued].fields(config.dim)))
                 expected.start(t, loads[issued])
                 issued += 1
+            asked.append(io.get("spad_r__addr") if io.get("spad_r__en") else None)
             write = local_write(io, config)
             if write is not None:
                 assert write == flat[len(wrote)], (t, len(wrote))
@@ -259,8 +272,9 @@ def check(simulator, config, loads, seed, ideal=True, gap=0.2):
 def loads_of(config, seed, slots, big=False):
     """Random instructions that occupy the address generator `slots` cycles or a little more."""
     rng, loads = np.random.default_rng(seed), []
+    indices = model.local(config, np.random.default_rng(LOCAL_SEED))
     while slots > 0:
-        loads.append(model.random_load(rng, config, big))
+        loads.append(model.random_load(rng, config, big, indices))
         slots -= loads[-1].slots(config.dim, config.bus_bytes)
     return loads
 

@@ -221,3 +221,23 @@ def test_two_thousand_instructions_take_about_a_second():
     r = report(*body, dram=1 << 16)
     assert r.ok, r
     assert time.perf_counter() - start < 4
+
+
+def gather(index=0, **kw):
+    return load(gather=1, index=index, bound=8, s1=4, **kw)
+
+
+def test_a_gather_waits_for_its_indices_even_from_its_own_unit():
+    r = report(load(0, 4), gather(0, loc=100))
+    assert kinds(r) == ["race"] and "read after write at spad granules 0 to 3" in str(r)
+    assert report(load(0, 4, **done(0)), gather(0, loc=100, **wait(0))).ok
+
+
+def test_a_gather_must_not_write_its_indices():
+    assert kinds(report(gather(0, loc=3))) == ["race"]
+    assert report(gather(0, loc=4)).ok
+
+
+def test_a_gather_may_read_every_row_below_its_bound():
+    assert kinds(report(gather(0, loc=100, rows=1, dram=4096 - 28))) == ["window"]
+    assert report(gather(0, loc=100, rows=1, dram=4096 - 32)).ok

@@ -582,11 +582,6 @@ def test_faults_stop_before_the_instruction():
     assert mem.read(0, 16).view(np.int32).tolist() == [1, 1, 1, 1]
     assert _fault(b"\x3f" + bytes(63)) == (Fault.OPCODE, 0, 1)
     assert _fault(make("vector")) == (Fault.UNIMPLEMENTED, 0, 1)
-    assert _fault(make("load", xpose=1, conv=Conv.COPY8, loc=(1 << 18) - 1)) == (
-        Fault.UNIMPLEMENTED,
-        0,
-        1,
-    )
     assert _fault(make("load", conv=Conv.COPY8, loc=TW4.spad_granules)) == (Fault.RANGE, 0, 1)
     assert _fault(make("jmp", target=9)) == (Fault.PC, 9, 1)
     assert _fault(halt=False) == (Fault.PC, 0, 0)
@@ -615,3 +610,81 @@ def test_run_gives_counters_and_trace():
     r = run(TW4, code, Memory())
     assert r.counters["load_instructions"] == 1 and r.fault is None and r.cycles is None
     assert r.trace[["id", "pc", "unit"]].tolist() == [(0, 0, Unit.LOAD), (1, 1, Unit.SEQ)]
+
+
+def test_load_parts_sum_to_the_fp32_values():
+    rng = np.random.default_rng(5)
+    x = (rng.standard_normal(4096) * 2.0 ** rng.integers(-60, 60, 4096)).astype(np.float32)
+    mem, total = Memory(), np.zeros(4096)
+    mem.write(0, x)
+    for conv in (Conv.F32_HI, Conv.F32_MID, Conv.F32_LO):
+        m, _ = go(make("load", conv=conv, c0=4, c1=512, s1=16, l1=2), memory=mem)
+        m2, _ = go(make("load", conv=conv, dram=8192, c0=4, c1=512, s1=16, l1=2), memory=mem)
+        for half, machine in enumerate((m, m2)):
+            total[2048 * half :][:2048] += machine.spad[:4096].view(bf16).astype(np.float64)
+    assert np.array_equal(total, x.astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        (0x7FC12345, (0x7FC0, 0, 0)),
+        (0xFF800000, (0xFF80, 0, 0)),
+        (0x7F7FFFFF, (0x7F80, 0, 0)),  # rounds up to infinity
+        (0x80000000, (0x8000, 0, 0)),
+        (0x80000001, (0x8000, 0, 0)),
+        (0x3F808001, (0x3F81, 0xBB80, 0x3400)),  # 1 + 2^-8 + 2^-23: up, back, and on
+        (0x00808000, (0x0080, 0, 0)),  # the rest, 2^-134, flushes
+        (0x0080C000, (0x0081, 0x8000, 0)),  # a negative one keeps its sign
+    ],
+)
+def test_load_parts_of_special_values(value, parts):
+    mem = Memory()
+    mem.write(0, np.array([value], np.uint32))
+    got = []
+    for conv in (Conv.F32_HI, Conv.F32_MID, Conv.F32_LO):
+        m, _ = go(make("load", conv=conv, c0=1), memory=mem)
+        got.append(int(m.spad[:2].view(np.uint16)[0]))
+    assert tuple(got) == parts
+
+
+@pytest.mark.parametrize(("conv", "dtype"), [(Conv.COPY8, np.uint8), (Conv.COPY16, np.uint16)])
+def test_load_transposes_blocks_and_completes_them_with_zeros(conv, dtype):
+    mem, d = filled(6)
+    size, width = np.dtype(dtype).itemsize, np.dtype(dtype).itemsize  # granules of a unit
+    # 7 rows of 8 elements as two columns of blocks of 4 x 4
+    fields = dict(c0=4, c1=7, s1=40, c2=2, s2=4 * size, l0=width, l1=20, l2=40)
+    m, e = go(
+        make("load", conv=conv, xpose=1, dram=5, **fields),
+        memory=mem,
+        spad=np.full(800, 7, np.uint8),
+    )
+    assert e.fault is None
+    rows = [d[5 + 40 * i : 5 + 40 * i + 8 * size].copy().view(dtype) for i in range(7)]
+    matrix = np.zeros((8, 8), dtype)
+    matrix[:7] = rows
+    for b in range(2):
+        for i2 in range(2):
+            at = 4 * (20 * b + 40 * i2)
+            got = m.spad[at : at + 16 * size].view(dtype).reshape(4, 4)
+            assert np.array_equal(got, matrix[4 * b : 4 * b + 4, 4 * i2 : 4 * i2 + 4].T)
+            assert (m.spad[at + 16 * size : at + 80] == 7).all()
+
+
+@pytest.mark.parametrize("oob", [0, 1])
+def test_load_gathers_rows_by_index_and_clamps_or_fills(oob):
+    mem, d = filled(7)
+    index = np.array([3, -1, 0, 5, 2**31 - 1, 4, -(2**31), 1, 2], np.int32)
+    m, e = go(
+        make("load", conv=Conv.I8_I32, mem=Mem.ACC, gather=1, index=8, bound=5, oob=oob,
+             value=0xFE, dram=9, c0=6, c1=9, s1=12, loc=3, l0=1, l1=2),
+        memory=mem,
+        spad=np.concatenate([np.full(32, 99, np.uint8), index.view(np.uint8)]),
+    )  # fmt: skip
+    assert e.fault is None
+    table = np.stack([d[9 + 12 * i : 15 + 12 * i].view(np.int8) for i in range(5)])
+    want = table[np.clip(index, 0, 4)].astype(np.int32)
+    if oob:
+        want[(index < 0) | (index > 4)] = -2
+    got = m.acc[3:21].reshape(9, 8)
+    assert np.array_equal(got[:, :6], want) and not got[:, 6:].any()

@@ -51,6 +51,14 @@ class Naive:
         self.beats = [0, 0]
 
     def element(self, raw, conv):
+        if conv in (Conv.F32_HI, Conv.F32_MID, Conv.F32_LO):
+            rest = np.frombuffer(raw, np.float32)
+            for _ in range(conv - Conv.F32_HI):
+                high = f32_to_bf16(rest).astype(np.float32)
+                if not np.isfinite(high):
+                    return bytes(2)
+                rest = f32_add(rest, -high)
+            return f32_to_bf16(rest).tobytes()
         if conv == Conv.F32_BF16:
             return f32_to_bf16(np.frombuffer(raw, np.float32)).tobytes()
         if conv == Conv.I8_I32:
@@ -60,23 +68,38 @@ class Naive:
     def load(self, v):
         conv, dim = Conv(v["conv"]), self.dim
         size = CONV_BYTES[conv]
-        local = {Conv.COPY8: 1, Conv.COPY16: 2, Conv.F32_BF16: 2}.get(conv, 4)
+        local = 1 if conv == Conv.COPY8 else 4 if conv in (2, 7, 8) else 2
         rows = {}
+        lanes, old = {}, bytes(self.spad)
         for i3 in range(v["c3"]):
             for i2 in range(v["c2"]):
                 for i1 in range(v["c1"]):
-                    at = v["dram"] + i1 * v["s1"] + i2 * v["s2"] + i3 * v["s3"]
+                    x, out = i1, False
+                    if v["gather"]:
+                        start = v["index"] * dim + 4 * i1
+                        x = int.from_bytes(old[start : start + 4], "little", signed=True)
+                        out = v["oob"] == 1 and not 0 <= x < v["bound"]
+                        x = min(max(x, 0), v["bound"] - 1)
+                    at = v["dram"] + x * v["s1"] + i2 * v["s2"] + i3 * v["s3"]
                     key = (i3, i2 if v["pack"] < 3 else 0, i1 if v["pack"] < 2 else 0)
                     row = rows.setdefault(key, bytearray())
                     if not v["fill"]:
                         self.beats[0] += (at % self.bus + v["c0"] * size + self.bus - 1) // self.bus
                     for e in range(v["c0"]):
                         raw = bytes(self.dram[at + e * size : at + (e + 1) * size])
+                        raw = v["value"].to_bytes(4, "little")[:size] if out else raw
                         value = v["value"].to_bytes(4, "little")[:local]
+                        if v["xpose"]:
+                            unit = lanes.setdefault((i3, i2, i1 // dim, e), bytearray(dim * local))
+                            j = i1 % dim * local
+                            unit[j : j + local] = self.element(raw, conv)
                         row += value if v["fill"] else self.element(raw, conv)
         target, cell = (self.acc, 4 * dim) if v["mem"] == Mem.ACC else (self.spad, dim)
         width = 4 * dim if v["mem"] == Mem.ACC else dim * min(local, 2)
-        for (i3, i2, i1), row in rows.items():
+        for (i3, i2, b, e), unit in lanes.items():
+            at = v["loc"] + e * v["l0"] + b * v["l1"] + i2 * v["l2"] + i3 * v["l3"]
+            self.spad[at * dim : at * dim + len(unit)] = unit
+        for (i3, i2, i1), row in () if v["xpose"] else rows.items():
             for u in range(-(-len(row) // width)):
                 at = v["loc"] + u * v["l0"] + i1 * v["l1"] + i2 * v["l2"] + i3 * v["l3"]
                 unit = bytes(row[u * width : (u + 1) * width]).ljust(width, b"\0")

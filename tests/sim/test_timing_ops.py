@@ -189,3 +189,22 @@ def test_a_fault_stops_in_the_state_that_finds_it():
     assert fault_op(0, 7, Fault.RANGE, load).lead == 3 + EXTENT_CYCLES[load.spec.opcode]
     with pytest.raises(ValueError, match="must come with its instruction"):
         fault_op(0, 7, Fault.FIELD)
+
+
+def test_a_transposing_load_takes_slots_for_rows_of_zeros_and_for_its_last_units():
+    config = CONFIGS[0]  # dim 4, 4 bytes a beat
+    instr = Instr.make("load", conv=Conv.COPY16, xpose=1, c0=4, c1=6, s1=8, c2=3, l0=2, l1=8)
+    work = lower_one(config, executed(instr)).work
+    assert (work.slots, work.local) == (3 * (6 * 2 + 2) + 5, False)
+
+
+def test_a_gather_takes_slots_for_its_first_index_and_reads_its_banks():
+    config = CONFIGS[0]
+    instr = Instr.make(
+        "load", gather=1, bound=9, index=256, dram=2, c0=4, c1=300, s1=8, c2=2, l1=0, mem=Mem.ACC,
+        conv=Conv.U8_I32,
+    )  # fmt: skip
+    work = lower_one(config, executed(instr)).work
+    assert work.slots == 8 + 600 * 2  # 4 bytes at offset 2 are two beats
+    bank = config.spad_bank
+    assert work.reads == (2 << (256 + 299) // bank) - (1 << 256 // bank)
