@@ -43,7 +43,7 @@ def _groups(names: list[str]) -> str:
 
 
 def _print(outcome: Outcome, files: list[Path], show_bins: bool) -> None:
-    from tilewright.sim.generate import ALL_BINS
+    from tilewright.sim.generate import all_bins
 
     engines, missed = ", ".join(outcome.engines), outcome.missed
     click.echo(
@@ -61,10 +61,11 @@ def _print(outcome: Outcome, files: list[Path], show_bins: bool) -> None:
         click.echo(f"racy: the checker found {found} of {outcome.racy_programs}")
         for text in outcome.racy_missed:
             click.echo(f"  missed: {text}")
-    click.echo(f"bins: {len(ALL_BINS) - len(missed)} of {len(ALL_BINS)} hit")
+    every = all_bins(outcome.config)
+    click.echo(f"bins: {len(every) - len(missed)} of {len(every)} hit")
     if show_bins:
         click.echo("hit:")
-        click.echo(_groups([b for b in ALL_BINS if b in outcome.hit]))
+        click.echo(_groups([b for b in every if b in outcome.hit]))
     if missed:
         click.echo("missed:")
         click.echo(_groups(missed))

@@ -26,7 +26,7 @@ from tilewright.sim.generate import Generated, all_bins, bins, generate, racy
 from tilewright.sim.rtl_build import RtlUnavailableError
 
 SHRINK_SECONDS = 30
-CANDIDATES = 8  # programs that are drawn for each one that runs
+CANDIDATES, SEARCH = 8, 40  # programs that are drawn for each one that runs
 PROGRAMS, MAX_LENGTH = 200, 8  # fewer programs than this are up to so many times as long
 
 
@@ -187,7 +187,7 @@ def fuzz(
     outcome = Outcome(config, seed, tuple(engines))
     length = min(max(PROGRAMS // max(count, 1), 1), MAX_LENGTH)
     for turn in range(count):
-        made = _candidate(outcome, seed + turn * CANDIDATES, length)
+        made = _candidate(outcome, seed + turn * SEARCH, length)
         number = made.seed
         outcome.programs += 1
         outcome.faults += made.fault is not None
@@ -205,15 +205,18 @@ def fuzz(
 
 
 def _candidate(outcome: Outcome, seed: int, length: int) -> Generated:
-    """The next program: of CANDIDATES the one that hits most bins that none has hit yet."""
+    """The next program: of CANDIDATES the one that hits most bins that none has hit yet.
+
+    If none hits a new one, the search goes on through SEARCH seeds.
+    """
     best, most = None, -1
-    for number in range(seed, seed + CANDIDATES):
+    for number in range(seed, seed + SEARCH):
         made = generate(number, outcome.config, length=length)
         hit = bins(made.program)
         new = len(hit - outcome.hit)
         if new > most:
             best, best_hit, most = made, hit, new
-        if not outcome.missed:
+        if not outcome.missed or (most and number >= seed + CANDIDATES - 1):
             break
     assert best is not None
     outcome.hit |= best_hit
