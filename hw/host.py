@@ -104,7 +104,7 @@ class Host(wiring.Component):
                 "base": Out(32),
                 "count": Out(32),
                 "window_base": Out(32),
-                "window_limit": Out(32, init=0xFFFFFFFF),
+                "window_limit": Out(32, init=0xFFFFFFFF),  # type: ignore[call-arg]
                 "run": In(1),
                 "clear": In(1),
                 "halted": In(1),

@@ -185,7 +185,7 @@ class Converter(wiring.Component):
         ]
         with m.If(self._valid):
             m.d.sync += [
-                *copy(now, chunk),
+                *copy(now, chunk),  # type: ignore[arg-type]
                 mask.eq(Mux(single, Cat(~chunk.unit[0], chunk.unit[0]), 3)),
             ]
         turned = transpose.spad

@@ -59,7 +59,7 @@ def _done(machine: Machine, executed: list[Executed], timing: Timing) -> dict[st
             counters["beats_read" if e.unit is Unit.LOAD else "beats_written"] += work[0]
             counters["macs_useful"] += work[1]
             counters["macs_padding"] += work[2]
-        elif timing.end[e.id] >= 0 and e.instr.spec.name in ("ldw", "stw"):
+        elif timing.end[e.id] >= 0 and e.instr and e.instr.spec.name in ("ldw", "stw"):
             which = "beats_read" if e.instr.spec.name == "ldw" else "beats_written"
             counters[which] += word_beats(e.address, machine.config.bus_bytes)
     return counters

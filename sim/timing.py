@@ -89,6 +89,7 @@ def _stuck(issue: Issue) -> list[str]:
 
 def _dead(issue: Issue, ops: Sequence[Op]) -> tuple[int, int]:
     """Pc of the oldest blocked instruction, and how many instructions the sequencer began."""
+    assert issue.waits_for is not None
     what, _, arg = issue.waits_for
     if what == QUIET:
         done = [op.id for op in ops if op.unit == Unit.SEQ and issue.start[op.id] >= 0]
