@@ -87,7 +87,8 @@ class FootLane(wiring.Component):
         mantissa = Cat(x[0:23], Const(1, 1))
         size = wire(m, (mantissa >> (150 - x[23:31])[0:5])[0:INT_BITS], "size")
         size = Mux(x[23:31] < 127, 0, size)
-        signed = Mux(x[31], -size, size)[0 : INT_BITS + 1].as_signed()
+        sign = x[31].replicate(INT_BITS + 1)  # no branch in a simulator
+        signed = ((size ^ sign) + x[31])[0 : INT_BITS + 1].as_signed()
         whole = stage(m, "array", signed, "whole")
         old = stage(m, "array", acc, "old")
         total = stage(m, "array", (whole + old)[0:32], "itotal")

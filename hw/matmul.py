@@ -15,7 +15,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.array import Array
 from tilewright.hw.column import slices
-from tilewright.hw.float import delay, stage
+from tilewright.hw.float import delay, stage, wire
 from tilewright.hw.foot import Foot
 from tilewright.hw.matmul_front import PASS
 from tilewright.hw.memory import AccRead, AccWrite, SpadRead
@@ -36,15 +36,17 @@ from tilewright.isa.timing import (
 INPUT = MEM_READ + 1
 
 
-def to_bf16(byte, signed):
-    """The exact bf16 of an 8-bit integer."""
-    negative = signed & byte[7]
-    size = Mux(negative, -byte, byte)[:8]
-    result = Const(0, 16)
-    for top in range(8):  # the highest set bit decides
-        fraction = (size << (7 - top))[:7]
-        result = Mux(size[top], Cat(fraction, Const(127 + top, 8), negative), result)
-    return result
+def to_bf16(m, byte, signed, name):
+    """The exact bf16 of an 8-bit integer, by shifts only: a simulator's branches would be slow."""
+    negative = wire(m, signed & byte[7], f"{name}_negative")
+    size = wire(m, ((byte ^ negative.replicate(8)) + negative)[:8], f"{name}_size")
+    empty = []  # whether the upper 4, then 2, then 1 bits are zero
+    for half in (4, 2, 1):
+        empty.append(wire(m, ~size[8 - half :].any(), f"{name}_empty{half}"))
+        places = Cat(Const(0, half.bit_length() - 1), empty[-1])
+        size = wire(m, (size << places)[:8], f"{name}_from{half}")
+    exponent = (127 + 7 - Cat(*reversed(empty)))[:8]
+    return Cat(size[:7], exponent, negative) & size[7].replicate(16)
 
 
 class Matmul(wiring.Component):
@@ -99,7 +101,7 @@ class Matmul(wiring.Component):
         with m.Elif(self.take):
             m.d.sync += self.pending.eq(0)
         m.d.comb += unit.ready.eq((~self.pending | self.take) & (inflight < MATMUL_INFLIGHT))
-        m.d.sync += self.busy_array.eq(inflight != 0)
+        m.d.comb += self.busy_array.eq(inflight != 0)
         loaded = self._weights(m)
         self._rows(m, loaded)
         self._output(m)
@@ -137,23 +139,21 @@ class Matmul(wiring.Component):
 
         `keep` : a bit for each lane; the others are zero.
         """
-        kind = delay(m, "sync", kind, MEM_READ, f"{name}_kind")
-        keep = delay(m, "sync", keep, MEM_READ, f"{name}_keep")
+        kind = delay(m, "array", kind, MEM_READ, f"{name}_kind")
+        keep = delay(m, "array", keep, MEM_READ, f"{name}_keep")
         lanes = []
         for j, (wide, byte) in enumerate(
             zip(slices(port.pair, 16), slices(port.data, 8), strict=True)
         ):
-            value = Mux(kind == Type.BF16, wide, to_bf16(byte, kind == Type.I8))
+            value = Mux(kind == Type.BF16, wide, to_bf16(m, byte, kind == Type.I8, f"{name}{j}"))
             lanes.append(Mux(keep[j], value, 0))
         return stage(m, "array", Cat(*lanes), f"{name}_lanes")
 
     def _wait(self, m, bit, cycles, name):
-        """Delay a control bit, with reset."""
-        for i in range(cycles):
-            later = Signal(name=f"{name}_{i}")
-            m.d.sync += later.eq(bit)
-            bit = later
-        return bit
+        """Delay a control bit, with reset; rests with the array, when no pass is under way."""
+        chain = Signal(cycles, name=name)
+        m.d.array += chain.eq(Cat(bit, chain[: cycles - 1]))
+        return chain[cycles - 1]
 
     def _rows(self, m, loaded):
         """Take the pending pass, stream its rows, keep its period."""
@@ -241,10 +241,10 @@ class Matmul(wiring.Component):
         m.d.comb += [
             self.foot.i_sum.eq(self.array.o_sum),
             self.foot.i_acc.eq(self.acc_r.data),
-            self.foot.i_int.eq(delay(m, "sync", head.integer, at_foot, "integer")),
-            self.foot.i_overwrite.eq(delay(m, "sync", head.overwrite, at_foot, "overwrite")),
+            self.foot.i_int.eq(delay(m, "array", head.integer, at_foot, "integer")),
+            self.foot.i_overwrite.eq(delay(m, "array", head.overwrite, at_foot, "overwrite")),
             self.acc_w.en.eq(self._wait(m, asking, at_foot + FOOT_LATENCY, "write")),
-            self.acc_w.addr.eq(delay(m, "sync", address, at_foot + FOOT_LATENCY, "write_row")),
+            self.acc_w.addr.eq(delay(m, "array", address, at_foot + FOOT_LATENCY, "write_row")),
             self.acc_w.data.eq(self.foot.o_row),
             self.unit.done.eq(self._wait(m, ask_last, at_foot + FOOT_LATENCY, "done")),
         ]

@@ -24,6 +24,7 @@ __tilewright_user_code__ = True
 SIZE = 512  # of the matrix product that the engines run
 CODE_BASE = 0xF0000000
 IDLE_CYCLES = 1_000_000
+KINDS = ("bf16", "int8")
 BUSY_RATIO, IDLE_RATE, BUILD_SECONDS, CYCLE_RATIO = 0.75, 1e6, 90.0, 1 / 16
 
 
@@ -32,6 +33,12 @@ def int8_gemm(x, w, scale):
     """int8 (M, K) times int8 (K, N), requantised to int8 with one scale per column."""
     y = tnp.matmul(x, w, preferred_element_type=tnp.int32).astype(tnp.float32) * scale
     return tnp.clip(tnp.round(y), -128, 127).astype(tnp.int8)
+
+
+@tw.jit
+def bf16_gemm(x, w):
+    """bfloat16 (M, K) times bfloat16 (K, N), float32 out."""
+    return tnp.matmul(x, w, preferred_element_type=tnp.float32)
 
 
 def gemm_arguments(m: int, n: int, k: int, seed: int = 0) -> list[np.ndarray]:
@@ -48,11 +55,18 @@ def expected_gemm(x: np.ndarray, w: np.ndarray, scale: np.ndarray) -> np.ndarray
     return np.clip(np.rint(y), -128, 127).astype(np.int8)
 
 
-def gemm_program(config: ChipConfig, m: int, n: int, k: int) -> tuple[Program, sim.Memory]:
-    """The compiled product and a DRAM that holds its operands."""
+def gemm_program(
+    config: ChipConfig, m: int, n: int, k: int, kind: str = "int8"
+) -> tuple[Program, sim.Memory]:
+    """The compiled product, int8 or bf16, and a DRAM that holds its operands."""
     arguments = gemm_arguments(m, n, k)
+    function = int8_gemm
+    if kind == "bf16":
+        rng = np.random.default_rng(0)
+        arguments = [rng.standard_normal(s).astype(tnp.bfloat16) for s in ((m, k), (k, n))]
+        function = bf16_gemm
     with tw.default_device(tw.Device(config, "functional")):
-        program = int8_gemm.lower(*arguments).compile().program
+        program = function.lower(*arguments).compile().program
     memory = sim.load_memory(program)
     for port, value in zip(program.inputs, arguments, strict=True):
         memory.write(port.addr, value)
@@ -94,34 +108,38 @@ def _rows(program: Program) -> int:
 
 
 def rtl_speed(config: ChipConfig, say: Callable[[str], None], rounds: int = 3) -> dict[str, float]:
-    """Build times, and cycles per second: busy, bare array, idle."""
+    """Build times, and cycles per second: busy and bare array with the same kind of data, idle."""
     from tilewright.bench_array import BareArray
     from tilewright.sim.rtl import RtlChip
 
-    program, memory = gemm_program(config, SIZE, SIZE, SIZE)
+    work = {kind: gemm_program(config, SIZE, SIZE, SIZE, kind) for kind in KINDS}
+    pairs: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
     with fresh_cache():
         say("building the RTL engine")
         first = seconds(lambda: rtl_build.library(config))
         cached = seconds(lambda: rtl_build.library(config))
         say("building the bare array")
         with BareArray(config) as bare, RtlChip(config) as chip:
-            for address, content in memory.chunks():
-                chip.write(address, content)
-            chip.write(CODE_BASE, program.code)
-            say("running both")
-            rows, pairs = _rows(program), []
-            for _ in range(rounds):
-                pairs.append((_busy(chip, program), bare.rate(SIZE**3 // config.dim**2, rows)))
+            for kind, (program, memory) in work.items():
+                for address, content in memory.chunks():
+                    chip.write(address, content)
+                chip.write(CODE_BASE, program.code)
+                say(f"running both, {kind}")
+                cycles, rows = SIZE**3 // config.dim**2, _rows(program)
+                for _ in range(rounds):
+                    pairs[kind].append((_busy(chip, program), bare.rate(cycles, rows, kind)))
             idle = max(IDLE_CYCLES / seconds(lambda: chip.spin(IDLE_CYCLES)) for _ in range(rounds))
-    busy, alone = (max(p[i] for p in pairs) for i in (0, 1))
-    return {
+    out = {
         "build_seconds": first,
         "cached_build_seconds": cached,
-        "busy_cycles_per_second": busy,
-        "bare_array_cycles_per_second": alone,
-        "busy_ratio": busy / alone,
         "idle_cycles_per_second": idle,
     }
+    for kind in KINDS:
+        busy, alone = (max(p[i] for p in pairs[kind]) for i in (0, 1))
+        out[f"{kind}_busy_cycles_per_second"] = busy
+        out[f"{kind}_bare_array_cycles_per_second"] = alone
+        out[f"{kind}_busy_ratio"] = busy / alone
+    return out
 
 
 def cycle_speed(

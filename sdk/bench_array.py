@@ -1,7 +1,8 @@
 """The bare array's speed in Verilator: the yardstick of the RTL engine.
 
 The array alone, with registered inputs, compiled as the chip is, fed with rows and weights like a
-busy chip's: a row of random bytes in every cycle, a new tile's weights every `rows` cycles.
+busy chip's: a row of random int8 or normal bf16 in every cycle, a new tile's weights every `rows`
+cycles.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ _HARNESS = """
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <random>
 #include "Vtilewright.h"
 #include "verilated.h"
 
 static const int kDim = {dim}, kRows = 512;
 static uint16_t rows[kRows][kDim];
 
-extern "C" uint32_t bare_run(uint64_t cycles, uint32_t period) {{
-    uint64_t random = 88172645463325252ull;
+extern "C" uint32_t bare_run(uint64_t cycles, uint32_t period, int floats) {{
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    std::uniform_int_distribution<int> integer(-128, 127);
     for (auto& row : rows)
-        for (auto& word : row) {{  // a random int8 as bf16
-            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-            float value = static_cast<int8_t>(random >> 32);
+        for (auto& word : row) {{
+            float value = floats ? normal(random) : integer(random);
             uint32_t bits;
             std::memcpy(&bits, &value, 4);
             word = bits >> 16;
@@ -67,7 +70,8 @@ class BareArray:
         out = folder / "array.so"
         compile_verilog(array_sources(config), harness, out, config.bus_bytes, VERILATOR_FLAGS)
         self._run = ctypes.CDLL(str(out)).bare_run
-        self._run.argtypes, self._run.restype = [ctypes.c_uint64, ctypes.c_uint32], ctypes.c_uint32
+        self._run.argtypes = [ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int]
+        self._run.restype = ctypes.c_uint32
 
     def __enter__(self) -> BareArray:
         return self
@@ -75,8 +79,8 @@ class BareArray:
     def __exit__(self, *exc: object) -> None:
         self._folder.cleanup()
 
-    def rate(self, cycles: int, rows: int) -> float:
-        """Cycles per second when each tile of weights serves `rows` rows."""
+    def rate(self, cycles: int, rows: int, kind: str) -> float:
+        """Cycles per second when each tile of weights serves `rows` rows of int8 or bf16."""
         start = time.perf_counter()
-        self._run(cycles, max(rows, self.dim))
+        self._run(cycles, max(rows, self.dim), kind == "bf16")
         return cycles / (time.perf_counter() - start)

@@ -55,19 +55,22 @@ def engines(config: Any, as_json: bool) -> None:
     def plain(what: str, value: str) -> None:
         click.echo(f"{what:<40} {value:>14}")
 
-    ratio, idle, first = (
-        found[k] for k in ("busy_ratio", "idle_cycles_per_second", "build_seconds")
-    )
-    click.echo(f"{config.name}, int8 {b.SIZE} x {b.SIZE} x {b.SIZE}")
+    idle, first = found["idle_cycles_per_second"], found["build_seconds"]
+    click.echo(f"{config.name}, {b.SIZE} x {b.SIZE} x {b.SIZE}")
     line("RTL engine, first build (s)", f"{first:.1f}", f"<= {b.BUILD_SECONDS:.0f}",
          first <= b.BUILD_SECONDS)  # fmt: skip
     plain("RTL engine, cached build (s)", f"{found['cached_build_seconds']:.3f}")
-    plain("RTL engine, array busy (cycles/s)", f"{found['busy_cycles_per_second']:,.0f}")
-    plain("bare array (cycles/s)", f"{found['bare_array_cycles_per_second']:,.0f}")
-    line("  ratio", f"{100 * ratio:.1f} %", f">= {100 * b.BUSY_RATIO:.0f} %", ratio >= b.BUSY_RATIO)
+    for kind in b.KINDS:
+        ratio = found[f"{kind}_busy_ratio"]
+        plain(f"RTL engine, {kind} array busy (cycles/s)",
+              f"{found[f'{kind}_busy_cycles_per_second']:,.0f}")  # fmt: skip
+        plain(f"bare array, {kind} (cycles/s)",
+              f"{found[f'{kind}_bare_array_cycles_per_second']:,.0f}")  # fmt: skip
+        line("  ratio", f"{100 * ratio:.1f} %", f">= {100 * b.BUSY_RATIO:.0f} %",
+             ratio >= b.BUSY_RATIO)  # fmt: skip
     line("RTL engine, array idle (cycles/s)", f"{idle:,.0f}", f">= {b.IDLE_RATE:,.0f}",
          idle >= b.IDLE_RATE)  # fmt: skip
-    plain("cycle engine, with results (MAC/s)", f"{found['cycle_macs_per_second']:.3g}")
+    plain("cycle engine, int8, with results (MAC/s)", f"{found['cycle_macs_per_second']:.3g}")
     plain("np.matmul float32 (MAC/s)", f"{found['numpy_macs_per_second']:.3g}")
     share = found["cycle_ratio"]
     line("  ratio", f"1/{1 / share:.1f}", ">= 1/16", share >= b.CYCLE_RATIO)

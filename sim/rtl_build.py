@@ -28,6 +28,8 @@ VERILATOR_FLAGS = shlex.split(
     "-Wno-CASEINCOMPLETE -Wno-UNOPTFLAT --output-split 20000 --output-split-cfuncs 2000 "
     "--prefix Vtilewright --top-module tilewright"
 )
+#: Calls inside the model need no detour through the linkage table.
+CFLAGS = "-fPIC -fvisibility=hidden -fvisibility-inlines-hidden -fno-semantic-interposition"
 MAKE_FLAGS = ["OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2", "-j2"]
 HARNESS = Path(__file__).with_name("rtl_harness.cpp")
 TOOLS = {
@@ -78,7 +80,7 @@ def build_key(config: ChipConfig) -> str:
         for path in sorted(Path(spec.origin).parent.glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
     digest.update(HARNESS.read_bytes())
-    digest.update(repr((VERILATOR_FLAGS, MAKE_FLAGS, config.geometry)).encode())
+    digest.update(repr((VERILATOR_FLAGS, CFLAGS, MAKE_FLAGS, config.geometry)).encode())
     for package in ("amaranth", "verilator"):
         digest.update(importlib.metadata.version(package).encode())
     return digest.hexdigest()[:16]
@@ -124,7 +126,7 @@ def compile_verilog(
         for file, text in sources.items():
             (work / file).write_text(text)
         verilator = [str(root / "bin" / "verilator"), *flags, "--Mdir", "obj"]
-        _call([*verilator, "-CFLAGS", "-fPIC", *sources], work, env)
+        _call([*verilator, "-CFLAGS", CFLAGS, *sources], work, env)
         _call(["make", "-C", "obj", "-f", "Vtilewright.mk", *MAKE_FLAGS], work, env)
         includes = [f"-I{root}/include", f"-I{root}/include/vltstd", "-Iobj"]
         compiler = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", f"-DTW_BUS_BYTES={bus_bytes}"]
