@@ -1,11 +1,11 @@
 """The chip: sequencer, issue module, units, memories, and register slices at every boundary.
 
-Ports are flat and have the names of docs/microarchitecture.md §7. Three clock inputs: `clk`, and
-the array's and the epilogue's, which may rest while the registered `busy_array` and `busy_epilogue`
-are 0. `rst` is registered first, so that nothing but flip-flops sees the pins.
+Ports are flat and have the names of docs/microarchitecture.md §7. Five clock inputs: `clk`, and
+those of GATED, each of which may rest while its `busy_<name>` is 0. `rst` is registered first, so
+that nothing but flip-flops sees the pins.
 """
 
-from amaranth.hdl import ClockDomain, Module
+from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.axi import AXILite, AXIRead, AXIWrite, BusSlice
@@ -22,6 +22,10 @@ from tilewright.hw.store import Store
 from tilewright.isa.config import IBUS_BYTES, ChipConfig
 from tilewright.isa.timing import LOAD_INFLIGHT, MATMUL_INFLIGHT, STORE_INFLIGHT
 
+#: Clocks that may rest: the array with MATMUL's control, STORE's epilogue, LOAD, STORE.
+GATED = ("array", "epilogue", "load", "store")
+#: Cycles for which LOAD and STORE are clocked after their last item.
+REST = 4
 TRACE_UNITS = ("load", "matmul", "vector", "store")
 
 
@@ -45,8 +49,8 @@ class Chip(wiring.Component):
 
     **Members**
 
-    clk, rst, clk_array, clk_epilogue : In(1)
-    busy_array, busy_epilogue : Out(1)
+    clk, rst, clk_<gated> : In(1)
+    busy_<gated> : Out(1)
         The gated clock is needed at the coming edge.
     host_*, instr_*, data_*
         AXI ports.
@@ -59,8 +63,8 @@ class Chip(wiring.Component):
 
     def __init__(self, config: ChipConfig):
         self.config = config
-        members = {n: In(1) for n in ("clk", "rst", "clk_array", "clk_epilogue")}
-        members |= {n: Out(1) for n in ("busy_array", "busy_epilogue", "irq")}
+        members = {n: In(1) for n in ("clk", "rst", *(f"clk_{g}" for g in GATED))}
+        members |= {n: Out(1) for n in ("irq", *(f"busy_{g}" for g in GATED))}
         for name, (signature, master) in boundary(config).items():
             for member, port in signature.members.items():
                 inward = (port.flow == In) == master
@@ -81,10 +85,11 @@ class Chip(wiring.Component):
         m.submodules.sequencer = sequencer = Sequencer(cfg)
         m.submodules.issue = issue = Issue()
         m.submodules.host = host = Host(cfg)
-        m.submodules.load = load = Load(cfg)
+        load, store = Load(cfg), Store(cfg)
+        m.submodules.load = DomainRenamer("load")(load)
         m.submodules.front = front = MatmulFront(cfg)
         m.submodules.matmul = matmul = Matmul(cfg)
-        m.submodules.store = store = Store(cfg)
+        m.submodules.store = DomainRenamer("store")(store)
         m.submodules.spad = spad = Scratchpad(cfg)
         m.submodules.acc = acc = Accumulator(cfg)
         m.submodules.peek = peek = Peek(cfg)
@@ -166,19 +171,22 @@ class Chip(wiring.Component):
             self.busy_array.eq(matmul.busy_array | self._reset),
             self.busy_epilogue.eq(store.busy_epilogue | self._reset),
         ]
+        for name in ("load", "store"):
+            awake, tail = Signal(name=f"awake_{name}"), Signal(REST, name=f"tail_{name}")
+            m.d.comb += awake.eq(~getattr(issue, f"dispatch_{name}").still | sequencer.asking)
+            m.d.sync += tail.eq(Cat(awake, tail[: REST - 1]))
+            busy = tail.any() | sequencer.asking | self._reset
+            m.d.comb += getattr(self, f"busy_{name}").eq(busy)
         self._trace(m, sequencer, issue)
         return m
 
     def _clocks(self, m):
-        """Domains of the three clocks; all are reset by the registered `rst`."""
+        """Domains of the clocks; all are reset by the registered `rst`."""
         boot = ClockDomain("boot", reset_less=True)
         boot.clk = self.clk
         domains = [boot]
-        for name, clock in (
-            ("sync", self.clk),
-            ("array", self.clk_array),
-            ("epilogue", self.clk_epilogue),
-        ):
+        gated = [(name, getattr(self, f"clk_{name}")) for name in GATED]
+        for name, clock in [("sync", self.clk), *gated]:
             domain = ClockDomain(name)
             domain.clk = clock
             domains.append(domain)

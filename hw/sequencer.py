@@ -87,6 +87,8 @@ class Sequencer(wiring.Component):
         Instructions.
     dispatch_<unit> : Out(DispatchSignature(unit))
     semaphore : Out(SemaphoreSignature())
+    asking : Out(1)
+        An `ldw` or `stw` is under way.
     ldw, stw : Out(WordSignature())
     begin, end, pc : Out(1), Out(1), Out(PC_BITS)
         First and last EXEC cycle (DECODE cycle of an illegal word) of the instruction at `pc`.
@@ -128,6 +130,7 @@ class Sequencer(wiring.Component):
                 "bus": Out(AXIRead(data=8 * IBUS_BYTES)),
                 "semaphore": Out(SemaphoreSignature()),
                 "ldw": Out(WordSignature()),
+                "asking": Out(1),
                 "stw": Out(WordSignature()),
                 "begin": Out(1),
                 "end": Out(1),
@@ -464,6 +467,7 @@ class Sequencer(wiring.Component):
         with m.Elif(self.ldw.valid | self.stw.valid):
             m.d.sync += asked.eq(1)
         m.d.comb += self._asking.eq(asked | self.ldw.valid | self.stw.valid)
+        m.d.comb += self.asking.eq(self._asking)
         for name, unit in (("ldw", "load"), ("stw", "store")):
             word = getattr(self, name)
             quiet = getattr(self, f"dispatch_{unit}").quiet

@@ -26,7 +26,7 @@ from tilewright.sim.generate import Generated, all_bins, bins, generate, racy
 from tilewright.sim.rtl_build import RtlUnavailableError
 
 SHRINK_SECONDS = 30
-CANDIDATES, SEARCH = 8, 40  # programs that are drawn for each one that runs
+CANDIDATES, SEARCH = 8, 64  # programs that are drawn for each one that runs
 PROGRAMS, MAX_LENGTH = 200, 8  # fewer programs than this are up to so many times as long
 
 

@@ -70,6 +70,8 @@ auto fall(Root* root, Vtilewright&, int) -> decltype(root->__Vtrigprevexpr___TOP
     root->__Vtrigprevexpr___TOP__clk__0 = 0;
     root->__Vtrigprevexpr___TOP__clk_array__0 = 0;
     root->__Vtrigprevexpr___TOP__clk_epilogue__0 = 0;
+    root->__Vtrigprevexpr___TOP__clk_load__0 = 0;
+    root->__Vtrigprevexpr___TOP__clk_store__0 = 0;
 }
 template <class Root>
 void fall(Root*, Vtilewright& top, long) {
@@ -198,10 +200,14 @@ struct Chip {
         top.clk = 1;
         top.clk_array = array;
         top.clk_epilogue = epilogue;
+        top.clk_load = always_clock || top.busy_load;
+        top.clk_store = always_clock || top.busy_store;
         top.eval();
         top.clk = 0;
         top.clk_array = 0;
         top.clk_epilogue = 0;
+        top.clk_load = 0;
+        top.clk_store = 0;
         fall(top.rootp, top, 0);
         now++;
         trace();

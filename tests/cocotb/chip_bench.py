@@ -23,6 +23,8 @@ from tilewright.sim.functional import Machine
 from tilewright.sim.memory import Memory
 from tilewright.sim.result import UNTIMED_COUNTERS
 
+GATED = ("array", "epilogue", "load", "store")  # clocks that may rest
+
 with warnings.catch_warnings():  # cocotbext-axi 0.1.28 and cocotb-bus use names of cocotb 1
     warnings.simplefilter("ignore", DeprecationWarning)
     from cocotbext.axi import (
@@ -91,8 +93,9 @@ class Bench:
         self.gated = settings()["gated"]
         self.edges = Counter()
         self.model: Machine | None = None  # its local memories are the chip's
-        for pin in (dut.clk, dut.clk_array, dut.clk_epilogue):
-            pin.value = 0
+        for name in GATED:
+            getattr(dut, f"clk_{name}").value = 0
+        dut.clk.value = 0
         dut.rst.value = 1
         cocotb.start_soon(self._clock())
         self.host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "host"), dut.clk, dut.rst)
@@ -117,11 +120,11 @@ class Bench:
         )
 
     async def _clock(self):
-        """All clocks rise together; if gated, the array's and the epilogue's only on request."""
+        """All clocks rise together; if gated, those of GATED only on request."""
         dut, half = self.dut, Timer(HALF_PERIOD, "ns")
         while True:
             rising = [dut.clk]
-            for name in ("array", "epilogue"):
+            for name in GATED:
                 if not self.gated or getattr(dut, f"busy_{name}").value == 1:
                     rising.append(getattr(dut, f"clk_{name}"))
                     self.edges[name] += 1

@@ -2,6 +2,7 @@
 
 import re
 
+from tilewright.hw.chip import GATED
 from tilewright.hw.verilog import export, main
 from tilewright.isa.config import parse_config
 
@@ -26,7 +27,7 @@ def test_export_is_deterministic_and_has_the_contract_s_ports():
         "bid bresp bvalid bready",
     }
     want = {f"{p}_{n}" for p, names in axi.items() for n in names.split()}
-    want |= {"clk", "rst", "clk_array", "clk_epilogue", "busy_array", "busy_epilogue", "irq"}
+    want |= {"clk", "rst", "irq", *(f"{x}_{g}" for x in ("clk", "busy") for g in GATED)}
     want |= {"trace_run", "trace_seq_begin", "trace_seq_pc", "trace_seq_end"}
     want |= {"trace_start", "trace_done"}
     want |= {f"trace_id_{u}" for u in ("load", "matmul", "vector", "store")}
