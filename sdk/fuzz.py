@@ -27,7 +27,7 @@ from tilewright.sim.rtl_build import RtlUnavailableError
 
 SHRINK_SECONDS = 30
 CANDIDATES, SEARCH = 8, 64  # programs that are drawn for each one that runs
-PROGRAMS, MAX_LENGTH = 200, 8  # fewer programs than this are up to so many times as long
+PROGRAMS, MAX_LENGTH = 200, 12  # fewer programs than this are up to so many times as long
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def fuzz(
     outcome = Outcome(config, seed, tuple(engines))
     length = min(max(PROGRAMS // max(count, 1), 1), MAX_LENGTH)
     for turn in range(count):
-        made = _candidate(outcome, seed + turn * SEARCH, length)
+        made = _candidate(outcome, seed + turn * SEARCH, length, count - turn)
         number = made.seed
         outcome.programs += 1
         outcome.faults += made.fault is not None
@@ -204,14 +204,17 @@ def fuzz(
     return outcome
 
 
-def _candidate(outcome: Outcome, seed: int, length: int) -> Generated:
+def _candidate(outcome: Outcome, seed: int, length: int, left: int) -> Generated:
     """The next program: of CANDIDATES the one that hits most bins that none has hit yet.
 
-    If none hits a new one, the search goes on through SEARCH seeds.
+    If none hits a new one, the search goes on through SEARCH seeds. The last of the `left` programs
+    end in the faults that none has ended in.
     """
     best, most = None, -1
+    ends = [b.removeprefix("fault/").upper() for b in outcome.missed if b.startswith("fault/")]
+    ending = Fault[ends[0]] if ends and left <= len(ends) else None
     for number in range(seed, seed + SEARCH):
-        made = generate(number, outcome.config, length=length)
+        made = generate(number, outcome.config, length=length, ending=ending)
         hit = bins(made.program)
         new = len(hit - outcome.hit)
         if new > most:

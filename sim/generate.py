@@ -289,10 +289,9 @@ class _Builder:
             fields = dict(mem=Mem.ACC, conv=Conv.COPY32, fill=1, c0=1, loc=loc, value=loc)
             self.unit(Op("load", fields, writes=[("acc", frozenset([loc]))]))
 
-    def fault(self) -> Fault:
+    def fault(self, code: Fault) -> Fault:
         """An instruction that stops the chip, and one behind it that must not start."""
         rng = self.rng
-        code = FAULTS[self.seed // _FAULTY % len(FAULTS)]
         if code is Fault.OPCODE:
             self.lines.append(_Line("", raw=_bad_word(rng)))
         elif code is Fault.FIELD:
@@ -350,13 +349,21 @@ def _bad_word(rng: Random) -> bytes:
     return (spec.opcode | high).to_bytes(INSTR_BYTES, "little")
 
 
-def generate(seed: int, config: ChipConfig, *, faults: bool = True, length: int = 1) -> Generated:
+def generate(
+    seed: int,
+    config: ChipConfig,
+    *,
+    faults: bool = True,
+    length: int = 1,
+    ending: Fault | None = None,
+) -> Generated:
     """A random legal, race-free program.
 
     Parameters
     ----------
     faults : let one in seven end in a fault other than a deadlock.
     length : how many times as long as usual.
+    ending : the fault that it ends in, whatever the seed says.
     """
     rng = Random(f"tilewright {seed}")
     b = _Builder(config, rng, seed)
@@ -383,7 +390,9 @@ def generate(seed: int, config: ChipConfig, *, faults: bool = True, length: int 
         b.nest()
     if not any(n.waits and not n.locked for n in b.sync.nodes):
         b.pair()
-    fault = b.fault() if faults and seed % _FAULTY == 3 else None
+    fault = None
+    if ending is not None or (faults and seed % _FAULTY == 3):
+        fault = b.fault(ending or FAULTS[seed // _FAULTY % len(FAULTS)])
     if fault is None:
         b.emit("halt")
     lines, nodes = tuple(b.lines), tuple(b.sync.nodes)
