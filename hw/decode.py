@@ -10,7 +10,7 @@ from operator import and_, or_
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from tilewright.isa.config import INSTR_BYTES, REGISTERS
+from tilewright.isa.config import ARRAYS, INSTR_BYTES, REGISTERS
 from tilewright.isa.encoding import rules
 from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, Fault, Spec
 
@@ -104,7 +104,7 @@ class Decoder(wiring.Component):
 
 
 class Rules(wiring.Component):
-    """Looks at an instruction whose register operands are resolved.
+    """Looks at an instruction whose register operands are resolved, with the rules of `array`.
 
     **Members**
 
@@ -120,18 +120,23 @@ class Rules(wiring.Component):
     field: Out(1)
     unimplemented: Out(1)
 
+    def __init__(self, array=ARRAYS[0]):
+        self._array = array
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
         outputs = {Fault.FIELD: self.field, Fault.UNIMPLEMENTED: self.unimplemented}
         with m.Switch(self.ir[:OPCODE_BITS]):
             for spec in INSTRUCTIONS.values():
                 values = fields(spec, self.ir)
+                known = rules(spec, self._array)
                 with m.Case(spec.opcode):
                     for fault, output in outputs.items():
-                        found = [breach(r, values) for r in rules(spec) if r.fault == fault]
+                        found = [breach(r, values) for r in known if r.fault == fault]
                         if found:
                             m.d.comb += output.eq(Cat(found).any())
-                    unknown = {r.fault for r in rules(spec)} - outputs.keys()
+                    unknown = {r.fault for r in known} - outputs.keys()
                     if unknown:
                         raise ValueError(f"{spec.name}: a rule must not raise {unknown!r}")
         return m

@@ -6,9 +6,11 @@ RESOLVE replaces register operands in it, so that what is pushed is the register
 fault waits, like `halt`, until all that was dispatched is done. If the sequencer waits while no
 unit can move any more, that is fault DEADLOCK. An *alarm* (an imprecise fault, or the host's abort)
 holds back everything that has not started; when all transfers have ended the fault is reported.
+
+Domain "sync" may rest while the sequencer does (`busy` is 0); what must not is in domain "always".
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, DomainRenamer, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.axi import AXIRead
@@ -81,6 +83,8 @@ class Sequencer(wiring.Component):
         Stop before this instruction, if `exists`. Pulse: go on.
     stopped, paused : Out(1)
         At the breakpoint; and all units are quiet.
+    busy : Out(1)
+        Domain "sync" needs its clock: it neither is idle nor waits in EXEC.
     hold : Out(1)
         There is an alarm: units must start nothing.
     bus : Out(AXIRead())
@@ -122,6 +126,7 @@ class Sequencer(wiring.Component):
                 "flying_store": In(PC),
                 "abort": In(1),
                 "watchdog": In(1),
+                "busy": Out(1),
                 "hold": Out(1),
                 "break_at": In(PC),
                 "resume": In(1),
@@ -148,10 +153,11 @@ class Sequencer(wiring.Component):
         return m
 
     def _parts(self, m):
-        m.submodules.fetch = self._fetch = fetch = Fetch()
+        self._fetch = fetch = Fetch()
+        m.submodules.fetch = DomainRenamer("always")(fetch)
         m.submodules.decoder = self._decoder = decoder = Decoder()
         m.submodules.resolver = self._resolver = resolver = Resolver()
-        m.submodules.rules = self._rules = rules = Rules()
+        m.submodules.rules = self._rules = rules = Rules(self.config.array)
         m.submodules.extent = self._extent = extent = Extent(self.config)
         wiring.connect(m, wiring.flipped(self.bus), fetch.bus)
         self._ir = ir = Signal(IR_BITS, reset_less=True)
@@ -175,7 +181,7 @@ class Sequencer(wiring.Component):
         """`count`, clipped to what a program counter can reach."""
         most = 1 << PC_BITS
         limit = Signal(COUNT_BITS, reset_less=True)
-        m.d.sync += limit.eq(Mux(self.count > most, most, self.count))
+        m.d.always += limit.eq(Mux(self.count > most, most, self.count))
         return limit
 
     def _registers(self, m):
@@ -240,7 +246,7 @@ class Sequencer(wiring.Component):
         dead = Signal()  # for ever: nothing could move in the cycle before
         units = [getattr(self, f"dispatch_{n}") for n in UNITS]
         m.d.comb += quiet.eq(Cat(u.quiet for u in units).all())
-        m.d.sync += dead.eq(waiting & ~dead & Cat(u.still for u in units).all())
+        m.d.always += dead.eq(waiting & ~dead & Cat(u.still for u in units).all())
         alarm, alarm_pc = self._alarm(m)
         drained = Signal()  # nothing is in flight
         m.d.comb += drained.eq(Cat(u.idle for u in units).all() & fetch.idle & ~self._asking)
@@ -248,9 +254,9 @@ class Sequencer(wiring.Component):
         resumed = Signal()
         breaks = self.break_at.exists & (self.break_at.pc == self.pc) & ~resumed
         with m.If(self.clear | fetch.read):
-            m.d.sync += resumed.eq(0)
+            m.d.always += resumed.eq(0)
         with m.Elif(self.stopped & self.resume):
-            m.d.sync += resumed.eq(1)
+            m.d.always += resumed.eq(1)
 
         def report(fault, pc):
             m.d.comb += [self.faulted.eq(1), self.fault.eq(fault), self.fault_pc.eq(pc)]
@@ -284,11 +290,14 @@ class Sequencer(wiring.Component):
             with m.Else():
                 m.next = "EXEC"
 
+        m.d.comb += self.busy.eq(~(waiting & in_exec & again))
         with m.FSM():
-            with m.State("IDLE"), m.If(self.start):
-                m.d.comb += self.clear.eq(1)
-                m.d.sync += self.pc.eq(0)
-                m.next = "FETCH"
+            with m.State("IDLE"):
+                m.d.comb += self.busy.eq(self.start)
+                with m.If(self.start):
+                    m.d.comb += self.clear.eq(1)
+                    m.d.sync += self.pc.eq(0)
+                    m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += self.run.eq(1)
                 with m.If(self.hold):
@@ -367,7 +376,7 @@ class Sequencer(wiring.Component):
         """The first imprecise fault, and the instruction to name."""
         alarm, pc = Signal(4), Signal(PC_BITS)
         before = Signal(PC_BITS)
-        m.d.sync += before.eq(self.pc)
+        m.d.always += before.eq(self.pc)
         causes = (
             (self.overflow, Fault.SEMAPHORE, Mux(self.blame.exists, self.blame.pc, before)),
             (
@@ -386,10 +395,10 @@ class Sequencer(wiring.Component):
         )
         m.d.comb += self.hold.eq(alarm != Fault.NONE)
         with m.If(self.clear):
-            m.d.sync += alarm.eq(Fault.NONE)
+            m.d.always += alarm.eq(Fault.NONE)
         for event, fault, blamed in causes:
             with m.Elif(event & ~self.hold):
-                m.d.sync += [alarm.eq(fault), pc.eq(blamed)]
+                m.d.always += [alarm.eq(fault), pc.eq(blamed)]
         return alarm, pc
 
     def _verdict(self, m, refused, code, misfit):

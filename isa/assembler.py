@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tilewright.isa.config import INSTR_BYTES, PRESETS, ChipConfig, ConfigError, parse_config
-from tilewright.isa.encoding import encode
+from tilewright.isa.encoding import Instr, encode, lacks
 from tilewright.isa.operands import parse_instruction
 from tilewright.isa.program import Origin, Port, Program, ProgramError
 from tilewright.isa.table import INSTRUCTIONS
@@ -45,6 +45,7 @@ class _Pass:
     unsettled: bool = False  # a name's value was guessed
     found: dict[str, int] = field(default_factory=dict)
     words: list[bytes] = field(default_factory=list)
+    instrs: list[tuple[Line, Token, Instr]] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
     segments: list[tuple[int, bytearray]] = field(default_factory=list)
     ports: dict[str, list[Port]] = field(default_factory=lambda: {".input": [], ".output": []})
@@ -80,9 +81,13 @@ def assemble(text: str, file: str = "<text>", config: ChipConfig | None = None) 
         state = _settle(text, file, state)
     state = _read(text, file, state.found, lenient=False)
     data = tuple((addr, bytes(content)) for addr, content in state.segments if content)
+    chip = state.config or config or PRESETS["tw16"]
+    for line, token, instr in state.instrs:
+        if why := lacks(instr, chip.array):
+            raise line.error(why, token, f"{chip.name} has none; .config names the chip")
     try:
         return Program(
-            state.config or config or PRESETS["tw16"],
+            chip,
             b"".join(state.words),
             data,
             tuple(state.ports[".input"]),
@@ -142,7 +147,9 @@ def _line(line: Line, state: _Pass) -> None:
         _directive(line, state)
     elif token.text in INSTRUCTIONS:
         state.bind(len(state.words))
-        _emit(line, state, encode(parse_instruction(line)))
+        instr = parse_instruction(line)
+        state.instrs.append((line, token, instr))
+        _emit(line, state, encode(instr))
     else:
         hint = near(token.text, INSTRUCTIONS) or "a line is: [label:] instruction operands"
         raise line.error(f"'{token.text}' is no instruction", hint=hint)

@@ -20,6 +20,7 @@ LINES = 4  # fetch lines in the instruction buffer
 IBUS_BYTES = 16  # width of the instruction port
 MAX_BURST = 16  # beats of one AXI burst
 LOCAL_BITS = 18  # bits of a local address (granule or accumulator row)
+ARRAYS = ("bf16", "int8")  # what the systolic array multiplies; bf16 does 8-bit integers, too
 STORE_VECTOR_UNITS = 16  # column blocks whose scale and bias one STORE can hold
 
 
@@ -38,6 +39,8 @@ class ChipConfig:
     acc_kib : accumulator size in KiB, a power of two.
     bus_bytes : bytes of one data beat, a power of two, at most `dim`; 0 means min(dim, 16).
     name : what the user called it.
+    array : "bf16", or "int8": a smaller array that multiplies 8-bit integers only, with the same
+        instructions and timing.
 
     Raises
     ------
@@ -50,12 +53,15 @@ class ChipConfig:
     acc_kib: int
     bus_bytes: int = 0
     name: str = ""
+    array: str = "bf16"
 
     def __post_init__(self) -> None:
         if self.dim not in DIMS:
             raise ConfigError(f"dim must be one of {', '.join(map(str, DIMS))}, not {self.dim!r}")
         if self.bus_bytes == 0:
             object.__setattr__(self, "bus_bytes", min(self.dim, 16))
+        if self.array not in ARRAYS:
+            raise ConfigError(f"array must be one of {', '.join(ARRAYS)}, not {self.array!r}")
         for field in ("spad_kib", "acc_kib", "bus_bytes"):
             value = getattr(self, field)
             if not isinstance(value, int) or value < 1 or value & (value - 1):
@@ -79,7 +85,7 @@ class ChipConfig:
         """The text that `parse_config` reads back to this geometry."""
         return (
             f"dim={self.dim},spad_kib={self.spad_kib},acc_kib={self.acc_kib},"
-            f"bus_bytes={self.bus_bytes}"
+            f"bus_bytes={self.bus_bytes}" + (f",array={self.array}" if self.array != "bf16" else "")
         )
 
     @property
@@ -127,13 +133,17 @@ def parse_config(text: str | ChipConfig) -> ChipConfig:
     if text in PRESETS:
         return PRESETS[text]
     fields: dict[str, int] = {}
+    array = ARRAYS[0]
     for part in text.split(","):
         key, eq, value = part.strip().partition("=")
-        if not eq or key not in ("dim", "spad_kib", "acc_kib", "bus_bytes"):
+        if not eq or key not in ("dim", "spad_kib", "acc_kib", "bus_bytes", "array"):
             raise ConfigError(
                 f"configuration must be one of {', '.join(PRESETS)} or "
-                f"dim=,spad_kib=,acc_kib=[,bus_bytes=], not {text!r}"
+                f"dim=,spad_kib=,acc_kib=[,bus_bytes=][,array=], not {text!r}"
             )
+        if key == "array":
+            array = value
+            continue
         try:
             fields[key] = int(value)
         except ValueError:
@@ -141,6 +151,5 @@ def parse_config(text: str | ChipConfig) -> ChipConfig:
     missing = [k for k in ("dim", "spad_kib", "acc_kib") if k not in fields]
     if missing:
         raise ConfigError(f"configuration {text!r} lacks {', '.join(missing)}")
-    return ChipConfig(
-        fields["dim"], fields["spad_kib"], fields["acc_kib"], fields.get("bus_bytes", 0)
-    )
+    sizes = (fields["dim"], fields["spad_kib"], fields["acc_kib"], fields.get("bus_bytes", 0))
+    return ChipConfig(*sizes, array=array)

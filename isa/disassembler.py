@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 
 import numpy as np
-from tilewright.isa.config import INSTR_BYTES
-from tilewright.isa.encoding import IllegalInstruction, Instr, decode
+from tilewright.isa.config import ARRAYS, INSTR_BYTES
+from tilewright.isa.encoding import IllegalInstruction, Instr, decode, lacks
 from tilewright.isa.program import Port, Program
 from tilewright.isa.syntax import (
     FLOAT_FIELDS,
@@ -145,18 +145,23 @@ def labels_of(code: bytes) -> dict[int, str]:
     return {t: f"L{t}" for t in sorted(targets) if t <= len(items)}
 
 
-def disassemble(code: bytes) -> str:
-    """All instructions of `code` (a multiple of 64 bytes); a word that is none becomes ``.raw``."""
+def disassemble(code: bytes, array: str = ARRAYS[0]) -> str:
+    """All instructions of `code` (a multiple of 64 bytes).
+
+    A word that is none becomes ``.raw``, and one that chips with this `array` do not have, too.
+    """
     if len(code) % INSTR_BYTES:
         raise ValueError(f"code must be a multiple of {INSTR_BYTES} bytes, not {len(code)}")
     items, labels, lines = _decoded(bytes(code)), labels_of(code), []
     for i, item in enumerate(items):
         if i in labels:
             lines.append(f"{labels[i]}:")
-        if isinstance(item, Instr):
+        if isinstance(item, Instr) and not lacks(item, array):
             lines.append("    " + format_instruction(item, labels))
         else:
-            lines.append(f"    .raw {int.from_bytes(item, 'little'):#x}")
+            note = f"  # {format_instruction(item)}" if isinstance(item, Instr) else ""
+            word = code[i * INSTR_BYTES : (i + 1) * INSTR_BYTES]
+            lines.append(f"    .raw {int.from_bytes(word, 'little'):#x}{note}")
     if len(items) in labels:
         lines.append(f"{labels[len(items)]}:")
     return "".join(line + "\n" for line in lines)
@@ -171,7 +176,7 @@ def disassemble_program(program: Program) -> str:
         lines.append(f".data {address:#x}")
         for i in range(0, len(content), 16):
             lines.append("    .bytes " + ", ".join(map(str, content[i : i + 16])))
-    return "\n".join(lines) + "\n" + disassemble(program.code)
+    return "\n".join(lines) + "\n" + disassemble(program.code, program.config.array)
 
 
 def _port(directive: str, port: Port) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tilewright.isa import assembler, micro, syntax
 from tilewright.isa.assembler import assemble
-from tilewright.isa.config import INSTR_BYTES, PRESETS, REGISTERS, SEM_MAX, SEMAPHORES
+from tilewright.isa.config import ARRAYS, INSTR_BYTES, PRESETS, REGISTERS, SEM_MAX, SEMAPHORES
 from tilewright.isa.disassembler import disassemble
 from tilewright.isa.encoding import rules
 from tilewright.isa.extent import EXTENT_CYCLES, OPERANDS
@@ -71,6 +71,7 @@ def _rule(rule: Rule, spec: Spec) -> str:
     kind = {"nonzero": "not 0", "zero": "0", "even": "even"}.get(rule.kind)
     text = f"`{rule.field}` must be {kind or _values(rule.values, spec, rule.field)}"
     text += f" if {_when(rule.when, spec)}" if rule.when else ""
+    text += f" on chips with array={rule.array}" if rule.array else ""
     return text + (f": {rule.text}" if rule.text else "") + f" ({rule.fault.name})"
 
 
@@ -111,7 +112,8 @@ def _unit(spec: Spec) -> list[str]:
     lines = [f"## `{spec.name}`: {spec.meaning}", ""]
     lines += [f"Opcode {spec.opcode}, unit {spec.unit.name}, {spec.bits} bits.", ""]
     lines += [spec.text.rstrip(), "", *_fields(spec, spec.fields), *_extents(spec)]
-    checks = [f"* {_rule(r, spec)}" for r in rules(spec)]
+    every = dict.fromkeys(r for array in ARRAYS for r in rules(spec, array))
+    checks = [f"* {_rule(r, spec)}" for r in every]
     if checks:
         lines += ["Rules, in the order in which they are checked:", "", *checks, ""]
     if EXTENT_CYCLES.get(spec.opcode):

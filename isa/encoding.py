@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from types import MappingProxyType
 
-from tilewright.isa.config import INSTR_BYTES, REGISTERS
+from tilewright.isa.config import ARRAYS, INSTR_BYTES, REGISTERS
 from tilewright.isa.table import (
     BY_OPCODE,
     INSTRUCTIONS,
@@ -219,17 +219,19 @@ def resolve(instr: Instr, regs: Sequence[int]) -> dict[str, int]:
 
 
 @cache
-def rules(spec: Spec) -> tuple[Rule, ...]:
+def rules(spec: Spec, array: str = ARRAYS[0]) -> tuple[Rule, ...]:
     """All rules in the order in which they are checked; Python and RTL evaluate this list.
 
-    First the members of enumerated fields, then the table's FIELD rules, then UNIMPLEMENTED ones.
+    First the members of enumerated fields, then the table's FIELD rules, then UNIMPLEMENTED ones,
+    as far as they are rules of a chip with this `array`.
     """
     members = tuple(
         Rule("in", f.name, tuple(int(x) for x in f.enum))
         for f in spec.fields
         if f.enum is not None and len(f.enum) < 1 << f.bits
     )
-    ordered = sorted(spec.rules, key=lambda r: r.fault != Fault.FIELD)  # stable
+    own = (r for r in spec.rules if r.array in ("", array))
+    ordered = sorted(own, key=lambda r: r.fault != Fault.FIELD)  # stable
     return members + tuple(r for r in ordered if r not in members)
 
 
@@ -262,8 +264,8 @@ def explain(spec: Spec, rule: Rule, values: Mapping[str, int]) -> str:
     )
 
 
-def check_rules(spec: Spec, values: Mapping[str, int]) -> None:
-    """Check resolved field values against all `rules` of the instruction.
+def check_rules(spec: Spec, values: Mapping[str, int], array: str = ARRAYS[0]) -> None:
+    """Check resolved field values against all `rules` of the instruction on a chip with `array`.
 
     Raises
     ------
@@ -271,6 +273,15 @@ def check_rules(spec: Spec, values: Mapping[str, int]) -> None:
         For the first breach, with the rule's fault.
     """
     full = {"opcode": spec.opcode, **values}
-    for rule in rules(spec):
+    for rule in rules(spec, array):
         if not rule.holds(full):
             raise IllegalInstruction(rule.fault, explain(spec, rule, full))
+
+
+def lacks(instr: Instr, array: str) -> str:
+    """Why chips with this `array` do not have the instruction as it is encoded; "" if they do."""
+    full = {"opcode": instr.spec.opcode, **instr.values}
+    for rule in instr.spec.rules:
+        if rule.array == array and rule.field not in instr.regs and not rule.holds(full):
+            return explain(instr.spec, rule, full)
+    return ""

@@ -157,6 +157,7 @@ class Rule:
     """`field` must be `kind`, if every (field, values) pair of `when` holds.
 
     Kinds: "nonzero"; "zero"; "even"; "in" (one of `values`). `fault` is what a breach raises.
+    With `array` the rule is one of chips with that array only.
     """
 
     kind: str
@@ -165,6 +166,7 @@ class Rule:
     when: When = ()
     fault: Fault = Fault.FIELD
     text: str = ""
+    array: str = ""
 
     def holds(self, v: dict[str, int]) -> bool:
         """Whether the resolved field values `v` keep this rule."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tilewright.isa.config import LOCAL_BITS
-from tilewright.isa.forms import Conv, Dest, Field, Mem, Oob, Rule, Type
+from tilewright.isa.forms import Conv, Dest, Fault, Field, Mem, Oob, Rule, Type
 
 
 def _local(name: str, meaning: str) -> Field:
@@ -153,6 +153,14 @@ MATMUL_RULES = (
     *(
         Rule("even", f, when=(("a_type", (Type.BF16,)),), text="bf16 rows are pairs of granules")
         for f in ("a", "as0", "as1", "ak", "w", "ws", "wk", "wn")
+    ),
+    Rule(
+        "in",
+        "a_type",
+        _INT8,
+        fault=Fault.UNIMPLEMENTED,
+        text="a bf16 MATMUL needs a chip with array=bf16, this one has array=int8",
+        array="int8",
     ),
 )
 

@@ -120,10 +120,12 @@ class Decoder:
 
     def _keep_rules(self, spec: Spec, values: Mapping[str, int]) -> None:
         """`check_rules`, with the rules found once for each opcode."""
-        known = self._rules.get(spec.opcode) or self._rules.setdefault(spec.opcode, rules(spec))
+        known = self._rules.get(spec.opcode) or self._rules.setdefault(
+            spec.opcode, rules(spec, self.config.array)
+        )
         full = {"opcode": spec.opcode, **values}
         if not all(rule.holds(full) for rule in known):
-            check_rules(spec, values)
+            check_rules(spec, values, self.config.array)
 
 
 def work_of(config: ChipConfig, unit: Unit, v: Mapping[str, int]) -> tuple[int, int, int]:

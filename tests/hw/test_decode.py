@@ -5,6 +5,7 @@ import random
 import pytest
 from amaranth.sim import Simulator
 from tilewright.hw.decode import FLAGS, IR_BITS, Decoder, Resolver, Rules
+from tilewright.isa.config import ARRAYS
 from tilewright.isa.encoding import IllegalInstruction, check_rules, decode, resolve
 from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, Fault
 
@@ -158,7 +159,8 @@ def legal_fields(rng, spec):
     return values
 
 
-def test_rules_give_python_s_fault():
+@pytest.mark.parametrize("array", ARRAYS)
+def test_rules_give_python_s_fault(array):
     rng = random.Random(3)
     seen = set()
 
@@ -171,7 +173,7 @@ def test_rules_give_python_s_fault():
                 ir |= int(values[name]) << at
             fault = Fault.NONE
             try:
-                check_rules(spec, values)
+                check_rules(spec, values, array)
             except IllegalInstruction as error:
                 fault = error.fault
             ctx.set(dut.ir, ir)
@@ -184,11 +186,12 @@ def test_rules_give_python_s_fault():
             assert got == fault, (spec.name, values)
             seen.add((spec.name, fault))
 
-    dut = Rules()
+    dut = Rules(array)
     run(dut, body)
     for name in ("load", "matmul", "store"):
         assert (name, Fault.NONE) in seen and (name, Fault.FIELD) in seen
     assert ("vector", Fault.UNIMPLEMENTED) in seen
+    assert (("matmul", Fault.UNIMPLEMENTED) in seen) == (array == "int8")
 
 
 def test_opcode_bits_hold_every_opcode():

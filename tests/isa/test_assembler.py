@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tilewright.isa.assembler import AssemblyError, assemble, assemble_file
-from tilewright.isa.disassembler import disassemble
+from tilewright.isa.disassembler import disassemble, disassemble_program
 from tilewright.isa.encoding import Instr, Reg, decode
-from tilewright.isa.program import ProgramError
+from tilewright.isa.program import Program, ProgramError
 from tilewright.isa.table import Conv, Dest, Fault, Mem, Type
 
 
@@ -189,7 +189,7 @@ ERRORS = {
     ".data 0\n.f32 abc": "2:6: here must be a number, not 'abc'",
     ".dat 0": "1:1: '.dat' is no directive / did you mean '.data'?",
     ".config tw17": "1:9: configuration must be one of tw4, tw8, tw16 or "
-    "dim=,spad_kib=,acc_kib=[,bus_bytes=], not 'tw17' / did you mean 'tw16'?",
+    "dim=,spad_kib=,acc_kib=[,bus_bytes=][,array=], not 'tw17' / did you mean 'tw16'?",
     ".input x, float16[2], 0": "1:11: dtype must be one of float32, bfloat16, int8, uint8, int32, "
     "uint32, bool, not 'float16' / did you mean 'bfloat16'?",
     "x: halt\nx: halt": "2:1: 'x' is defined twice",
@@ -269,3 +269,23 @@ def test_any_text_is_assembled_or_refused(lines):
         assert 1 <= e.line <= max(1, len(lines)) and e.column >= 1
     else:
         assert disassemble(assemble(disassemble(program.code)).code) == disassemble(program.code)
+
+
+INT8_CHIP = ".config dim=4,spad_kib=8,acc_kib=4,array=int8"
+BF16_MATMUL = "matmul acc[0x0], spad[0x0], spad[0x40], bf16*bf16, acc r0=4 as0=2 ws=2 k=4 n=4"
+
+
+@pytest.mark.parametrize("lines", [(INT8_CHIP, BF16_MATMUL), (BF16_MATMUL, INT8_CHIP)])
+def test_an_int8_chip_has_no_bf16_matmul(lines):
+    with pytest.raises(AssemblyError, match="a bf16 MATMUL needs a chip with array=bf16") as e:
+        assemble("\n".join(lines), "f.s")
+    assert (e.value.line, e.value.column) == (lines.index(BF16_MATMUL) + 1, 1)
+    assert assemble(f"{INT8_CHIP}\n" + BF16_MATMUL.replace("bf16", "u8")).config.array == "int8"
+
+
+def test_a_word_that_the_chip_lacks_is_listed_as_raw():
+    code = assemble(BF16_MATMUL).code
+    program = Program(assemble(INT8_CHIP).config, code)
+    text = disassemble_program(program)
+    assert f".raw {int.from_bytes(code, 'little'):#x}  # {BF16_MATMUL}" in text
+    assert assemble(text).code == code and assemble(text).config == program.config

@@ -28,9 +28,18 @@ def test_every_dim_has_a_smallest_geometry_whose_text_reads_back(dim):
         ("dim=16,spad_kib=64,acc_kib=4", "acc_kib must give 128 to 262144 local rows, not 64"),
         ("dim=4,spad_kib=8,acc_kib=4,bus_bytes=8", r"bus_bytes must be in 2 to dim \(4\), not 8"),
         ("dim=4,spad_kib=8", "lacks acc_kib"),
+        ("dim=4,spad_kib=8,acc_kib=4,array=fp8", "array must be one of bf16, int8, not 'fp8'"),
         ("dim=four,spad_kib=8,acc_kib=4", "dim must be an integer, not 'four'"),
     ],
 )
 def test_refused(text, message):
     with pytest.raises(ConfigError, match=message):
         parse_config(text)
+
+
+def test_the_array_is_part_of_the_geometry():
+    plain, small = (parse_config("dim=4,spad_kib=8,acc_kib=4" + x) for x in ("", ",array=int8"))
+    assert plain.array == "bf16" and "array" not in plain.geometry
+    assert small.array == "int8" and small.geometry == plain.geometry + ",array=int8"
+    assert parse_config(small.geometry) == small != plain
+    assert ChipConfig(**small.to_dict()) == small

@@ -87,6 +87,19 @@ def test_first_breach(name, fields, fault, message):
     assert re.search(message, text), text
 
 
+def test_an_int8_array_has_no_bf16_matmul():
+    bf16 = dict(Instr.make("matmul", a_type=Type.BF16, w_type=Type.BF16).values)
+    spec = INSTRUCTIONS["matmul"]
+    check_rules(spec, bf16, "bf16")
+    check_rules(spec, bf16 | {"a_type": Type.U8, "w_type": Type.I8}, "int8")
+    with pytest.raises(IllegalInstruction, match="a bf16 MATMUL needs a chip with array=bf16") as e:
+        check_rules(spec, bf16, "int8")
+    assert e.value.fault == Fault.UNIMPLEMENTED
+    with pytest.raises(IllegalInstruction, match="matmul[.]ws must be even") as e:
+        check_rules(spec, bf16 | {"ws": 1}, "int8")
+    assert e.value.fault == Fault.FIELD
+
+
 @pytest.mark.parametrize("name", [s.name for s in INSTRUCTIONS.values() if s.unit == Unit.SEQ])
 def test_scalars_have_no_rules(name):
     assert rules(INSTRUCTIONS[name]) == ()
