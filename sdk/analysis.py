@@ -1,8 +1,8 @@
 """Where the cycles of a run went: by kernel, by unit and cause, and by name for the array.
 
 Kernels overlap, so the run is cut into windows that sum to its cycles: a kernel's window ends with
-its last MATMUL (its last instruction, if it has none), and the next one's begins there. The causes
-come from the cycle engine's timing of the same code, which equals the RTL's.
+the last row of its last MATMUL (its last instruction, if it has none), the next one's begins there.
+The causes come from the cycle engine's timing of the same code, which equals the RTL's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from tilewright.attribution import Attribution, attribute
 from tilewright.isa.table import Unit
 from tilewright.profiler import ProgramRun, roofline
 from tilewright.sim import Memory
@@ -91,10 +92,14 @@ class Part:
 
 @dataclass
 class Analysis:
-    """A run's parts; `count` is how often the same program ran with the same cycles."""
+    """A run's parts, and the same by instruction.
+
+    `count` is how often the same program ran with the same cycles.
+    """
 
     run: ProgramRun
     total: Part
+    attribution: Attribution = field(repr=False)
     kernels: list[Part] = field(default_factory=list)
     count: int = 1
 
@@ -163,6 +168,7 @@ def analyse(run: ProgramRun) -> Analysis:
             f"{run.name} took {run.cycles} cycles on the {run.engine} engine, but {timing.cycles} "
             "without data: a program whose course depends on DRAM has no report by kernel yet"
         )
+    attribution = attribute(config, executed, timing)
     signallers = _signallers(executed)
     groups: dict[str, list[Executed]] = {}
     for e in executed:
@@ -171,8 +177,8 @@ def analyse(run: ProgramRun) -> Analysis:
             groups.setdefault(name, []).append(e)
     kernels, low = [], 0
     for i, (name, group) in enumerate(groups.items()):
-        passes = [e for e in group if e.unit is Unit.MATMUL] or group
-        high = max(timing.end[e.id] for e in passes) + 1
+        passes = [attribution.issued[e.id] for e in group if e.unit is Unit.MATMUL]
+        high = max(passes or [timing.end[e.id] for e in group]) + 1
         high = timing.cycles if i == len(groups) - 1 else max(low, min(high, timing.cycles))
         causes = {u: _window(timing.activity[u], low, high) for u in UNITS}
         line, work = origins[group[0].pc].line, _work(run, group)
@@ -183,7 +189,7 @@ def analyse(run: ProgramRun) -> Analysis:
     work = {name: run.counters[name] for name in WORK}
     waits = _waits_for(executed, signallers)
     total = Part(run.name, run.call, config.dim, timing.cycles, work, causes, waits)
-    return Analysis(run, total, kernels)
+    return Analysis(run, total, attribution, kernels)
 
 
 def analyse_all(runs: Sequence[ProgramRun]) -> list[Analysis]:

@@ -74,11 +74,22 @@ class Lowered:
     def _compiled(self) -> Compiled:
         simple = simplify(self.jaxpr)
         back = emit.compile_kernels(self.config, fuse(simple))
+        meta = {**back.program.meta, "equations": _equations(simple)}
+        back = dataclasses.replace(back, program=dataclasses.replace(back.program, meta=meta))
         if settings.check_programs:
             from tilewright.sim import checker
 
             checker.check(back.program, sim.load_memory(back.program)).require()
         return Compiled(self, simple, back)
+
+
+def _equations(jaxpr: Jaxpr) -> list[list[str]]:
+    """[text, user's line] of each equation, for reports: `Origin.equation` numbers them."""
+    avals = lambda xs: ", ".join(str(x.aval) for x in xs)  # noqa: E731
+    return [
+        [f"{avals(e.outputs)} = {e.primitive.name}({avals(e.inputs)})", str(e.source)]
+        for e in jaxpr.eqns
+    ]
 
 
 def lower_jaxpr(

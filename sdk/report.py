@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 CUT = (
-    "A kernel's cycles end with its last MATMUL, the next one's begin there; its first loads may\n"
+    "A kernel's cycles end with its last MATMUL row, the next one's begin there; its loads may\n"
     "have run under the previous kernel, so its bound may exceed its cycles."
 )
 LOSSES = 4
