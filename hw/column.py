@@ -13,7 +13,7 @@ a reset.
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from tilewright.hw.float import BF16_WIDTH, bf16_product, delay, fp32_add, stage
+from tilewright.hw.float import BF16_WIDTH, bf16_decode, bf16_product, delay, fp32_add, stage
 from tilewright.isa.timing import HOP
 
 #: Registers that a weight passes between two PE rows, from PE row 1 on (rows 0 and 1: none).
@@ -28,6 +28,16 @@ def data_skew(row):
 def weight_skew(row):
     """Cycles that PE row `row` lags behind row 0 with its weight and its enable."""
     return WEIGHT_HOP * max(row - 1, 0)
+
+
+def column_name(dim):
+    """Name of the Verilog module of a column."""
+    return f"tw_column_{dim}"
+
+
+def slices(vector, width):
+    """Split a packed vector into words of `width` bits, lowest first."""
+    return [vector[i : i + width] for i in range(0, len(vector), width)]
 
 
 class Column(wiring.Component):
@@ -46,28 +56,37 @@ class Column(wiring.Component):
     Inputs to `o_a` and its like 1 cycle; row 0's activation to `o_sum` 2 + `data_skew(dim)`.
     """
 
+    LANE = 16  #: Bits of an operand at the array's edge.
+    WIDTH = BF16_WIDTH  #: Bits of an operand inside.
+    decode = staticmethod(bf16_decode)
+    data_skew = staticmethod(data_skew)
+    weight_skew = staticmethod(weight_skew)
+    name = staticmethod(column_name)
+
+    @staticmethod
+    def sum_width(dim):
+        """Bits of a column's sum."""
+        return 32
+
     def __init__(self, dim):
         self.dim = dim
         super().__init__(
             {
-                "i_a": In(dim * BF16_WIDTH),
+                "i_a": In(dim * self.WIDTH),
                 "i_switch": In(dim),
                 "i_enable": In(dim),
-                "i_w": In(BF16_WIDTH),
-                "o_a": Out(dim * BF16_WIDTH),
+                "i_w": In(self.WIDTH),
+                "o_a": Out(dim * self.WIDTH),
                 "o_switch": Out(dim),
                 "o_enable": Out(dim),
-                "o_sum": Out(32),
+                "o_sum": Out(self.sum_width(dim)),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        inputs = {}
-        for name in ("a", "switch", "enable"):
-            inputs[name] = stage(m, "array", getattr(self, f"i_{name}"), f"{name}_q")
-            m.d.comb += getattr(self, f"o_{name}").eq(inputs[name])
-        a = slices(inputs["a"], BF16_WIDTH)
+        inputs = self._inputs(m)
+        a = slices(inputs["a"], self.WIDTH)
         top = stage(m, "array", self.i_w, "w_q")
         w = [top, top]
         for r in range(2, self.dim):
@@ -80,23 +99,21 @@ class Column(wiring.Component):
         m.d.comb += self.o_sum.eq(total)
         return m
 
+    def _inputs(self, m):
+        """Register what comes from the left, and pass it on."""
+        inputs = {}
+        for name in ("a", "switch", "enable"):
+            inputs[name] = stage(m, "array", getattr(self, f"i_{name}"), f"{name}_q")
+            m.d.comb += getattr(self, f"o_{name}").eq(inputs[name])
+        return inputs
+
     def _weight(self, m, r, passing, switch, enable):
         """Return the weight that PE row `r` multiplies by in this cycle."""
-        shadow = Signal(BF16_WIDTH, name=f"shadow{r}", reset_less=True)
-        active = Signal(BF16_WIDTH, name=f"active{r}", reset_less=True)
-        used = Signal(BF16_WIDTH, name=f"used{r}")
+        shadow = Signal(self.WIDTH, name=f"shadow{r}", reset_less=True)
+        active = Signal(self.WIDTH, name=f"active{r}", reset_less=True)
+        used = Signal(self.WIDTH, name=f"used{r}")
         m.d.comb += used.eq(Mux(switch, shadow, active))
         m.d.array += active.eq(used)
         with m.If(enable):
             m.d.array += shadow.eq(passing)
         return used
-
-
-def column_name(dim):
-    """Name of the Verilog module of a column."""
-    return f"tw_column_{dim}"
-
-
-def slices(vector, width):
-    """Split a packed vector into words of `width` bits, lowest first."""
-    return [vector[i : i + width] for i in range(0, len(vector), width)]

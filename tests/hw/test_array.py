@@ -18,6 +18,7 @@ vsim = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(vsim)
 
 TAG = 8
+RANGES = {"int8": (-128, 256), "signed": (-128, 128), "unsigned": (0, 256)}
 
 
 def values(rng, shape, kind):
@@ -26,8 +27,10 @@ def values(rng, shape, kind):
         x = x * 2.0 ** rng.integers(-66, 66, shape)
         pick = rng.random(shape)
         x = np.where(pick < 0.05, rng.choice([0.0, -0.0, 1e-39, np.inf, -np.inf, np.nan], shape), x)
-    elif kind == "int8":
-        x = rng.integers(-128, 256, shape)
+    elif kind == "corners":
+        x = rng.choice([-128, -1, 0, 127, 128, 255], shape)
+    elif kind in RANGES:
+        x = rng.integers(*RANGES[kind], shape)
     with np.errstate(invalid="ignore", over="ignore"):
         return x.astype(np.float32).astype(ml_dtypes.bfloat16)
 
