@@ -1,12 +1,14 @@
 """The foot of the array: adds a row of column sums to the old accumulator row.
 
 Float rows add in fp32. int8 products sum exactly in the array's fp32 (below 2^21), so an int row
-converts each sum to an integer without rounding and adds it to an int32 that wraps.
+converts each sum to an integer without rounding and adds it to an int32 that wraps. The sums of an
+`int8` array are integers already.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from tilewright.hw.array import COLUMNS
 from tilewright.hw.blackbox import BlackBoxes
 from tilewright.hw.column import slices
 from tilewright.hw.float import delay, flush, fp32_add, stage, wire
@@ -21,9 +23,9 @@ class Foot(wiring.Component):
 
     Members
     -------
-    i_sum : (dim x 32) canonical fp32 column sums
+    i_sum : (dim x 32) canonical fp32 column sums; of an "int8" array as `Array.o_sum`
     i_acc : (dim x 32) the old row: fp32, or int32 if `i_int`; ignored if `i_overwrite`
-    i_int : sums are integers and the accumulator is int32
+    i_int : sums are integers and the accumulator is int32; always so with an "int8" array
     i_overwrite : the new row is the sum
     o_row : (dim x 32) the new row
 
@@ -32,11 +34,13 @@ class Foot(wiring.Component):
     `FOOT_LATENCY` cycles in every mode, one row per cycle; modes travel with their row.
     """
 
-    def __init__(self, dim):
+    def __init__(self, dim, kind="bf16"):
         self.dim = dim
+        self.kind = kind
+        self.width = COLUMNS[kind].sum_width(dim)
         super().__init__(
             {
-                "i_sum": In(dim * 32),
+                "i_sum": In(dim * self.width),
                 "i_acc": In(dim * 32),
                 "i_int": In(1),
                 "i_overwrite": In(1),
@@ -46,6 +50,23 @@ class Foot(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        lanes = self._integers(m) if self.kind == "int8" else self._floats(m)
+        m.d.comb += self.o_row.eq(Cat(*lanes))
+        return m
+
+    def _integers(self, m):
+        """The lanes of an int8 array's foot."""
+        rows = []
+        for c, (x, old) in enumerate(
+            zip(slices(self.i_sum, self.width), slices(self.i_acc, 32), strict=True)
+        ):
+            m.submodules[f"lane{c}"] = lane = Int8FootLane(self.width)
+            m.d.comb += [lane.i_sum.eq(x), lane.i_acc.eq(Mux(self.i_overwrite, 0, old))]
+            rows.append(lane.o_int)
+        return rows
+
+    def _floats(self, m):
+        """The lanes of a bf16 array's foot."""
         is_int = delay(m, "array", self.i_int, FOOT_LATENCY, "is_int")
         # -0 is the neutral element of fp32 addition
         empty = wire(m, Mux(self.i_int, 0, Const(1 << 31, 32)), "empty")
@@ -56,8 +77,7 @@ class Foot(wiring.Component):
             m.submodules[f"lane{c}"] = lane = FootLane()
             m.d.comb += [lane.i_sum.eq(x), lane.i_acc.eq(Mux(self.i_overwrite, empty, old))]
             rows.append(Mux(is_int, lane.o_int, lane.o_float))
-        m.d.comb += self.o_row.eq(Cat(*rows))
-        return m
+        return rows
 
 
 class FootLane(wiring.Component):
@@ -93,3 +113,23 @@ class FootLane(wiring.Component):
         old = stage(m, "array", acc, "old")
         total = stage(m, "array", (whole + old)[0:32], "itotal")
         return delay(m, "array", total, FOOT_LATENCY - 2, "ihold")
+
+
+class Int8FootLane(wiring.Component):
+    """One integer sum of `width` bits and one old int32, added; clock domain "array".
+
+    **Members** : i_sum : In(width); i_acc : In(32); o_int : Out(32).
+
+    **Timing** : `FOOT_LATENCY` cycles.
+    """
+
+    def __init__(self, width):
+        super().__init__({"i_sum": In(width), "i_acc": In(32), "o_int": Out(32)})
+
+    def elaborate(self, platform):
+        if isinstance(platform, BlackBoxes):
+            return platform.lane(self, f"tw_foot_int{len(self.i_sum)}", "array")
+        m = Module()
+        total = stage(m, "array", (self.i_sum.as_signed() + self.i_acc.as_signed())[:32], "total")
+        m.d.comb += self.o_int.eq(delay(m, "array", total, FOOT_LATENCY - 1, "hold"))
+        return m

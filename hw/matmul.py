@@ -5,8 +5,8 @@ the pass before it. When both are free, the pass is taken: the first row carries
 weights of the next pass may follow at once. Sums leave the array a fixed time later, where an
 output walker finds their accumulator rows.
 
-int8 and uint8 become bf16 at the array's edge, exactly. Rows of A beyond a K-block's end and weight
-rows beyond it enter as zeros, whatever the memory holds.
+int8 and uint8 become bf16 at the array's edge, exactly (for an `int8` array: integers of 9 bits).
+Rows of A beyond a K-block's end and weight rows beyond it enter as zeros, whatever memory holds.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
@@ -89,8 +89,9 @@ class Matmul(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.array = self.array = Array(self.config.dim, blackbox=self.blackbox)
-        m.submodules.foot = self.foot = Foot(self.config.dim)
+        dim, kind = self.config.dim, self.config.array
+        m.submodules.array = self.array = Array(dim, blackbox=self.blackbox, kind=kind)
+        m.submodules.foot = self.foot = Foot(dim, kind)
         unit = self.unit
         self.pending = Signal()  # a granted pass has not been taken
         self.take = Signal()
@@ -135,7 +136,7 @@ class Matmul(wiring.Component):
         return last | ~active
 
     def _operand(self, m, name, port, kind, keep):
-        """`port`'s data as bf16 lanes at the array's input, INPUT cycles after the slot.
+        """`port`'s data as the array's lanes at its input, INPUT cycles after the slot.
 
         `keep` : a bit for each lane; the others are zero.
         """
@@ -145,7 +146,11 @@ class Matmul(wiring.Component):
         for j, (wide, byte) in enumerate(
             zip(slices(port.pair, 16), slices(port.data, 8), strict=True)
         ):
-            value = Mux(kind == Type.BF16, wide, to_bf16(m, byte, kind == Type.I8, f"{name}{j}"))
+            signed = kind == Type.I8
+            if self.config.array == "int8":
+                value = Cat(byte, signed & byte[7])
+            else:
+                value = Mux(kind == Type.BF16, wide, to_bf16(m, byte, signed, f"{name}{j}"))
             lanes.append(Mux(keep[j], value, 0))
         return stage(m, "array", Cat(*lanes), f"{name}_lanes")
 

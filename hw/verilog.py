@@ -29,7 +29,8 @@ def export(config: ChipConfig) -> dict[str, str]:
     try:
         boxes = BlackBoxes()
         text = verilog.convert(Chip(config), name=TOP, emit_src=False, platform=boxes)
-        return {f"{TOP}.v": lazy(text), **array_verilog_sources(config.dim), **boxes.sources()}
+        columns = array_verilog_sources(config.dim, kind=config.array)
+        return {f"{TOP}.v": lazy(text), **columns, **boxes.sources()}
     finally:
         if collecting:
             gc.enable()

@@ -296,12 +296,13 @@ ALL_BINS = tuple(dict.fromkeys(_all()))
 
 def all_bins(config: ChipConfig) -> list[str]:
     """The bins that a program for this geometry can hit."""
+    out = [b for b in ALL_BINS if config.array == "bf16" or not b.startswith("matmul/bf16")]
     if config.dim > 2:
-        return list(ALL_BINS)
+        return out
     # a scratchpad unit of 4-byte elements is one element; two times two rows are more than dim
     return [
         b
-        for b in ALL_BINS
+        for b in out
         if not (b.startswith("load/spad-copy32-") and b.endswith("/ragged"))
         and b != "matmul/rows/two_level/short"
     ]

@@ -73,6 +73,13 @@ DECKS = {
     "store": tuple(product(STORE_SOURCES, STORE_TARGETS, (0, 1), STORE_WAYS)),
 }
 
+
+
+def matmul_modes(config: ChipConfig) -> tuple[tuple, ...]:
+    """MATMUL's modes that this chip's array has."""
+    return tuple(c for c in DECKS["matmul"] if config.array == "bf16" or Type.BF16 not in c[0])
+
+
 Cells = tuple[str, frozenset[int]]
 
 
@@ -103,6 +110,7 @@ class Ops:
 
     def __init__(self, config: ChipConfig, rng: Random, seed: int):
         self.config, self.rng, self.seed = config, rng, seed
+        self._decks = DECKS | {"matmul": matmul_modes(config)}
         self._dealt = dict.fromkeys(DECKS, 0)
         self.size = {"spad": config.spad_granules, "acc": config.acc_rows}
         self._hot: dict[str, list[int]] = {
@@ -111,7 +119,7 @@ class Ops:
 
     def draw(self, name: str) -> Op:
         """A random `load`, `matmul` or `store` that fits and does not race with itself."""
-        deck = DECKS[name]
+        deck = self._decks[name]
         number = self.seed * 4 + self._dealt[name]
         card = number * 37 % len(deck)
         self._dealt[name] += 1

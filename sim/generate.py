@@ -300,9 +300,10 @@ class _Builder:
             fields = ({"c0": 0}, {"c1": Reg(4)}, {"conv": Conv.COPY16, "loc": 3})[choice]
             self.emit("load", **fields)
         elif code is Fault.UNIMPLEMENTED:
-            name, fields = rng.choice((
-                ("vector", {}), ("kload", {}),
-            ))  # fmt: skip
+            lacking = [("vector", {}), ("kload", {})]
+            if self.config.array == "int8":
+                lacking = [("matmul", {"a_type": Type.BF16, "w_type": Type.BF16})]
+            name, fields = rng.choice(lacking)
             self.emit(name, **fields)
         elif code is Fault.RANGE:
             name, fields = rng.choice((

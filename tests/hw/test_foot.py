@@ -48,3 +48,27 @@ def test_foot_adds_like_numerics(dim):
     assert not bad.size, bad[:4]
 
 
+@pytest.mark.parametrize("dim", [2, 4])
+def test_the_foot_of_an_int8_array_adds_int32(dim):
+    rng = np.random.default_rng(dim)
+    foot = Foot(dim, "int8")
+    top = 1 << (foot.width - 1)
+    sums = rng.integers(-top, top, (5000, dim))
+    sums[::7] = rng.choice([-top, -1, 0, top - 1], sums[::7].shape)
+    acc = rng.integers(-(2**31), 2**31, sums.shape)
+    acc[::5] = rng.choice([-(2**31), 2**31 - 1, 0], acc[::5].shape)
+    over = rng.integers(0, 2, len(sums)).astype(np.uint8)
+    size = vsim.storage(dim * foot.width)
+    words = [
+        sum((int(x) & (2 * top - 1)) << (foot.width * c) for c, x in enumerate(row)) for row in sums
+    ]
+    raw = np.frombuffer(b"".join(w.to_bytes(size, "little") for w in words), np.uint8)
+    flat = {
+        "i_sum": raw.reshape(len(sums), size),
+        "i_acc": acc.astype(np.int32).view(np.uint32),
+        "i_int": rng.integers(0, 2, len(sums)).astype(np.uint8),
+        "i_overwrite": over,
+    }
+    got = vsim.build(foot).run(flat, ["o_row"])["o_row"][FOOT_LATENCY:].view(np.int32)
+    want = (sums + np.where(over[:, None], 0, acc)).astype(np.int32)
+    assert (got.reshape(-1, dim) == want[:-FOOT_LATENCY]).all()
