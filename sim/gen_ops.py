@@ -74,7 +74,6 @@ DECKS = {
 }
 
 
-
 def matmul_modes(config: ChipConfig) -> tuple[tuple, ...]:
     """MATMUL's modes that this chip's array has."""
     return tuple(c for c in DECKS["matmul"] if config.array == "bf16" or Type.BF16 not in c[0])
