@@ -9,13 +9,13 @@ from __future__ import annotations
 from tilewright.isa.config import INSTR_BYTES, ChipConfig
 from tilewright.isa.extent import EVERYTHING
 from tilewright.isa.table import Fault, Unit
+from tilewright.sim.decoder import counted
 from tilewright.sim.functional import (
     INSTRUCTION_LIMIT,
     EndlessProgram,
     Executed,
     Execution,
     Machine,
-    work_of,
 )
 from tilewright.sim.memory import Memory
 from tilewright.sim.result import UNTIMED_COUNTERS, FaultInfo, RunResult
@@ -54,11 +54,8 @@ def _done(machine: Machine, executed: list[Executed], timing: Timing) -> dict[st
     counters = dict.fromkeys(UNTIMED_COUNTERS, 0)
     for e in executed[: timing.begun]:
         if e.unit is not Unit.SEQ and timing.start[e.id] >= 0:
-            work = work_of(machine.config, e.unit, e.values)
-            counters[f"{e.unit.name.lower()}_instructions"] += 1
-            counters["beats_read" if e.unit is Unit.LOAD else "beats_written"] += work[0]
-            counters["macs_useful"] += work[1]
-            counters["macs_padding"] += work[2]
+            for name, n in counted(machine.config, e.unit, e.values):
+                counters[name] += n
         elif timing.end[e.id] >= 0 and e.instr and e.instr.spec.name in ("ldw", "stw"):
             which = "beats_read" if e.instr.spec.name == "ldw" else "beats_written"
             counters[which] += word_beats(e.address, machine.config.bus_bytes)

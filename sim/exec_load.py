@@ -1,20 +1,26 @@
-"""LOAD: DRAM (or a fill value) to a local memory, all rows in one NumPy assignment."""
+"""LOAD: DRAM (or a fill value) to a local memory, all rows in one NumPy assignment.
+
+`prepare` works out once what follows from the fields; the `Step` that it gives moves the data.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import gcd
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tilewright.isa.config import ChipConfig
 from tilewright.isa.extent import LOCAL_BYTES
 from tilewright.isa.table import CONV_BYTES, Conv, Mem, Oob
-from tilewright.sim.local import write_rows
+from tilewright.sim.local import RowWriter
+from tilewright.sim.memory import Runs
 from tilewright.sim.numerics import f32_parts, f32_to_bf16
 
 if TYPE_CHECKING:
     from tilewright.sim.functional import Machine
 
+Step = Callable[["Machine"], None]  # the data of one instruction
 _PARTS = (Conv.F32_HI, Conv.F32_MID, Conv.F32_LO)
 _INTEGER = {Conv.I8_I32: np.int8, Conv.U8_I32: np.uint8}
 
@@ -59,59 +65,90 @@ def _convert(raw: np.ndarray, conv: Conv) -> np.ndarray:
     return raw
 
 
-def execute(m: Machine, v: Mapping[str, int]) -> None:
-    """Run one LOAD with resolved values `v` on machine `m`."""
+def prepare(config: ChipConfig, v: Mapping[str, int]) -> Step:
+    """What one LOAD with resolved values `v` does to a machine."""
     conv = Conv(v["conv"])
-    local = LOCAL_BYTES[conv]
+    read = _fill(v) if v["fill"] else _gathered(config, v) if v["gather"] else _strided(v)
+    convert = not v["fill"] and LOCAL_BYTES[conv] != CONV_BYTES[conv]
     counts = (v["c3"], v["c2"], v["c1"])
-    if v["fill"]:
-        value = np.array([v["value"] & 0xFFFFFFFF], "<u4").view(np.uint8)[:local]
-        data = np.broadcast_to(value, (*counts, v["c0"], local)).reshape(*counts, v["c0"] * local)
-    else:
-        strides = (v["s3"], v["s2"], v["s1"])
-        run = v["c0"] * CONV_BYTES[conv]
-        if v["gather"]:
-            raw = _gathered(m, v, run)
-        else:
-            raw = m.memory.gather(v["dram"], counts, strides, run)
-        data = _convert(raw, conv)
     if v["xpose"]:
-        _transposed(m, v, data.reshape(*counts, v["c0"], local))
-        return
-    outer = 4 - v["pack"]
-    rows = counts[:outer]
-    data = data.reshape(*rows, -1)
-    dim = m.config.dim
-    steps = (v["l3"], v["l2"], v["l1"])[:outer]
-    if v["mem"] == Mem.ACC:
-        write_rows(m.acc_bytes, v["loc"], rows, steps, v["l0"], 4 * dim, 4 * dim, data)
+        counts = (*counts[:2], -(-v["c1"] // config.dim))
+        length = v["c0"] * config.dim * LOCAL_BYTES[conv]
     else:
-        width = dim if local == 1 else 2 * dim
-        write_rows(m.spad, v["loc"], rows, steps, v["l0"], dim, width, data)
+        counts = counts[: 4 - v["pack"]]
+        length = v["c0"] * LOCAL_BYTES[conv]
+        length *= v["c1"] if v["pack"] > 1 else 1
+        length *= v["c2"] if v["pack"] > 2 else 1
+    writer = _writer(config, v, counts, length)
+    accumulator = v["mem"] == Mem.ACC and not v["xpose"]
+    shape = (*counts, length)
+
+    def run(m: Machine) -> None:
+        data = read(m)
+        if convert:
+            data = _convert(data, conv)
+        if v["xpose"]:
+            data = _blocks(config.dim, v, data)
+        writer.write(m.acc_bytes if accumulator else m.spad, data.reshape(shape))
+
+    return run
 
 
-def _gathered(m: Machine, v: Mapping[str, int], run: int) -> np.ndarray:
+def _writer(
+    config: ChipConfig, v: Mapping[str, int], counts: tuple[int, ...], length: int
+) -> RowWriter:
+    """Where rows of `length` bytes go."""
+    dim, local = config.dim, LOCAL_BYTES[Conv(v["conv"])]
+    row = unit = dim
+    if v["xpose"]:
+        unit = dim * local
+    elif v["mem"] == Mem.ACC:
+        row = unit = 4 * dim
+    elif local > 1:
+        unit = 2 * dim
+    strides = (v["l3"], v["l2"], v["l1"])[: len(counts)]
+    return RowWriter(v["loc"], counts, strides, v["l0"], row, unit, length)
+
+
+def _fill(v: Mapping[str, int]) -> Callable[[Machine], np.ndarray]:
+    """(c3, c2, c1, bytes) of the fill value, as in the local memory."""
+    local = LOCAL_BYTES[Conv(v["conv"])]
+    value = np.array([v["value"] & 0xFFFFFFFF], "<u4").view(np.uint8)[:local]
+    data = np.broadcast_to(np.tile(value, v["c0"]), (v["c3"], v["c2"], v["c1"], v["c0"] * local))
+    return lambda m: data
+
+
+def _strided(v: Mapping[str, int]) -> Callable[[Machine], np.ndarray]:
+    """(c3, c2, c1, run) bytes of DRAM."""
+    counts, strides = (v["c3"], v["c2"], v["c1"]), (v["s3"], v["s2"], v["s1"])
+    runs = Runs(v["dram"], counts, strides, v["c0"] * CONV_BYTES[Conv(v["conv"])])
+    return lambda m: m.memory.read_runs(runs)
+
+
+def _gathered(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], np.ndarray]:
     """(c3, c2, c1, run) bytes of the runs that the indices name."""
-    at = v["index"] * m.config.dim
-    index = m.spad[at : at + 4 * v["c1"]].view("<i4").astype(np.int64)
-    inside = np.clip(index, 0, v["bound"] - 1)
+    at = v["index"] * config.dim
     counts, strides = (v["c3"], v["c2"]), (v["s3"], v["s2"])
-    rows = [m.memory.gather(v["dram"] + x * v["s1"], counts, strides, run) for x in inside.tolist()]
-    out = np.stack(rows, axis=2)
-    if v["oob"] == Oob.FILL:
-        size = CONV_BYTES[Conv(v["conv"])]
-        value = (v["value"] & 0xFFFFFFFF).to_bytes(4, "little")[:size]
-        out[:, :, inside != index] = np.frombuffer(value * v["c0"], np.uint8)
-    return out
+    size = CONV_BYTES[Conv(v["conv"])]
+    run = v["c0"] * size
+    outside = np.frombuffer((v["value"] & 0xFFFFFFFF).to_bytes(4, "little")[:size], np.uint8)
+
+    def read(m: Machine) -> np.ndarray:
+        index = m.spad[at : at + 4 * v["c1"]].view("<i4").astype(np.int64)
+        inside = np.clip(index, 0, v["bound"] - 1)
+        starts = (v["dram"] + inside * v["s1"]).tolist()
+        out = np.stack([m.memory.gather(x, counts, strides, run) for x in starts], axis=2)
+        if v["oob"] == Oob.FILL:
+            out[:, :, inside != index] = np.tile(outside, v["c0"])
+        return out
+
+    return read
 
 
-def _transposed(m: Machine, v: Mapping[str, int], data: np.ndarray) -> None:
-    """Write (c3, c2, c1, c0, local bytes): blocks of `dim` runs, a unit for each element."""
-    dim, (c3, c2, c1, c0, local) = m.config.dim, data.shape
+def _blocks(dim: int, v: Mapping[str, int], data: np.ndarray) -> np.ndarray:
+    """Blocks of `dim` runs of (c3, c2, c1, local bytes of c0 elements), a unit for each element."""
+    local, (c3, c2, c1, c0) = LOCAL_BYTES[Conv(v["conv"])], (v["c3"], v["c2"], v["c1"], v["c0"])
     blocks = -(-c1 // dim)
     padded = np.zeros((c3, c2, blocks * dim, c0, local), np.uint8)
-    padded[:, :, :c1] = data
-    units = padded.reshape(c3, c2, blocks, dim, c0, local).swapaxes(3, 4)
-    rows, steps = (c3, c2, blocks), (v["l3"], v["l2"], v["l1"])
-    flat = units.reshape(*rows, c0 * dim * local)
-    write_rows(m.spad, v["loc"], rows, steps, v["l0"], dim, dim * local, flat)
+    padded[:, :, :c1] = data.reshape(c3, c2, c1, c0, local)
+    return padded.reshape(c3, c2, blocks, dim, c0, local).swapaxes(3, 4)

@@ -1,24 +1,26 @@
 """MATMUL: a whole macro tile at once, exact int8 through BLAS, bf16 in the architectural order.
 
+`prepare` works out once what follows from the fields; the function that it gives does the work.
 Columns of the last N-block beyond `n` are computed from whatever the weights' granules hold, as in
 the array; rows of A and W beyond `k` count as zero whatever memory holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Type
-from tilewright.sim.local import view
+from tilewright.sim.local import View
 from tilewright.sim.numerics import bfloat16, matmul_bf16
 
 if TYPE_CHECKING:
     from tilewright.sim.functional import Machine
 
-_DTYPE = {Type.I8: np.int8, Type.U8: np.uint8, Type.BF16: np.uint16}
-_PEAK = {Type.I8: 128, Type.U8: 255}
+_DTYPE: dict[int, Any] = {Type.I8: np.int8, Type.U8: np.uint8, Type.BF16: np.uint16}
+_PEAK: dict[int, int] = {Type.I8: 128, Type.U8: 255}
 _EXACT = 1 << 24  # float32 holds every integer up to here
 
 
@@ -30,57 +32,59 @@ def macs(v: Mapping[str, int], dim: int) -> tuple[int, int]:
     return useful, rows * dim * dim * blocks - useful
 
 
-def _operands(m: Machine, v: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
+def _operands(config: ChipConfig, v: Mapping[str, int]) -> tuple[View, View]:
     """A (r1, r0, K-blocks, dim) and W (K-blocks, dim, N-blocks, dim), in the scratchpad."""
-    dim = m.config.dim
+    dim = config.dim
     kb, nb = -(-v["k"] // dim), -(-v["n"] // dim)
-    a = view(
-        m.spad, _DTYPE[v["a_type"]], v["a"],
-        (v["r1"], v["r0"], kb), (v["as1"], v["as0"], v["ak"]), dim, dim,
-    )  # fmt: skip
-    w = view(
-        m.spad, _DTYPE[v["w_type"]], v["w"],
-        (kb, dim, nb), (v["wk"], v["ws"], v["wn"]), dim, dim,
-    )  # fmt: skip
-    return a, w
+    counts, strides = (v["r1"], v["r0"], kb), (v["as1"], v["as0"], v["ak"])
+    a = View(_DTYPE[v["a_type"]], v["a"], counts, strides, dim, dim)
+    counts, strides = (kb, dim, nb), (v["wk"], v["ws"], v["wn"])
+    return a, View(_DTYPE[v["w_type"]], v["w"], counts, strides, dim, dim)
 
 
-def _int8(a: np.ndarray, w: np.ndarray, chunk: int) -> np.ndarray:
-    """(R, K) @ (K, N) of float32 that hold 8-bit integers, exact, wrapped to int32."""
-    out = None
-    for k in range(0, a.shape[1], chunk):
-        part = (a[:, k : k + chunk] @ w[k : k + chunk]).astype(np.int32)
-        out = part if out is None else np.add(out, part, out=out)
-    return out
-
-
-def execute(m: Machine, v: Mapping[str, int]) -> None:
-    """Run one MATMUL with resolved values `v` on machine `m`."""
-    dim, k, rows = m.config.dim, v["k"], v["r0"] * v["r1"]
+def prepare(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], None]:
+    """What one MATMUL with resolved values `v` does to a machine."""
+    dim, k, rows, acc = config.dim, v["k"], v["r0"] * v["r1"], bool(v["acc"])
     nb = -(-v["n"] // dim)
-    a, w = _operands(m, v)
-    # N-blocks whose accumulator rows overlap must be run one after the other
-    blocks = [slice(0, nb)] if nb == 1 or abs(v["cn"]) >= rows else [
-        slice(i, i + 1) for i in range(nb)
-    ]  # fmt: skip
     integer = v["a_type"] != Type.BF16
-    kind = np.float32 if integer else np.uint16
-    a = a.astype(kind, order="C").reshape(rows, -1)[:, :k]
-    for part in blocks:
-        wide = w[:, :, part].astype(kind, order="C").reshape(-1, (part.stop - part.start) * dim)[:k]
-        c = view(
-            m.acc_bytes, np.int32 if integer else np.float32, v["c"] + part.start * v["cn"],
-            (part.stop - part.start, rows), (v["cn"], 1), 4 * dim, dim,
-        ).transpose(1, 0, 2)  # fmt: skip
-        if integer:
-            out = _int8(a, wide, _EXACT // (_PEAK[v["a_type"]] * _PEAK[v["w_type"]]))
-            out = out.reshape(c.shape)
-            if v["acc"]:
-                np.add(c, out, out=c)
+    operands = _operands(config, v)
+    # N-blocks whose accumulator rows overlap must be run one after the other
+    step = nb if nb == 1 or abs(v["cn"]) >= rows else 1
+    kind, word = (np.float32, np.int32) if integer else (np.uint16, np.float32)
+    bases = {i: v["c"] + i * v["cn"] for i in range(0, nb, step)}
+    places = [
+        (slice(i, i + step), View(word, base, (step,), (v["cn"],), 4 * dim, rows * dim))
+        for i, base in bases.items()
+    ]
+    chunk = _EXACT // (_PEAK[v["a_type"]] * _PEAK[v["w_type"]]) if integer else 0
+
+    def run(m: Machine) -> None:
+        a, w = (x.of(m.spad).astype(kind, order="C") for x in operands)
+        a = a.reshape(rows, -1)[:, :k]
+        for part, place in places:
+            wide = w[:, :, part].reshape(-1, step * dim)[:k]
+            c = place.of(m.acc_bytes)  # (N-blocks, rows * dim)
+            if integer:
+                _int8(a, wide, chunk, c, acc)
             else:
-                c[...] = out
+                _bf16(a, wide, c, dim, acc)
+
+    return run
+
+
+def _int8(a: np.ndarray, w: np.ndarray, chunk: int, c: np.ndarray, acc: bool) -> None:
+    """`c` (N-blocks, rows * dim) int32 = or += a @ w, float32 that hold 8-bit integers."""
+    shape = (a.shape[0], c.shape[0], -1)
+    for k in range(0, a.shape[1], chunk):
+        part = (a[:, k : k + chunk] @ w[k : k + chunk]).reshape(shape).transpose(1, 0, 2)
+        if k or acc:
+            np.add(c, part.astype(np.int32, order="C").reshape(c.shape), out=c)
         else:
-            old = c.reshape(rows, -1) if v["acc"] else None
-            c[...] = matmul_bf16(
-                a.view(bfloat16), wide.view(bfloat16), old, dim, bool(v["acc"])
-            ).reshape(c.shape)
+            c.reshape(part.shape)[...] = part
+
+
+def _bf16(a: np.ndarray, w: np.ndarray, c: np.ndarray, dim: int, acc: bool) -> None:
+    """`c` (N-blocks, rows * dim) float32 = or += a @ w, bits of bf16, in the array's order."""
+    out = c.reshape(c.shape[0], a.shape[0], dim).transpose(1, 0, 2)  # (rows, N-blocks, dim), a view
+    old = out.reshape(a.shape[0], -1) if acc else None
+    out[...] = matmul_bf16(a.view(bfloat16), w.view(bfloat16), old, dim, acc).reshape(out.shape)

@@ -1,21 +1,27 @@
-"""STORE: local rows through the epilogue to DRAM or to the scratchpad."""
+"""STORE: local rows through the epilogue to DRAM or to the scratchpad.
+
+`prepare` works out once what follows from the fields; the function that it gives does the work.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import TYPE_BYTES, Dest, Mem, Type
 from tilewright.sim.exec_load import run_beats
-from tilewright.sim.local import view, write_rows
+from tilewright.sim.local import RowWriter, View
+from tilewright.sim.memory import Runs
 from tilewright.sim.numerics import INT_RANGE, Epilogue, bf16_to_f32, bfloat16, epilogue
 
 if TYPE_CHECKING:
     from tilewright.sim.functional import Machine
 
 _OUT = {Type.I8: "int8", Type.U8: "uint8", Type.BF16: "bf16", Type.F32: "fp32", Type.I32: "int32"}
-_DTYPE = {
+_DTYPE: dict[Type, Any] = {
     Type.I8: np.int8,
     Type.U8: np.uint8,
     Type.BF16: bfloat16,
@@ -36,18 +42,21 @@ def beats(v: Mapping[str, int], bus: int) -> int:
     return run_beats(v["dst"], (v["c2"], v["c1"]), (v["s2"], across), run, bus)
 
 
-def _source(m: Machine, v: Mapping[str, int]) -> np.ndarray:
-    """(c2, c1, c0) of the source type, a view or copy; with `pool` (c2, c1, pool_h, pool_w, c0)."""
-    dim, kind = m.config.dim, Type(v["type"])
+def _source(config: ChipConfig, v: Mapping[str, int]) -> tuple[View, tuple[int, ...]]:
+    """Where the rows are, and their shape (c2, c1, c0 in whole units) of the source type.
+
+    With `pool` (c2, c1, pool_h, pool_w, c0 in whole units).
+    """
+    dim, kind = config.dim, Type(v["type"])
     units = -(-v["c0"] // dim)
-    counts, strides = (v["c2"], v["c1"]), (v["l2"], v["l1"])
+    counts: tuple[int, ...] = (v["c2"], v["c1"])
+    strides: tuple[int, ...] = (v["l2"], v["l1"])
     if v["pool"]:
         counts = (*counts, v["pool_h"], v["pool_w"])
         strides = (v["pool_sh"] * v["l2"], v["pool_sw"] * v["l1"], *strides)
-    buffer, row = (m.acc_bytes, 4 * dim) if v["mem"] == Mem.ACC else (m.spad, dim)
-    steps = (*strides, v["l0"])
-    x = view(buffer, _DTYPE[kind], v["loc"], (*counts, units), steps, row, dim)
-    return x.reshape(*counts, units * dim)[..., : v["c0"]]
+    row = 4 * dim if v["mem"] == Mem.ACC else dim
+    view = View(_DTYPE[kind], v["loc"], (*counts, units), (*strides, v["l0"]), row, dim)
+    return view, (*counts, units * dim)
 
 
 def _window_max(y: np.ndarray) -> np.ndarray:
@@ -61,54 +70,49 @@ def _window_max(y: np.ndarray) -> np.ndarray:
     return np.where(order < 0, order ^ low, order).view(y.dtype)
 
 
-def _vectors(m: Machine, v: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """The enabled vectors, (c0,) each."""
-    out = {}
-    row = v["vec"]
-    words = m.acc.reshape(-1)
-    for name in _VECTORS:
-        if v[name]:
-            start = row * m.config.dim
-            bits = words[start : start + v["c0"]]
-            out[name] = bits if name == "ibias" else bits.view(np.float32)
-            row += v["vs"]
-    return out
+def _vectors(config: ChipConfig, v: Mapping[str, int]) -> list[tuple[str, slice]]:
+    """The enabled vectors, and which words of the accumulator each one is."""
+    names = [name for name in _VECTORS if v[name]]
+    starts = [(v["vec"] + i * v["vs"]) * config.dim for i in range(len(names))]
+    return [(name, slice(at, at + v["c0"])) for name, at in zip(names, starts, strict=True)]
 
 
-def _clamp(v: Mapping[str, int]) -> tuple[object, object]:
+def _clamp(v: Mapping[str, int]) -> tuple[Any, Any]:
     if not v["clamp"]:
         return None, None
     bits = np.array([v["lo"] & 0xFFFFFFFF, v["hi"] & 0xFFFFFFFF], np.uint32)
     return tuple(bits.view(np.int32 if v["int_path"] else np.float32))
 
 
-def _tame(x: np.ndarray | None) -> bool:
+def _tame(x: np.ndarray) -> bool:
     """Whether every value is zero or far from overflow and underflow."""
-    if x is None:
-        return True
     size = np.abs(x)
-    return bool(((size >= _SMALL) & (size <= _LARGE) | (size == 0)).all())
+    if size.max() > _LARGE or np.isnan(size.max()):
+        return False
+    return bool(size.min() >= _SMALL or ((size >= _SMALL) | (size == 0)).all())
 
 
-def _requantise(x: np.ndarray, spec: Epilogue) -> np.ndarray | None:
-    """int32 to int8 or uint8 in plain float32, or None if special values could matter.
+def _may_requantise(kind: Type, spec: Epilogue) -> bool:
+    """Whether plain float32 arithmetic does if scale and bias are tame: see `_requantise`."""
+    bounds = [b for b in (spec.lo, spec.hi) if b is not None]
+    narrow = spec.out in ("int8", "uint8") and not spec.int_path
+    return kind is Type.I32 and narrow and all(np.isfinite(b) for b in bounds)
 
-    With tame scale and bias no product or sum overflows, is subnormal or is NaN, and the sign of a
-    zero is lost in rounding, so NumPy's arithmetic is the chip's.
+
+def _requantise(x: np.ndarray, spec: Epilogue, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """int32 to int8 or uint8 in plain float32, with tame scale and bias.
+
+    Then no product or sum overflows, is subnormal or is NaN, and the sign of a zero is lost in
+    rounding, so NumPy's arithmetic is the chip's.
     """
-    bounds = [np.float32(b) for b in (spec.lo, spec.hi) if b is not None]
-    if x.dtype != np.int32 or spec.int_path or spec.out not in ("int8", "uint8"):
-        return None
-    if spec.scale is None or not _tame(spec.scale) or not _tame(spec.bias):
-        return None
-    if not all(np.isfinite(b) for b in bounds):
-        return None
-    if spec.ibias is not None:
-        x = np.add(x, spec.ibias)
-    y = x.astype(np.float32)
-    y *= spec.scale
-    if spec.bias is not None:
-        y += spec.bias
+    if "ibias" in vectors:
+        x = np.add(x, vectors["ibias"])
+    y = x.astype(np.float32, order="C")
+    y *= vectors["scale"]
+    if "bias" in vectors:
+        y += vectors["bias"]
+    least, most = (np.float32(b) for b in INT_RANGE[spec.out])
+    bounds = [b for b in (spec.lo, spec.hi) if b is not None]
     if spec.lo is not None:
         np.maximum(y, spec.lo, out=y)
     if spec.hi is not None:
@@ -116,7 +120,8 @@ def _requantise(x: np.ndarray, spec: Epilogue) -> np.ndarray | None:
     np.rint(y, out=y)
     if spec.zero_point:
         y += np.float32(spec.zero_point)
-    np.clip(y, *INT_RANGE[spec.out], out=y)
+    if len(bounds) < 2 or not all(least <= np.rint(b) + spec.zero_point <= most for b in bounds):
+        np.clip(y, least, most, out=y)
     return y.astype(spec.out)
 
 
@@ -131,32 +136,52 @@ def _scatter(m: Machine, v: Mapping[str, int], raw: np.ndarray) -> None:
                 m.memory.write(v["dst"] + x * v["s1"] + i2 * v["s2"], row)
 
 
-def execute(m: Machine, v: Mapping[str, int]) -> None:
-    """Run one STORE with resolved values `v` on machine `m`."""
-    kind = Type(v["type"])
-    x = _source(m, v)
-    lo, hi = _clamp(v)
-    spec = Epilogue(
-        int_path=bool(v["int_path"]), lo=lo, hi=hi, zero_point=v["zp"],
-        out=_OUT[Type(v["out"])], **_vectors(m, v),
-    )  # fmt: skip
-    if kind in (Type.I8, Type.U8):
-        x = x.astype(np.int32)
-    elif kind is Type.BF16:
-        x = bf16_to_f32(x)
-    y = _requantise(x, spec)
-    if y is None:
-        y = epilogue(x, spec)
-    if v["pool"]:
-        y = _window_max(y)
-    raw = np.ascontiguousarray(y).view(np.uint8)
-    counts = (v["c2"], v["c1"])
+def _sink(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine, np.ndarray], None]:
+    """What writes rows (c2, c1, bytes)."""
+    counts, strides = (v["c2"], v["c1"]), (v["s2"], v["s1"])
+    size = TYPE_BYTES[Type(v["out"])]
     if v["scatter"]:
-        _scatter(m, v, raw)
-        return
+        return lambda m, raw: _scatter(m, v, raw)
     if v["dest"] == Dest.DRAM:
-        m.memory.scatter(v["dst"], counts, (v["s2"], v["s1"]), raw)
-        return
-    dim = m.config.dim
-    width = dim * TYPE_BYTES[Type(v["out"])]
-    write_rows(m.spad, v["dst"], counts, (v["s2"], v["s1"]), v["d0"], dim, width, raw)
+        runs = Runs(v["dst"], counts, strides, v["c0"] * size)
+        return lambda m, raw: m.memory.write_runs(runs, raw)
+    dim = config.dim
+    rows = RowWriter(v["dst"], counts, strides, v["d0"], dim, dim * size, v["c0"] * size)
+    return lambda m, raw: rows.write(m.spad, raw)
+
+
+def prepare(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], None]:
+    """What one STORE with resolved values `v` does to a machine."""
+    kind, pool, width, accumulator = Type(v["type"]), v["pool"], v["c0"], v["mem"] == Mem.ACC
+    view, shape = _source(config, v)
+    lo, hi = _clamp(v)
+    plain = Epilogue(
+        int_path=bool(v["int_path"]), lo=lo, hi=hi, zero_point=v["zp"], out=_OUT[Type(v["out"])]
+    )
+    places = _vectors(config, v)
+    requantise = bool(v["scale"]) and _may_requantise(kind, plain)
+    write = _sink(config, v)
+
+    def run(m: Machine) -> None:
+        x = view.of(m.acc_bytes if accumulator else m.spad).reshape(shape)[..., :width]
+        words = m.acc.reshape(-1)
+        vectors = {
+            name: words[at] if name == "ibias" else words[at].view(np.float32)
+            for name, at in places
+        }
+        if requantise and all(_tame(y) for name, y in vectors.items() if name != "ibias"):
+            y = _requantise(x, plain, vectors)
+        else:
+            y = epilogue(_widened(x, kind), replace(plain, **vectors))
+        if pool:
+            y = _window_max(y)
+        write(m, np.ascontiguousarray(y).view(np.uint8))
+
+    return run
+
+
+def _widened(x: np.ndarray, kind: Type) -> np.ndarray:
+    """What the epilogue takes: int32 or float32."""
+    if kind in (Type.I8, Type.U8):
+        return x.astype(np.int32)
+    return bf16_to_f32(x) if kind is Type.BF16 else x

@@ -13,20 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 from tilewright.isa.config import INSTR_BYTES, REGISTERS, SEM_MAX, SEMAPHORES, ChipConfig
-from tilewright.isa.encoding import IllegalInstruction, Instr, check_rules, decode, resolve, rules
-from tilewright.isa.extent import EVERYTHING, check_range, check_window, dram_extent
-from tilewright.isa.table import Fault, Rule, Spec, Unit
-from tilewright.sim import exec_load, exec_matmul, exec_store
+from tilewright.isa.encoding import IllegalInstruction, Instr, decode
+from tilewright.isa.extent import EVERYTHING, check_window
+from tilewright.isa.table import Fault, Unit
+from tilewright.sim.decoder import Decoder, Prepared
 from tilewright.sim.memory import Memory
 from tilewright.sim.result import TRACE, UNTIMED_COUNTERS, FaultInfo, RunResult
 from tilewright.sim.scalar import ALU, BRANCH, MASK, word_beats
 
 INSTRUCTION_LIMIT = 5_000_000
-_EXECUTE = {
-    Unit.LOAD: exec_load.execute,
-    Unit.MATMUL: exec_matmul.execute,
-    Unit.STORE: exec_store.execute,
-}
+_decoders: dict[ChipConfig, Decoder] = {}
 
 
 class EndlessProgram(RuntimeError):
@@ -42,7 +38,7 @@ class Executed(NamedTuple):
 
     `values` are the fields with registers resolved. An instruction that faulted is the trace's last
     entry, has `unit` SEQ, and `instr` None if its word could not be decoded. `address` is what
-    `ldw` and `stw` accessed.
+    `ldw` and `stw` accessed. `known` is what the decoder made of it.
     """
 
     id: int
@@ -51,6 +47,7 @@ class Executed(NamedTuple):
     instr: Instr | None
     values: Mapping[str, int]
     address: int = 0
+    known: Prepared | None = None
 
 
 @dataclass
@@ -66,80 +63,6 @@ class Execution:
         for i, name in enumerate(("id", "pc", "unit")):
             out[name] = [e[i] for e in self.executed]
         return out
-
-
-class Prepared(NamedTuple):
-    """What one word with given register operands does, whenever it is executed."""
-
-    instr: Instr
-    values: Mapping[str, int]
-    dram: tuple[str, int, int] | None
-    beats: int
-    useful: int
-    padding: int
-
-
-class Decoder:
-    """Decodes and checks words for one geometry, each combination of operands once."""
-
-    def __init__(self, config: ChipConfig):
-        self.config = config
-        self._known: dict[object, Prepared] = {}
-        self._rules: dict[int, tuple[Rule, ...]] = {}
-
-    def __call__(self, word: bytes, regs: list[int]) -> Prepared:
-        """The checked instruction.
-
-        Raises
-        ------
-        IllegalInstruction
-            With the fault that the chip reports.
-        """
-        known = self._known.get(word)
-        if known is not None:
-            return known
-        instr = decode(word)
-        key: object = word
-        if instr.regs:
-            key = (
-                word,
-                *[regs[instr.values[name]] for name in instr.spec.reg_bit if name in instr.regs],
-            )
-            known = self._known.get(key)
-            if known is not None:
-                return known
-        values = resolve(instr, regs)
-        self._keep_rules(instr.spec, values)
-        check_range(self.config, instr.spec, values)
-        dram = dram_extent(instr.spec, values)
-        prepared = Prepared(instr, values, dram, *work_of(self.config, instr.spec.unit, values))
-        if len(self._known) > 1 << 16:
-            self._known.clear()
-        self._known[key] = prepared
-        return prepared
-
-    def _keep_rules(self, spec: Spec, values: Mapping[str, int]) -> None:
-        """`check_rules`, with the rules found once for each opcode."""
-        known = self._rules.get(spec.opcode) or self._rules.setdefault(
-            spec.opcode, rules(spec, self.config.array)
-        )
-        full = {"opcode": spec.opcode, **values}
-        if not all(rule.holds(full) for rule in known):
-            check_rules(spec, values, self.config.array)
-
-
-def work_of(config: ChipConfig, unit: Unit, v: Mapping[str, int]) -> tuple[int, int, int]:
-    """Beats, useful MACs, padding MACs of an instruction."""
-    if unit is Unit.LOAD:
-        return exec_load.beats(v, config.bus_bytes), 0, 0
-    if unit is Unit.STORE:
-        return exec_store.beats(v, config.bus_bytes), 0, 0
-    if unit is Unit.MATMUL:
-        return 0, *exec_matmul.macs(v, config.dim)
-    return 0, 0, 0
-
-
-_decoders: dict[ChipConfig, Decoder] = {}
 
 
 class Machine:
@@ -209,16 +132,16 @@ class Machine:
         self.count += 1
         try:
             done = self._decode(words[pc], self.regs)
-            if done.dram is not None:
-                check_window(done.instr.spec.name, *done.dram[1:], self.window)
+            dram, (first, last) = done.dram, self.window
+            if dram is not None and (dram[1] < first or dram[2] > last):
+                check_window(done.name, *dram[1:], self.window)
         except IllegalInstruction as e:
             executed.append(Executed(number, pc, Unit.SEQ, *self._refused(words[pc])))
             return FaultInfo(e.fault, pc, Unit.SEQ, str(e))
-        unit, v = done.instr.spec.unit, done.values
+        unit, v, name = done.unit, done.values, done.name
         self.pc = pc + 1
         address = 0
         if unit is Unit.SEQ:
-            name = done.instr.spec.name
             if name in ("ldw", "stw"):
                 address = (self.regs[v["ra"]] + v["b"]) & MASK
             if address % 4:
@@ -227,8 +150,8 @@ class Machine:
             else:
                 fault = self._scalar(name, v, pc, address)
         else:
-            fault = self._queued(done, unit, pc)
-        executed.append(Executed(number, pc, unit, done.instr, v, address))
+            fault = self._queued(done, pc)
+        executed.append(Executed(number, pc, unit, done.instr, v, address, done))
         return fault
 
     @staticmethod
@@ -256,26 +179,22 @@ class Machine:
             return FaultInfo(Fault.SEMAPHORE, pc, unit, text)
         return None
 
-    def _queued(self, done: Prepared, unit: Unit, pc: int) -> FaultInfo | None:
+    def _queued(self, done: Prepared, pc: int) -> FaultInfo | None:
         """A unit's instruction: waits, data, counters, signals."""
-        v, counters = done.values, self.counters
-        for i in ("0", "1"):
-            if v["wait" + i + "_n"]:
-                fault = self._take(v["wait" + i], v["wait" + i + "_n"], pc, unit)
-                if fault is not None:
-                    return fault
+        for sem, n in done.waits:
+            fault = self._take(sem, n, pc, done.unit)
+            if fault is not None:
+                return fault
         if self.data:
-            _EXECUTE[unit](self, v)
-        counters[unit.name.lower() + "_instructions"] += 1
-        if unit is Unit.MATMUL:
-            counters["macs_useful"] += done.useful
-            counters["macs_padding"] += done.padding
-        else:
-            counters["beats_read" if unit is Unit.LOAD else "beats_written"] += done.beats
-        fault = self._post(v["rd_sem"], 1, pc, unit) if v["rd_en"] else None
-        if v["done_en"] and fault is None:
-            fault = self._post(v["done_sem"], 1, pc, unit)
-        return fault
+            done.run(self)
+        counters = self.counters
+        for name, n in done.counts:
+            counters[name] += n
+        for sem in done.signals:
+            fault = self._post(sem, 1, pc, done.unit)
+            if fault is not None:
+                return fault
+        return None
 
     def _scalar(self, name: str, v: Mapping[str, int], pc: int, address: int) -> FaultInfo | None:
         """A sequencer instruction."""

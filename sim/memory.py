@@ -39,6 +39,52 @@ def disjoint(counts: Sequence[int], strides: Sequence[int], run: int) -> bool:
     return True
 
 
+def check_space(low: int, end: int) -> None:
+    """Check that bytes `low` up to, but not including, `end` are in the address space.
+
+    Raises
+    ------
+    AddressError
+    """
+    if low < 0 or end > ADDRESS_SPACE:
+        raise AddressError(
+            f"DRAM access must stay in 0x0 to {ADDRESS_SPACE - 1:#x}, not {low:#x} to {end - 1:#x}"
+        )
+
+
+class Runs:
+    """A strided access, planned and checked once: runs of bytes, outermost dimension first.
+
+    Parameters
+    ----------
+    address : of the first run's first byte.
+    counts, strides : runs and bytes between them in each dimension.
+    run : bytes of one run.
+
+    Raises
+    ------
+    AddressError
+        The access leaves the address space.
+    """
+
+    __slots__ = ("address", "apart", "counts", "end", "low", "run", "shape", "steps", "strides")
+
+    def __init__(self, address: int, counts: Sequence[int], strides: Sequence[int], run: int):
+        self.address, self.run = address, run
+        self.counts, self.strides = tuple(counts), tuple(strides)
+        self.shape, self.steps = (*self.counts, run), (*self.strides, 1)
+        self.low, self.end = bounds(address, counts, strides, run)
+        self.apart = disjoint(counts, strides, run)  # no byte is named twice
+        check_space(self.low, self.end)
+
+    def starts(self) -> list[int]:
+        """First byte of each run, in order."""
+        at = np.array([self.address], np.int64)
+        for n, s in zip(self.counts, self.strides, strict=True):
+            at = (at[:, None] + np.arange(n, dtype=np.int64) * s).reshape(-1)
+        return at.tolist()
+
+
 class Memory:
     """Byte-addressed memory.
 
@@ -61,14 +107,6 @@ class Memory:
             grown[: self._dense.size] = self._dense
             self._dense = grown
 
-    @staticmethod
-    def _check(low: int, end: int) -> None:
-        if low < 0 or end > ADDRESS_SPACE:
-            raise AddressError(
-                f"DRAM access must stay in 0x0 to {ADDRESS_SPACE - 1:#x}, "
-                f"not {low:#x} to {end - 1:#x}"
-            )
-
     def _pieces(self, address: int, count: int) -> Iterator[tuple[int, int, int]]:
         """(page base, offset in page, bytes) of a range, page by page."""
         while count:
@@ -80,7 +118,7 @@ class Memory:
     def read(self, address: int, count: int) -> np.ndarray:
         """(count,) uint8, a copy."""
         end = address + count
-        self._check(address, end)
+        check_space(address, end)
         if end <= DENSE_LIMIT:
             self._reach(end)
             return self._dense[address:end].copy()
@@ -100,7 +138,7 @@ class Memory:
         if not isinstance(raw, np.ndarray) or raw.dtype != np.uint8 or raw.ndim != 1:
             raw = np.ascontiguousarray(raw).reshape(-1).view(np.uint8)
         end = address + raw.size
-        self._check(address, end)
+        check_space(address, end)
         if end <= DENSE_LIMIT:
             self._reach(end)
             self._dense[address:end] = raw
@@ -121,38 +159,31 @@ class Memory:
 
         A read-only view where that is possible: use it before the next write.
         """
-        low, end = bounds(address, counts, strides, run)
-        self._check(low, end)
-        if end <= DENSE_LIMIT:
-            self._reach(end)
-            view = np.ndarray((*counts, run), np.uint8, self._dense, address, (*strides, 1))
+        return self.read_runs(Runs(address, counts, strides, run))
+
+    def read_runs(self, runs: Runs) -> np.ndarray:
+        """`gather` of a planned access."""
+        if runs.end <= DENSE_LIMIT:
+            self._reach(runs.end)
+            view = np.ndarray(runs.shape, np.uint8, self._dense, runs.address, runs.steps)
             view.flags.writeable = False
             return view
-        rows = [self.read(a, run) for a in self._starts(address, counts, strides)]
-        return np.stack(rows).reshape(*counts, run)
-
-    @staticmethod
-    def _starts(address: int, counts: Sequence[int], strides: Sequence[int]) -> list[int]:
-        at = np.array([address], np.int64)
-        for n, s in zip(counts, strides, strict=True):
-            at = (at[:, None] + np.arange(n, dtype=np.int64) * s).reshape(-1)
-        return at.tolist()
+        rows = [self.read(a, runs.run) for a in runs.starts()]
+        return np.stack(rows).reshape(runs.shape)
 
     def scatter(
         self, address: int, counts: Sequence[int], strides: Sequence[int], data: np.ndarray
     ) -> None:
         """Write (*counts, run) uint8 in order: where runs overlap, the later one wins."""
-        run = data.shape[-1]
-        low, end = bounds(address, counts, strides, run)
-        self._check(low, end)
-        if end <= DENSE_LIMIT and disjoint(counts, strides, run):
-            self._reach(end)
-            view = np.ndarray((*counts, run), np.uint8, self._dense, address, (*strides, 1))
-            view[...] = data
+        self.write_runs(Runs(address, counts, strides, data.shape[-1]), data)
+
+    def write_runs(self, runs: Runs, data: np.ndarray) -> None:
+        """`scatter` to a planned access."""
+        if runs.apart and runs.end <= DENSE_LIMIT:
+            self._reach(runs.end)
+            np.ndarray(runs.shape, np.uint8, self._dense, runs.address, runs.steps)[...] = data
             return
-        for at, row in zip(
-            self._starts(address, counts, strides), data.reshape(-1, run), strict=True
-        ):
+        for at, row in zip(runs.starts(), data.reshape(-1, runs.run), strict=True):
             self.write(at, row)
 
     def chunks(self) -> Iterator[tuple[int, np.ndarray]]:
