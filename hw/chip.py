@@ -1,6 +1,6 @@
 """The chip: sequencer, issue module, units, memories, and register slices at every boundary.
 
-Ports are flat and have the names of docs/microarchitecture.md §7. Five clock inputs: `clk`, and
+Ports are flat and have the names of docs/microarchitecture.md §7. Six clock inputs: `clk`, and
 those of GATED, each of which may rest while its `busy_<name>` is 0. `rst` is registered first, so
 that nothing but flip-flops sees the pins.
 """
@@ -22,8 +22,8 @@ from tilewright.hw.store import Store
 from tilewright.isa.config import IBUS_BYTES, ChipConfig
 from tilewright.isa.timing import LOAD_INFLIGHT, MATMUL_INFLIGHT, STORE_INFLIGHT
 
-#: Clocks that may rest: the array with MATMUL's control, STORE's epilogue, LOAD, STORE.
-GATED = ("array", "epilogue", "load", "store")
+#: Clocks that may rest: the array with MATMUL's control, STORE's epilogue, LOAD, STORE, sequencer.
+GATED = ("array", "epilogue", "load", "store", "sequencer")
 #: Cycles for which LOAD and STORE are clocked after their last item.
 REST = 4
 TRACE_UNITS = ("load", "matmul", "vector", "store")
@@ -82,7 +82,9 @@ class Chip(wiring.Component):
         m = Module()
         self._clocks(m)
         cfg = self.config
-        m.submodules.sequencer = sequencer = Sequencer(cfg)
+        sequencer = Sequencer(cfg)
+        part = DomainRenamer({"sync": "sequencer", "always": "sync"})(sequencer)
+        m.submodules.sequencer = part
         m.submodules.issue = issue = Issue()
         m.submodules.host = host = Host(cfg)
         load, store = Load(cfg), Store(cfg)
@@ -170,6 +172,7 @@ class Chip(wiring.Component):
             self.irq.eq(host.irq),
             self.busy_array.eq(matmul.busy_array | self._reset),
             self.busy_epilogue.eq(store.busy_epilogue | self._reset),
+            self.busy_sequencer.eq(sequencer.busy | self._reset),
         ]
         for name in ("load", "store"):
             awake, tail = Signal(name=f"awake_{name}"), Signal(REST, name=f"tail_{name}")

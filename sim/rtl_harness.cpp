@@ -72,6 +72,7 @@ auto fall(Root* root, Vtilewright&, int) -> decltype(root->__Vtrigprevexpr___TOP
     root->__Vtrigprevexpr___TOP__clk_epilogue__0 = 0;
     root->__Vtrigprevexpr___TOP__clk_load__0 = 0;
     root->__Vtrigprevexpr___TOP__clk_store__0 = 0;
+    root->__Vtrigprevexpr___TOP__clk_sequencer__0 = 0;
 }
 template <class Root>
 void fall(Root*, Vtilewright& top, long) {
@@ -202,12 +203,14 @@ struct Chip {
         top.clk_epilogue = epilogue;
         top.clk_load = always_clock || top.busy_load;
         top.clk_store = always_clock || top.busy_store;
+        top.clk_sequencer = always_clock || top.busy_sequencer;
         top.eval();
         top.clk = 0;
         top.clk_array = 0;
         top.clk_epilogue = 0;
         top.clk_load = 0;
         top.clk_store = 0;
+        top.clk_sequencer = 0;
         fall(top.rootp, top, 0);
         now++;
         trace();

@@ -61,6 +61,7 @@ class Bench:
         dut = self.dut = Sequencer(CONFIG)
         sim = Simulator(dut)
         sim.add_clock(1e-6)
+        sim.add_clock(1e-6, domain="always")
         self.limit = limit
         sim.add_testbench(self.body)
         sim.run()
