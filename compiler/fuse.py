@@ -18,6 +18,7 @@ from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var
 from tilewright.compiler.kernel_builder import KernelBuilder, Node, Number
 from tilewright.compiler.kernels import Contract, KernelProgram, Map, View
 from tilewright.compiler.primitives_dot import free_dims
+from tilewright.isa.config import ARRAYS
 
 ARITHMETIC = (
     *("add", "sub", "mul", "div", "neg", "max", "min", "clamp"),
@@ -27,15 +28,15 @@ MOVEMENT = ("reshape", "transpose", "slice", "broadcast_in_dim")
 BYTES = (core.int8, core.uint8)
 
 
-def fuse(jaxpr: Jaxpr) -> KernelProgram:
-    """Kernels of a simplified jaxpr.
+def fuse(jaxpr: Jaxpr, array: str = ARRAYS[0]) -> KernelProgram:
+    """Kernels of a simplified jaxpr, for chips with this `array`.
 
     Raises
     ------
     UnsupportedError
         An equation that this chip cannot run: its name, shapes, the reason and the user's line.
     """
-    fuser = _Fuser(jaxpr)
+    fuser = _Fuser(jaxpr, array)
     for number, eqn in enumerate(jaxpr.eqns):
         fuser.number, fuser.source = number, eqn.source
         (out,) = eqn.outputs
@@ -46,6 +47,10 @@ def fuse(jaxpr: Jaxpr) -> KernelProgram:
 
 class _Fuser(KernelBuilder):
     """The value of each equation, from the values of its operands."""
+
+    def __init__(self, jaxpr: Jaxpr, array: str):
+        super().__init__(jaxpr)
+        self.array = array
 
     def equation(self, eqn: Eqn) -> Node:
         name = eqn.primitive.name
@@ -96,6 +101,9 @@ class _Fuser(KernelBuilder):
         m, n = prod(left[d] for d in lf), prod(right[d] for d in rf)
         if not b * m * n * k:
             return Number(np.zeros((), aval.dtype)[()], aval.shape)
+        if self.array == "int8" and dtype not in BYTES:
+            why = "a contraction of floats needs a chip with array=bf16, this one has array=int8"
+            raise self.unsupported("dot_general", why, lhs, rhs)
         a = self.reshape(self.view(lhs).transpose((*lb, *lf, *lc)), (b, m, k))
         w = self.reshape(self.view(rhs).transpose((*rb, *rc, *rf)), (b, k, n))
         total = core.int32 if dtype in BYTES else core.float32
