@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
 from tilewright.analysis import MEANING, Analysis, analyse_all
 from tilewright.isa.disassembler import format_instruction
 from tilewright.isa.program import Origin, Program
@@ -202,6 +203,7 @@ def run_data(analysis: Analysis) -> dict[str, Any]:
         "unit": [place[u] for u in trace["unit"].tolist()],
         "start": _steps(trace["start"].tolist()),
         "length": (trace["end"] - trace["start"] + 1).tolist(),
+        "issued": np.maximum(np.array(found.issued) - trace["start"], 0).tolist(),
         "causes": [found.cycles[:, c].tolist() for c in range(len(CAUSES))],
         "after": [found.after[u].tolist() for u in units],
         "total": [[total.causes[u][c] for c in CAUSES] for u in units],

@@ -1,59 +1,45 @@
-"""A profile as one HTML file: picture, report and listings, without references to other files."""
+"""A profile as one HTML file: lines, kernels, instructions, timeline and causes, linked.
+
+The page holds its data (compressed), style and scripts (`data/report*`), and refers to no other
+file: it works offline, and its content policy forbids the browser to fetch anything.
+"""
 
 from __future__ import annotations
 
+import gzip
+import json
 from base64 import b64encode
 from html import escape
+from importlib.resources import files
 from os import PathLike
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING
 
-from tilewright.analysis import analyse_all
-from tilewright.listing import listing
+from tilewright.html_data import profile_data
 from tilewright.report import report_text
-from tilewright.timeline import timeline_png
 
 if TYPE_CHECKING:
     from tilewright.profiler import Profile
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 80rem }}
-body {{ margin: 2rem auto; padding: 0 1rem }}
-pre {{ font: 12px/1.4 ui-monospace, monospace; background: #f6f6f6 }}
-pre {{ overflow-x: auto; padding: 1rem }}
-img {{ max-width: 100% }}
-summary {{ cursor: pointer; font-weight: 600; margin: 1rem 0 }}
-</style>
-<h1>{title}</h1>
-{picture}
-<pre>{report}</pre>
-{listings}
-</html>
-"""
+SCRIPTS = ("model", "timeline", "panes", "details", "app")
+
+
+def _text(name: str) -> str:
+    return (files("tilewright") / "data" / name).read_text(encoding="utf-8")
 
 
 def html_text(profile: Profile) -> str:
     """Return the page of a profile."""
-    analyses = analyse_all(profile.runs)
-    names = ", ".join(dict.fromkeys(a.run.name for a in analyses)) or "no program"
-    picture = ""
-    if analyses:
-        png = b64encode(timeline_png([a.run for a in analyses])).decode()
-        picture = f'<img alt="timeline of {escape(names)}" src="data:image/png;base64,{png}">'
-    listings = "\n".join(
-        f"<details><summary>Listing of {escape(a.run.name)}</summary>"
-        f"<pre>{escape(listing(a.run.program, a.run.trace))}</pre></details>"
-        for a in analyses
-    )
-    return _PAGE.format(
-        title=f"Tilewright: {escape(names)}",
-        picture=picture,
-        report=escape(report_text(profile, color=False, width=110)),
-        listings=listings,
+    data = profile_data(profile)
+    packed = gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0)
+    names = ", ".join(dict.fromkeys(run["name"] for run in data["runs"])) or "no program"
+    return Template(_text("report.html")).substitute(
+        title=escape(f"Tilewright: {names}"),
+        style=_text("report.css"),
+        report=escape(report_text(profile, color=False, width=110)),  # where scripts do not run
+        data=b64encode(packed).decode(),
+        script="\n".join(_text(f"report_{name}.js") for name in SCRIPTS),
     )
 
 
