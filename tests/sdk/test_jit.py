@@ -324,3 +324,39 @@ def test_registered_dataclass():
 
     out = tw.jit(lambda p: Params(p.w * 2))(Params(A))
     assert np.asarray(out.w).tolist() == (2 * A).tolist()
+
+
+INT8_CHIP = "dim=4,spad_kib=8,acc_kib=4,array=int8"
+
+
+def requantised(x, w, b, scale):
+    y = tnp.matmul(x, w, preferred_element_type=np.int32) + b
+    return tnp.clip(tnp.round(y.astype(np.float32) * scale), -128, 127).astype(np.int8)
+
+
+@pytest.mark.parametrize("engine", ["functional", "cycle", "rtl"])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_an_int8_layer_has_the_same_bits_and_cycles_on_both_arrays(engine, dtype):
+    info = np.iinfo(dtype)
+    x, w = (RNG.integers(info.min, info.max + 1, s).astype(dtype) for s in ((9, 30), (30, 6)))
+    b, scale = RNG.integers(-5000, 5000, 6).astype(np.int32), np.full(6, 2**-12, np.float32)
+    f, found = tw.jit(requantised), []
+    for chip in ("tw4", INT8_CHIP):
+        with tw.default_device(tw.Device(chip, engine)), tw.profile() as profile:
+            found.append(np.asarray(f(x, w, b, scale)))
+        found.append([run.cycles for run in profile.runs])
+    total = (x.astype(int) @ w.astype(int) + b) / 4096
+    assert found[0].tolist() == np.clip(np.rint(total), -128, 127).tolist()
+    assert found[0].tobytes() == found[2].tobytes() and found[1] == found[3]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_an_int8_array_refuses_a_float_product(dtype):
+    x = floats(3, 4).astype(dtype)
+    name = {np.float32: "f32"}.get(dtype, "bf16")
+    message = rf"dot_general {name}\[3,4\] {name}\[4,3\] at .*test_jit\.py.*array=bf16.*array=int8"
+    with (
+        tw.default_device(tw.Device(INT8_CHIP, "functional")),
+        pytest.raises(tw.UnsupportedError, match=message),
+    ):
+        tw.jit(lambda a, b: a @ b)(x, x.T)
