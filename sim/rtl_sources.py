@@ -37,9 +37,9 @@ def array_sources(config: ChipConfig) -> dict[str, str]:
     from amaranth.back import verilog
     from tilewright.hw.array import Array, array_verilog_sources
 
-    array = Array(config.dim)
+    array = Array(config.dim, kind=config.array)
     ports = [member for _, _, member in array.signature.flatten(array)]
     text = verilog.convert(array, name="tw_array", emit_src=False, ports=ports)
-    wrapper = _WRAPPER.format(bits=16 * config.dim - 1, sums=32 * config.dim - 1)
+    wrapper = _WRAPPER.format(bits=len(array.i_a) - 1, sums=len(array.o_sum) - 1)
     sources = {"tilewright.v": wrapper, "tw_array.v": text}
-    return sources | array_verilog_sources(config.dim)
+    return sources | array_verilog_sources(config.dim, kind=config.array)

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 from tilewright import sim
 from tilewright.isa.assembler import assemble
+from tilewright.isa.config import parse_config
 from tilewright.isa.encoding import Instr, encode
 from tilewright.isa.program import Program
-from tilewright.isa.table import Conv, Fault
-from tilewright.sim import cycle
+from tilewright.isa.table import Conv, Fault, Type
+from tilewright.sim import checker, cycle
 from tilewright.sim.rtl import RtlChip, fault_of
 
 TINY = ".config dim=2,spad_kib=4,acc_kib=2\n.dram 0x100\n"
@@ -94,3 +95,24 @@ def test_the_chip_runs_the_next_program_after_a_deadlock():
         assert fault_of(chip) is None
         assert chip.counters() == want.counters
         assert chip.read(16, 1)[0] == 9
+
+
+def test_bf16_on_an_int8_array_is_unimplemented_everywhere(tmp_path):
+    """What comes before is done, what comes behind is not; the same program is legal on tw4."""
+    chip = parse_config("dim=4,spad_kib=8,acc_kib=4,array=int8")
+    before = assemble(".dram 0x100\nli r1, 12\nstw r1, r1, 4\n", config=chip)
+    lacking = encode(Instr.make("matmul", a_type=Type.BF16, w_type=Type.BF16))
+    behind = assemble("stw r1, r1, 8\nhalt\n")
+    program = replace(before, code=before.code + lacking + behind.code, source_map=())
+    program.save(tmp_path / "p.tw")
+    loaded = Program.load(tmp_path / "p.tw")
+    assert loaded.config == chip
+    results = [sim.run(loaded, engine=e, check=False) for e in sim.ENGINES]
+    assert [(r.fault.code, r.fault.pc) for r in results] == [(Fault.UNIMPLEMENTED, 2)] * 3
+    assert sim.differences(*results[:2]) == sim.differences(*results[1:]) == []
+    assert results[0].memory.read(16, 8).tolist() == [12, 0, 0, 0, 0, 0, 0, 0]
+    report = checker.check(loaded, sim.load_memory(loaded))
+    assert report.fault.code == Fault.UNIMPLEMENTED
+    assert "a bf16 MATMUL needs a chip with array=bf16" in report.fault.text
+    plain = replace(loaded, config=parse_config("tw4"))
+    assert sim.run(plain, engine="cycle", check=False).fault is None
