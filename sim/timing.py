@@ -109,7 +109,7 @@ def run_ops(config: ChipConfig, ops: Sequence[Op], code_count: int, k: Any = Non
     A program that ends in a deadlock stops with that fault.
     """
     k = k or constants(config)
-    issue = Issue(k, max((op.id for op in ops), default=-1) + 1)
+    issue = Issue(k, ops)
     issue.run(sequence(ops, issue, k, code_count))
     stuck: list[str] = []
     last, oldest, begun = issue.stopped, -1, 0

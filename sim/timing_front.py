@@ -11,22 +11,23 @@ from typing import Any
 from tilewright.isa.config import QUEUE_DEPTH
 from tilewright.sim.timing_causes import Intervals
 from tilewright.sim.timing_ops import Op
-from tilewright.sim.timing_units import NEVER
+from tilewright.sim.timing_units import NEVER, Held
 
 
 class Front:
     """Queue and head of one unit.
 
-    Members: `pushed` (op, cycle), `index` of the head, `left` the cycle in which each head left;
-    `check` when the head looks at its waits, `request` from when on it requests, `attempt` when the
-    request can be granted at the earliest.
+    Members: `pushed` (op, cycle), `left` the cycle in which each head left; `valid` from when on
+    the head is one, `request` from when on it requests; `event` when it looks at its waits or, once
+    it requests, when that can be granted at the earliest. `others` are the ports that other units
+    hold.
     """
 
     __slots__ = (
-        "attempt",
-        "check",
+        "event",
         "head",
         "left",
+        "others",
         "port",
         "pushed",
         "request",
@@ -41,30 +42,40 @@ class Front:
         self.left: list[int] = []
         self.head: Op | None = None
         self.valid = 0
-        self.check = self.request = self.attempt = NEVER
+        self.event = self.request = NEVER
+        self.others: list[Held] = []
         self.semaphore = Intervals()
         self.port = Intervals()
 
     def load_head(self) -> None:
         """Take the next instruction of the queue as head, if there is one."""
         index = len(self.left)
-        self.check = self.request = self.attempt = NEVER
         if index == len(self.pushed):
             self.head = None
+            self.event = self.request = NEVER
             return
-        op, pushed = self.pushed[index]
-        self.head = op
-        self.valid = max(pushed + 2, self.left[-1] + 1 if index else 0)
-        if op.waits:
-            self.check = self.valid
+        self.head, pushed = self.pushed[index]
+        valid = pushed + 2
+        if index and valid <= self.left[-1]:
+            valid = self.left[-1] + 1
+        self.valid = valid
+        if self.head.waits:
+            self.event, self.request = valid, NEVER
         else:
-            self.ok(self.valid + 1)
+            self.ok(valid + 1)
 
     def ok(self, t: int) -> None:
         """The head's ok register is 1 from `t` on."""
-        self.check = NEVER
         self.semaphore.add(self.valid, t - 1)
-        self.request = self.attempt = max(t, self.unit.ready)
+        ready = self.unit.ready
+        self.request = self.event = t if t > ready else ready
+
+    def free(self, mask: int, t: int) -> int:
+        """First cycle from `t` on in which no other unit holds any of `mask`."""
+        for held in self.others:
+            if held.last and held.last[-1] >= t:
+                t = held.free(mask, t)
+        return t
 
     def room(self, t: int) -> int | None:
         """First cycle from `t` on with room in the queue; None if that is not known yet."""

@@ -8,6 +8,7 @@ registers: counts first, then waits, then the sequencer's wait, then requests, t
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
@@ -26,7 +27,8 @@ class Issue:
     last counted cycle, or None if everything is blocked for ever.
     """
 
-    def __init__(self, k: Any, size: int):
+    def __init__(self, k: Any, ops: Sequence[Op]):
+        size = max((op.id for op in ops), default=-1) + 1
         self.start, self.end = [-1] * size, [-1] * size
         self.load, self.matmul, self.store = Load(k), Matmul(k), Store(k)
         self.fronts: list[Front | None] = [None] * 4
@@ -37,12 +39,15 @@ class Issue:
         ):
             self.fronts[u] = Front(unit)
         self.active = [f for f in self.fronts if f is not None]
+        for f in self.active:
+            held = [(g.unit.reading, g.unit.writing) for g in self.active if g is not f]
+            f.others = [h for pair in held for h in pair]
         self.counts = [0] * SEMAPHORES
         self.overflow: tuple[int, int] | None = None
         self.posts: list[tuple[int, int, int]] = []
         self.stopped: int | None = None
         self.quiet_delay, self.dead_delay = k.SEQ_QUIET, k.SEQ_DEADLOCK
-        self.sequencer: Any = iter(())
+        self.sequencer: Iterator[Any] | Any = iter(())
         self.waits_for: tuple[str, int, Any] | None = None
         self.look = NEVER  # when the sequencer's wait looks at its semaphore
 
@@ -72,7 +77,8 @@ class Issue:
 
     def settle(self) -> int:
         """Last cycle of a deadlocked run; its heads wait for semaphores until then."""
-        last = max([self.waits_for[1], *(f.unit.last_done + 1 for f in self.active)])
+        at = 0 if self.waits_for is None else self.waits_for[1]
+        last = max([at, *(f.unit.last_done + 1 for f in self.active)])
         last = max([last, *(f.valid for f in self.active if f.head is not None)])
         last += self.dead_delay
         for f in self.active:
@@ -123,31 +129,22 @@ class Issue:
         """Run until nothing can happen any more."""
         self.sequencer = sequencer
         self._resume(None)
-        posts, active, counts = self.posts, self.active, self.counts
+        posts, active = self.posts, self.active
+        first, second, third = active
         while True:
-            t = self.look
-            if posts and posts[0][0] < t:
+            t = min(self.look, first.event, second.event, third.event)
+            if posts and posts[0][0] <= t:
                 t = posts[0][0]
-            for f in active:
-                if f.check < t:
-                    t = f.check
-                if f.attempt < t:
-                    t = f.attempt
-            if t == NEVER:
-                return
-            if posts and posts[0][0] == t:
                 self._count(t)
+            elif t == NEVER:
+                return
             for f in active:
-                if f.check <= t:
-                    f.check = NEVER
-                    if all(counts[s] >= n for s, n in f.head.waits):
-                        f.ok(t + 1)
+                if f.event == t and f.request == NEVER:
+                    self._check(f, t)
             if self.look <= t:
                 self._look(t)
-            for f in active:
-                if f.attempt == t:
-                    self._arbitrate(t)
-                    break
+            if first.event == t or second.event == t or third.event == t:
+                self._arbitrate(t)
 
     def _count(self, t: int) -> None:
         """Apply the signals that count from `t` on, and wake who waits for them."""
@@ -159,10 +156,19 @@ class Issue:
                 counts[sem] = SEM_MAX
                 self.overflow = self.overflow or (t, sem)
         for f in self.active:
-            if f.head is not None and f.request == NEVER and f.valid <= t:
-                f.check = t
+            if f.request == NEVER and f.head is not None and f.valid <= t:
+                f.event = t
         if self.waits_for is not None and self.waits_for[0] == COUNT:
             self.look = max(t, self.waits_for[1])
+
+    def _check(self, f: Front, t: int) -> None:
+        """The head of `f` looks at its waits in cycle `t`; if in vain, the next signal wakes it."""
+        counts = self.counts
+        for sem, n in f.head.waits:
+            if counts[sem] < n:
+                f.event = NEVER
+                return
+        f.ok(t + 1)
 
     def _look(self, t: int) -> None:
         op = self.waits_for[2]
@@ -177,23 +183,19 @@ class Issue:
         if len(asking) > 1:
             asking.sort(key=lambda f: f.head.id)
         older: list[tuple[int, Front]] = []  # (ports wanted, by whom)
+        matmul = self.matmul
         for f in asking:
-            unit, work = f.unit, f.head.work
-            if unit is self.matmul:
-                mask = work.reads[unit.next] | work.rest[unit.next]
-            else:
-                mask = work.reads | work.rest
-            if f.attempt == t:
-                at = unit.own(work, t) if unit is self.matmul else t
-                for g in self.active:
-                    if g is not f:
-                        at = max(at, g.unit.free(mask, at))
+            work = f.head.work
+            passes = f.unit is matmul
+            mask = work.masks[matmul.next] if passes else work.mask
+            if f.event == t:
+                at = f.free(mask, matmul.own(work, t) if passes else t)
                 for wanted, g in older:
                     if wanted & mask:
-                        at = max(at, t + 1, g.attempt if g.request <= t else 0)
+                        at = max(at, t + 1, g.event if g.request <= t else 0)
                 if at > t:
-                    f.attempt = at
-                elif unit is self.matmul:
+                    f.event = at
+                elif passes:
                     self._grant_passes(f, t, older)
                 else:
                     self._grant(f, t)
@@ -224,38 +226,38 @@ class Issue:
         read, done = f.unit.grant(t, f.head.work)
         self._leave(f, t, read, done)
 
+    def _horizon(self, f: Front) -> int:
+        """No unit but that of `f` requests, and nothing is counted, before this cycle."""
+        events = [g.event for g in self.active if g is not f]
+        return min(self.look, self.posts[0][0] if self.posts else NEVER, *events)
+
     def _grant_passes(self, f: Front, t: int, older: list[tuple[int, Front]]) -> None:
         """Grant MATMUL's pass at `t`, and those after it that come before any other event."""
         unit, work = self.matmul, f.head.work
-        others = [g for g in self.active if g is not f]
-        horizon = self.look  # no other unit requests, and nothing is counted, before this cycle
-        if self.posts and self.posts[0][0] < horizon:
-            horizon = self.posts[0][0]
-        for g in others:
-            horizon = min(horizon, g.check, g.attempt)
+        horizon = self._horizon(f)
         wanted = 0  # by older requests that cannot be granted before the horizon
         for mask, _ in older:
             wanted |= mask
         if unit.next == 0:
             self._begin(f, t)
-        reads, rest, count = work.reads, work.rest, len(work.reads)
-        free = [h.free for g in others for h in (g.unit.reading, g.unit.writing) if h.last]
-        f.port.add(f.request, t - 1)
+        count, request = len(work.a), f.request
         while True:
+            f.port.add(request, t - 1)
             unit.grant(t, work)
-            if unit.next < count and unit.grant_alike(work, horizon):
-                t = unit.row - unit.period
+            i = unit.next
+            if i < count and unit.row < horizon:
+                stop, ports = work.clash[i], work.onward[i]
+                if ports & wanted or f.free(ports, unit.row) > unit.row:
+                    stop = min(stop, work.alike[i - 1])  # their ports were free just now
+                unit.grant_run(work, stop, horizon)
             if unit.next == count:
                 unit.next = 0
-                f.request = NEVER
+                t = t if i == count else unit.row - unit.period
                 self._leave(f, t, unit.read, unit.last_done)
                 return
-            mask = reads[unit.next] | rest[unit.next]
+            mask = work.masks[unit.next]
             request = unit.ready
-            t = unit.own(work, request)
-            for freed in free:
-                t = freed(mask, t)
+            t = f.free(mask, unit.own(work, request))
             if t >= horizon or mask & wanted:
                 break
-            f.port.add(request, t - 1)
-        f.request, f.attempt = request, max(t, request)
+        f.request, f.event = request, max(t, request)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from math import gcd
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +27,6 @@ from tilewright.isa.extent import (
     unit_elements,
 )
 from tilewright.isa.table import (
-    BY_OPCODE,
     CONV_BYTES,
     TYPE_BYTES,
     Conv,
@@ -51,22 +49,27 @@ SPAD_READ, SPAD_WRITE, ACC_READ, ACC_WRITE = (i * BANKS for i in range(4))
 class Work:
     """A LOAD's or STORE's slots and ports.
 
-    `reads` are the ports that read_release frees, `rest` those that done frees. `local` is a LOAD
-    that fills, or a STORE to the scratchpad.
+    `reads` are the ports that read_release frees, `rest` those that done frees, `mask` both.
+    `local` is a LOAD that fills, or a STORE to the scratchpad.
     """
 
     slots: int
     reads: int
     rest: int
     local: bool
+    mask: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mask", self.reads | self.rest)
 
 
 @dataclass(frozen=True)
 class Passes:
     """A MATMUL's passes: rows of each, and by pass the banks of A, of W, and all ports.
 
-    `alike` gives for each pass the first later one with other ports. A pass whose W and A share a
-    bank is alike to none: it always waits for the one before.
+    For each pass `masks` has its ports, `onward` the ports from it on, `alike` the first later pass
+    with other ports, `clash` the first pass from it on whose W shares a bank with the A of the pass
+    before, so that it waits for that one.
     """
 
     rows: int
@@ -74,17 +77,27 @@ class Passes:
     w: list[int]
     reads: list[int]
     rest: list[int]
+    masks: list[int] = field(init=False, repr=False)
+    onward: list[int] = field(init=False, repr=False)
     alike: list[int] = field(init=False, repr=False)
+    clash: list[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        ends = []
-        end, following = len(self.a), None
-        for i in range(len(self.a) - 1, -1, -1):
-            ports = (self.a[i], self.w[i], self.rest[i])
-            if ports != following or ports[0] & ports[1]:
-                end, following = i + 1, ports
-            ends.append(end)
-        object.__setattr__(self, "alike", ends[::-1])
+        count = len(self.a)
+        masks = [x | y for x, y in zip(self.reads, self.rest, strict=True)]
+        onward, alike, clash = masks[:], [count] * count, [count] * count
+        for i in range(count - 1, -1, -1):
+            if i + 1 < count:
+                onward[i] |= onward[i + 1]
+                ports = ((x[i], x[i + 1]) for x in (self.a, self.w, self.rest))
+                alike[i] = alike[i + 1] if all(x == y for x, y in ports) else i + 1
+                clash[i] = clash[i + 1]
+            if i and self.w[i] & self.a[i - 1]:
+                clash[i] = i
+        for name, value in (
+            ("masks", masks), ("onward", onward), ("alike", alike), ("clash", clash)
+        ):  # fmt: skip
+            object.__setattr__(self, name, value)
 
 
 class Op:
@@ -213,22 +226,21 @@ def _matmul(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Passes:
 
 
 _WORK = {"load": _load, "store": _store, "matmul": _matmul}
-_SYNC = ("wait0", "wait0_n", "wait1", "wait1_n", "rd_en", "rd_sem", "done_en", "done_sem")
+#: Unit, kind, lead, work, waits, rd signal, done signal of an `Op`.
+Lowered = tuple[int, int, int, "Work | Passes", tuple[tuple[int, int], ...], int, int]
 
 
-@lru_cache(maxsize=1 << 14)
-def _cached(config: ChipConfig, opcode: int, values: tuple[int, ...]) -> tuple:
-    """Work, waits, rd signal, done signal; the opcode is the key because a Spec hashes slowly."""
-    spec = BY_OPCODE[opcode]
-    v = dict(zip(spec.layout, values, strict=True))
+def _lowered(config: ChipConfig, spec: Spec, v: Mapping[str, int], regs: int) -> Lowered:
+    """What all executions of a unit's instruction share; `regs` of its fields are registers."""
     need: dict[int, int] = {}  # two waits on one semaphore add up
     for i in "01":
         if v[f"wait{i}_n"]:
             need[v[f"wait{i}"]] = need.get(v[f"wait{i}"], 0) + v[f"wait{i}_n"]
-    waits = tuple(need.items())
+    lead = 2 + regs + EXTENT_CYCLES[spec.opcode] + _timing.SEQ_EXTENT
     rd = v["rd_sem"] if v["rd_en"] else -1
     done = v["done_sem"] if v["done_en"] else -1
-    return _WORK[spec.name](config, spec, v), waits, rd, done
+    work = _WORK[spec.name](config, spec, v)
+    return int(spec.unit), PUSH, lead, work, tuple(need.items()), rd, done
 
 
 def _target(executed: Any, following: int | None) -> int:
@@ -243,14 +255,18 @@ def _target(executed: Any, following: int | None) -> int:
 
 def lower_one(config: ChipConfig, executed: Any, following: int | None = None) -> Op:
     """The `Op` of one executed instruction; `following` is the pc after it."""
+    known = executed.known
+    if known is not None and known.lowered is not None:
+        return Op(executed.id, executed.pc, *known.lowered)
     instr, v = executed.instr, executed.values
-    spec = instr.spec
-    lead = 2 + len(instr.regs)
+    spec, regs = instr.spec, len(instr.regs)
     if spec.unit != Unit.SEQ:
-        work, waits, rd, done = _cached(config, spec.opcode, tuple(v.values()))
-        lead += EXTENT_CYCLES[spec.opcode] + _timing.SEQ_EXTENT
-        return Op(executed.id, executed.pc, int(spec.unit), PUSH, lead, work, waits, rd, done)
-    op = Op(executed.id, executed.pc, int(Unit.SEQ), _KINDS.get(spec.name, SCALAR), lead)
+        lowered = _lowered(config, spec, v, regs)
+        if known is not None:
+            known.lowered = lowered
+        return Op(executed.id, executed.pc, *lowered)
+    kind = _KINDS.get(spec.name, SCALAR)
+    op = Op(executed.id, executed.pc, int(Unit.SEQ), kind, 2 + regs)
     if op.kind in (POST, WAIT):
         op.sem, op.n = v["sem"], v["n"]
     elif op.kind in (LDW, STW):

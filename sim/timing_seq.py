@@ -99,7 +99,8 @@ def sequence(ops: Sequence[Op], issue: Any, k: Any, count: int) -> Iterator[tupl
         e = t if op.stage == "fetch" else fetch.read(op.pc, t) + op.lead
         last = e
         if kind == PUSH:
-            last = yield (ROOM, e, op)
+            room = issue.room(op, e)
+            last = (yield (ROOM, e, op)) if room is None else room
             issue.push(op, last)
             t = last + 1
             continue

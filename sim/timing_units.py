@@ -63,20 +63,17 @@ class Unit:
         self.issuing = Intervals()
         self.flight = Intervals()
 
-    def free(self, mask: int, t: int) -> int:
-        """First cycle from `t` on in which this unit holds none of `mask`."""
-        return max(self.reading.free(mask, t), self.writing.free(mask, t))
-
     def _finish(self, t: int, work: Work, slots_end: int, read: int, done: int) -> None:
         """Record an item granted at `t`; `slots_end` is when its slots allow the next grant."""
         self.reading.hold(work.reads, read)
         self.writing.hold(work.rest, done)
-        self.done.append(done)
+        dones = self.done
+        dones.append(done)
         self.last_done = done
         self.flight.add(t + 1, done)
-        limit = self.limit
-        oldest = self.done[-limit] + 1 if len(self.done) >= limit else 0
-        self.ready = max(slots_end, oldest)
+        self.ready = slots_end
+        if len(dones) >= self.limit and dones[-self.limit] >= slots_end:
+            self.ready = dones[-self.limit] + 1
 
 
 class Load(Unit):
@@ -115,7 +112,9 @@ class Store(Unit):
         """Start at `t`; (read_release, done). Done pulses come in order, one in a cycle."""
         k, last = self.k, t + work.slots
         delay = k.STORE_SPAD if work.local else k.STORE_W + k.write_latency + k.STORE_B
-        read, done = last + k.STORE_READ, max(last + delay, self.last_done + 1)
+        read, done = last + k.STORE_READ, last + delay
+        if done <= self.last_done:
+            done = self.last_done + 1
         self.issuing.add(t, last)
         self._finish(t, work, last, read, done)
         return read, done
@@ -132,41 +131,32 @@ class Matmul(Unit):
     def __init__(self, k: Any):
         super().__init__(k)
         self.limit = k.MATMUL_INFLIGHT
+        self.least = max(k.dim, k.MATMUL_MIN_PERIOD)  # period of a pass of few rows
         self.row = self.read = -1
-        self.period = self.a = 0
+        self.period = self.a = self.rows = 0
+        self.alike = 0  # index in `done` of the first of the passes with as many rows as the last
         self.next = 0  # pass of the head that comes next
 
     def own(self, work: Passes, t: int) -> int:
         """First cycle from `t` on in which the next pass may load its weights: W against A."""
-        return max(t, self.read + 1) if work.w[self.next] & self.a else t
+        return self.read + 1 if t <= self.read and work.w[self.next] & self.a else t
 
-    def grant(self, t: int, work: Passes) -> tuple[int, int]:
-        """Grant the next pass at `t`; (read_release, done) of the pass."""
+    def grant(self, t: int, work: Passes) -> None:
+        """Grant the next pass at `t`; `read` and `last_done` are its releases."""
         k, i, rows = self.k, self.next, work.rows
         row = t + k.dim
         if row < self.row + self.period:
             row = self.row + self.period
-        issuing = self.issuing
-        starts, ends = issuing.starts, issuing.ends
-        if not starts or t > ends[-1] + 1:
-            starts.append(t)
-            ends.append(t)
-        elif t == ends[-1] + 1:
-            ends[-1] = t
-        elif t == starts[-1] - 1:  # the cycle before the previous pass's first slot
-            starts[-1] = t
-        period = max(rows, k.dim, k.MATMUL_MIN_PERIOD)
-        if row == ends[-1]:
-            ends[-1] += period
-        else:
-            starts.append(row + 1)
-            ends.append(row + period)
-        self.row, self.period, self.a = row, period, work.a[i]
+        self.period = rows if rows > self.least else self.least
+        self._issue(t, row)
+        self.row, self.a = row, work.a[i]
         self.read = row + rows + k.MATMUL_READ
         done = row + rows + k.MATMUL_DONE
         self.reading.hold(work.reads[i], self.read)
         self.writing.hold(work.rest[i], done)
         dones = self.done
+        if rows != self.rows:
+            self.rows, self.alike = rows, len(dones)
         dones.append(done)
         self.last_done = done
         if self.flight.ends and t <= self.flight.ends[-1]:
@@ -177,31 +167,59 @@ class Matmul(Unit):
         if len(dones) >= self.limit and dones[-self.limit] >= row:
             self.ready = dones[-self.limit] + 1
         self.next = i + 1
-        return self.read, done
 
-    def grant_alike(self, work: Passes, horizon: int) -> bool:
-        """Grant the passes that follow back to back with the same ports before `horizon`.
+    def _issue(self, t: int, row: int) -> None:
+        """The unit uses its slots in the cycle `t` of a grant, and from `row` + 1 for a period."""
+        starts, ends = self.issuing.starts, self.issuing.ends
+        if not starts or t > ends[-1] + 1:
+            starts.append(t)
+            ends.append(t)
+        elif t == ends[-1] + 1:
+            ends[-1] = t
+        elif t == starts[-1] - 1:  # the cycle before the previous pass's first slot
+            starts[-1] = t
+        if row == ends[-1]:
+            ends[-1] += self.period
+        else:
+            starts.append(row + 1)
+            ends.append(row + self.period)
 
-        The pass just granted had its ports free, so these have too. Each is granted in the cycle T
-        of the one before, as long as `limit` does not bind. Whether there was any.
-        """
-        k, rows, period, row, limit = self.k, work.rows, self.period, self.row, self.limit
-        count = min(work.alike[self.next - 1] - self.next, (horizon - row - 1) // period + 1)
-        recent = self.done[-limit:]
-        if (
-            count <= 0
-            or (limit - 1) * period <= rows + k.MATMUL_DONE
-            or any(d >= row + x * period for x, d in enumerate(recent, limit - len(recent)))
-        ):
+    def _room(self, row: int) -> bool:
+        """Whether `limit` does not bind passes that are granted a period apart, from `row` on."""
+        k, limit, period = self.k, self.limit, self.period
+        if (limit - 1) * period <= self.rows + k.MATMUL_DONE:
             return False
+        if len(self.done) - self.alike >= limit:
+            return True  # so are those before
+        recent = self.done[-limit:]
+        return all(d < row + x * period for x, d in enumerate(recent, limit - len(recent)))
+
+    def grant_run(self, work: Passes, stop: int, horizon: int) -> None:
+        """Grant the passes before number `stop` that follow back to back before cycle `horizon`.
+
+        The caller knows that their ports are free from `row` on, and that none has to wait for the
+        one before. Each is granted in the cycle T of the one before, if `limit` does not bind.
+        """
+        k, rows, period, row, first = self.k, work.rows, self.period, self.row, self.next
+        stop = min(stop, first + (horizon - row - 1) // period + 1)
+        if stop <= first or not self._room(row):
+            return
+        count = stop - first
         if row == self.issuing.starts[-1] - 1:
             self.issuing.starts[-1] = row
         self.issuing.ends[-1] += count * period
-        self.row = self.ready = row = row + count * period
-        self.read = row + rows + k.MATMUL_READ
-        done = row + rows + k.MATMUL_DONE
-        self.reading.last[-1], self.writing.last[-1] = self.read, done
-        self.done += range(done - (min(count, limit) - 1) * period, done + 1, period)
-        self.last_done = self.flight.ends[-1] = done
-        self.next += count
-        return True
+        i, at = first, row + period
+        while i < stop:  # the passes with the same ports, by the releases of the last one
+            end = min(work.alike[i], stop)
+            at += (end - i - 1) * period
+            self.read = at + rows + k.MATMUL_READ
+            self.last_done = at + rows + k.MATMUL_DONE
+            self.reading.hold(work.reads[i], self.read)
+            self.writing.hold(work.rest[i], self.last_done)
+            i, at = end, at + period
+        self.row = self.ready = row + count * period
+        self.a = work.a[stop - 1]
+        done = self.last_done
+        self.done += range(done - (min(count, self.limit) - 1) * period, done + 1, period)
+        self.flight.ends[-1] = done
+        self.next = stop
