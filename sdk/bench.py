@@ -24,7 +24,6 @@ __tilewright_user_code__ = True
 SIZE = 512  # of the matrix product that the engines run
 CODE_BASE = 0xF0000000
 IDLE_CYCLES = 1_000_000
-KINDS = ("bf16", "int8")
 BUSY_RATIO, IDLE_RATE, BUILD_SECONDS, CYCLE_RATIO = 0.75, 1e6, 90.0, 1 / 16
 
 
@@ -39,6 +38,11 @@ def int8_gemm(x, w, scale):
 def bf16_gemm(x, w):
     """bfloat16 (M, K) times bfloat16 (K, N), float32 out."""
     return tnp.matmul(x, w, preferred_element_type=tnp.float32)
+
+
+def kinds_of(config: ChipConfig) -> tuple[str, ...]:
+    """The products that a chip is measured with."""
+    return ("bf16", "int8") if config.array == "bf16" else ("int8",)
 
 
 def gemm_arguments(m: int, n: int, k: int, seed: int = 0) -> list[np.ndarray]:
@@ -112,8 +116,9 @@ def rtl_speed(config: ChipConfig, say: Callable[[str], None], rounds: int = 3) -
     from tilewright.bench_array import BareArray
     from tilewright.sim.rtl import RtlChip
 
-    work = {kind: gemm_program(config, SIZE, SIZE, SIZE, kind) for kind in KINDS}
-    pairs: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    kinds = kinds_of(config)
+    work = {kind: gemm_program(config, SIZE, SIZE, SIZE, kind) for kind in kinds}
+    pairs: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
     with fresh_cache():
         say("building the RTL engine")
         first = seconds(lambda: rtl_build.library(config))
@@ -134,7 +139,7 @@ def rtl_speed(config: ChipConfig, say: Callable[[str], None], rounds: int = 3) -
         "cached_build_seconds": cached,
         "idle_cycles_per_second": idle,
     }
-    for kind in KINDS:
+    for kind in kinds:
         busy, alone = (max(p[i] for p in pairs[kind]) for i in (0, 1))
         out[f"{kind}_busy_cycles_per_second"] = busy
         out[f"{kind}_bare_array_cycles_per_second"] = alone

@@ -60,7 +60,7 @@ def engines(config: Any, as_json: bool) -> None:
     line("RTL engine, first build (s)", f"{first:.1f}", f"<= {b.BUILD_SECONDS:.0f}",
          first <= b.BUILD_SECONDS)  # fmt: skip
     plain("RTL engine, cached build (s)", f"{found['cached_build_seconds']:.3f}")
-    for kind in b.KINDS:
+    for kind in b.kinds_of(config):
         ratio = found[f"{kind}_busy_ratio"]
         plain(f"RTL engine, {kind} array busy (cycles/s)",
               f"{found[f'{kind}_busy_cycles_per_second']:,.0f}")  # fmt: skip
