@@ -15,9 +15,22 @@ from typing import Any
 from tilewright.isa.config import SEM_MAX, SEMAPHORES
 from tilewright.isa.table import Unit
 from tilewright.sim.timing_front import Front
-from tilewright.sim.timing_ops import Op
-from tilewright.sim.timing_seq import COUNT, ROOM
+from tilewright.sim.timing_ops import POST, PUSH, Op
+from tilewright.sim.timing_seq import COUNT, QUIET, ROOM
 from tilewright.sim.timing_units import NEVER, Load, Matmul, Store
+
+
+def _only_matmul(ops: Sequence[Op]) -> list[bool]:
+    """For each semaphore whether nobody but MATMUL signals it."""
+    out = [True] * SEMAPHORES
+    for op in ops:
+        if op.kind == POST:
+            out[op.sem] = False
+        elif op.kind == PUSH and op.unit != Unit.MATMUL:
+            for sem in (op.rd, op.done):
+                if sem >= 0:
+                    out[sem] = False
+    return out
 
 
 class Issue:
@@ -43,6 +56,7 @@ class Issue:
             held = [(g.unit.reading, g.unit.writing) for g in self.active if g is not f]
             f.others = [h for pair in held for h in pair]
         self.counts = [0] * SEMAPHORES
+        self.by_matmul = _only_matmul(ops)
         self.overflow: tuple[int, int] | None = None
         self.posts: list[tuple[int, int, int]] = []
         self.stopped: int | None = None
@@ -226,15 +240,46 @@ class Issue:
         read, done = f.unit.grant(t, f.head.work)
         self._leave(f, t, read, done)
 
-    def _horizon(self, f: Front) -> int:
-        """No unit but that of `f` requests, and nothing is counted, before this cycle."""
+    def _horizon(self, f: Front, mask: int) -> int:
+        """Before this cycle no other unit wants ports of `mask`; NEVER: until the head of `f` left.
+
+        Nobody disturbs the head's passes if nothing more is pushed until it leaves, and what is
+        pushed wants other ports or waits for signals that come later.
+        """
+        if self._pushes_wait():
+            for g in self.active:
+                if g is not f and self._wants(g, mask):
+                    break
+            else:
+                return NEVER
         events = [g.event for g in self.active if g is not f]
         return min(self.look, self.posts[0][0] if self.posts else NEVER, *events)
+
+    def _pushes_wait(self) -> bool:
+        """Whether the sequencer pushes nothing before MATMUL's head leaves."""
+        if self.waits_for is None:
+            return True
+        what, _, arg = self.waits_for
+        if what == ROOM:
+            return arg.unit == Unit.MATMUL
+        return what == QUIET and Unit.MATMUL in arg
+
+    def _wants(self, g: Front, mask: int) -> bool:
+        """Whether what is pushed to `g` may want ports of `mask` before MATMUL's head leaves."""
+        for op, _ in g.pushed[len(g.left) :]:
+            for sem, n in op.waits:
+                if self.by_matmul[sem]:
+                    n -= sum(m for _, s, m in self.posts if s == sem)
+                    if self.counts[sem] < n:
+                        return False
+            if op.work.mask & mask:
+                return True
+        return False
 
     def _grant_passes(self, f: Front, t: int, older: list[tuple[int, Front]]) -> None:
         """Grant MATMUL's pass at `t`, and those after it that come before any other event."""
         unit, work = self.matmul, f.head.work
-        horizon = self._horizon(f)
+        horizon = self._horizon(f, work.onward[unit.next])
         wanted = 0  # by older requests that cannot be granted before the horizon
         for mask, _ in older:
             wanted |= mask
