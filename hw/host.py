@@ -11,7 +11,7 @@ from amaranth.utils import exact_log2
 from tilewright.hw.axi import AXILite
 from tilewright.hw.fetch import PC_BITS
 from tilewright.hw.issue import CAUSES, PC, UNITS
-from tilewright.isa.config import SEMAPHORES, ChipConfig
+from tilewright.isa.config import ARRAYS, SEMAPHORES, ChipConfig
 from tilewright.isa.table import Unit
 
 REGISTERS = {
@@ -49,6 +49,7 @@ def geometry_word(config: ChipConfig) -> int:
         | config.bus_bytes << 8
         | exact_log2(config.spad_kib) << 16
         | exact_log2(config.acc_kib) << 24
+        | ARRAYS.index(config.array) << 31
     )
 
 

@@ -2,11 +2,11 @@
 
 from amaranth.sim import Simulator
 from tilewright.hw.host import Host
-from tilewright.isa.config import PRESETS
+from tilewright.isa.config import PRESETS, parse_config
 
 
-def drive(body):
-    dut = Host(PRESETS["tw16"])
+def drive(body, config=PRESETS["tw16"]):
+    dut = Host(config)
     sim = Simulator(dut)
     sim.add_clock(1e-6)
 
@@ -61,6 +61,13 @@ def test_identity_and_geometry():
         assert await read(ctx, dut, 0x7F0) == 0
 
     drive(body)
+
+
+def test_geometry_tells_an_int8_array():
+    async def body(ctx, dut):
+        assert await read(ctx, dut, 0x01C) == 4 | 4 << 8 | 3 << 16 | 2 << 24 | 1 << 31
+
+    drive(body, parse_config("dim=4,spad_kib=8,acc_kib=4,array=int8"))
 
 
 def test_window_is_everything_after_reset_and_stays_while_running():
