@@ -73,7 +73,7 @@ class Front:
     def free(self, mask: int, t: int) -> int:
         """First cycle from `t` on in which no other unit holds any of `mask`."""
         for held in self.others:
-            if held.last and held.last[-1] >= t:
+            if held.ever & mask and held.last[-1] >= t:
                 t = held.free(mask, t)
         return t
 

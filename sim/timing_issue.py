@@ -15,22 +15,17 @@ from typing import Any
 from tilewright.isa.config import SEM_MAX, SEMAPHORES
 from tilewright.isa.table import Unit
 from tilewright.sim.timing_front import Front
-from tilewright.sim.timing_ops import POST, PUSH, Op
+from tilewright.sim.timing_ops import POST, Op
 from tilewright.sim.timing_seq import COUNT, QUIET, ROOM
 from tilewright.sim.timing_units import NEVER, Load, Matmul, Store
 
 
 def _only_matmul(ops: Sequence[Op]) -> list[bool]:
     """For each semaphore whether nobody but MATMUL signals it."""
-    out = [True] * SEMAPHORES
-    for op in ops:
-        if op.kind == POST:
-            out[op.sem] = False
-        elif op.kind == PUSH and op.unit != Unit.MATMUL:
-            for sem in (op.rd, op.done):
-                if sem >= 0:
-                    out[sem] = False
-    return out
+    matmul = int(Unit.MATMUL)
+    others = [op for op in ops if op.unit != matmul]
+    signalled = {op.sem if op.kind == POST else op.rd for op in others} | {op.done for op in others}
+    return [sem not in signalled for sem in range(SEMAPHORES)]
 
 
 class Issue:
@@ -130,10 +125,13 @@ class Issue:
                 last = max(last, front.unit.last_done)
         return max(at, last + self.quiet_delay)
 
-    def _unit_moved(self) -> None:
-        """A head left: the sequencer may be waiting for room or quiet."""
-        if self.waits_for is not None and self.waits_for[0] != COUNT:
-            t = self._answer(*self.waits_for)
+    def _unit_moved(self, unit: int) -> None:
+        """A head of `unit` left: the sequencer may be waiting for room or quiet."""
+        if self.waits_for is None:
+            return
+        what, at, arg = self.waits_for
+        if what == QUIET or (what == ROOM and arg.unit == unit):
+            t = self._answer(what, at, arg)
             if t is not None:
                 self._resume(t)
 
@@ -143,8 +141,7 @@ class Issue:
         """Run until nothing can happen any more."""
         self.sequencer = sequencer
         self._resume(None)
-        posts, active = self.posts, self.active
-        first, second, third = active
+        posts, (first, second, third) = self.posts, self.active
         while True:
             t = min(self.look, first.event, second.event, third.event)
             if posts and posts[0][0] <= t:
@@ -152,9 +149,12 @@ class Issue:
                 self._count(t)
             elif t == NEVER:
                 return
-            for f in active:
-                if f.event == t and f.request == NEVER:
-                    self._check(f, t)
+            if first.event == t and first.request == NEVER:
+                self._check(first, t)
+            if second.event == t and second.request == NEVER:
+                self._check(second, t)
+            if third.event == t and third.request == NEVER:
+                self._check(third, t)
             if self.look <= t:
                 self._look(t)
             if first.event == t or second.event == t or third.event == t:
@@ -170,13 +170,13 @@ class Issue:
                 counts[sem] = SEM_MAX
                 self.overflow = self.overflow or (t, sem)
         for f in self.active:
-            if f.request == NEVER and f.head is not None and f.valid <= t:
-                f.event = t
+            if f.request == NEVER and f.valid <= t and f.head is not None:
+                self._check(f, t)
         if self.waits_for is not None and self.waits_for[0] == COUNT:
             self.look = max(t, self.waits_for[1])
 
     def _check(self, f: Front, t: int) -> None:
-        """The head of `f` looks at its waits in cycle `t`; if in vain, the next signal wakes it."""
+        """The head of `f` looks at its waits in cycle `t`; a signal makes it look again."""
         counts = self.counts
         for sem, n in f.head.waits:
             if counts[sem] < n:
@@ -199,11 +199,15 @@ class Issue:
         older: list[tuple[int, Front]] = []  # (ports wanted, by whom)
         matmul = self.matmul
         for f in asking:
-            work = f.head.work
+            work, at = f.head.work, t
             passes = f.unit is matmul
-            mask = work.masks[matmul.next] if passes else work.mask
+            if passes:
+                mask = work.masks[matmul.next]
+                at = matmul.own(work, t)
+            else:
+                mask = work.mask
             if f.event == t:
-                at = f.free(mask, matmul.own(work, t) if passes else t)
+                at = f.free(mask, at)
                 for wanted, g in older:
                     if wanted & mask:
                         at = max(at, t + 1, g.event if g.request <= t else 0)
@@ -232,7 +236,7 @@ class Issue:
             heappush(self.posts, (done + 1, op.done, 1))
         f.left.append(t)
         f.load_head()
-        self._unit_moved()
+        self._unit_moved(op.unit)
 
     def _grant(self, f: Front, t: int) -> None:
         f.port.add(f.request, t - 1)

@@ -17,11 +17,12 @@ NEVER = 1 << 62
 
 
 class Held:
-    """Ports that one unit holds: (mask, last cycle) in order of release."""
+    """Ports that one unit holds: (mask, last cycle) in order of release; `ever` held."""
 
-    __slots__ = ("last", "masks")
+    __slots__ = ("ever", "last", "masks")
 
     def __init__(self) -> None:
+        self.ever = 0
         self.masks: list[int] = []
         self.last: list[int] = []
 
@@ -30,6 +31,7 @@ class Held:
         if self.masks and self.masks[-1] == mask:
             self.last[-1] = until  # granted later, released later: one entry is enough
         elif mask:
+            self.ever |= mask
             self.masks.append(mask)
             self.last.append(until)
 
@@ -208,18 +210,18 @@ class Matmul(Unit):
         if row == self.issuing.starts[-1] - 1:
             self.issuing.starts[-1] = row
         self.issuing.ends[-1] += count * period
-        i, at = first, row + period
+        alike, i, at = work.alike, first, row + rows
         while i < stop:  # the passes with the same ports, by the releases of the last one
-            end = min(work.alike[i], stop)
-            at += (end - i - 1) * period
-            self.read = at + rows + k.MATMUL_READ
-            self.last_done = at + rows + k.MATMUL_DONE
-            self.reading.hold(work.reads[i], self.read)
-            self.writing.hold(work.rest[i], self.last_done)
-            i, at = end, at + period
+            end = alike[i]
+            if end > stop:
+                end = stop
+            at += (end - i) * period
+            self.reading.hold(work.reads[i], at + k.MATMUL_READ)
+            self.writing.hold(work.rest[i], at + k.MATMUL_DONE)
+            i = end
         self.row = self.ready = row + count * period
-        self.a = work.a[stop - 1]
-        done = self.last_done
+        self.read, done = at + k.MATMUL_READ, at + k.MATMUL_DONE
+        self.last_done, self.a = done, work.a[stop - 1]
         self.done += range(done - (min(count, self.limit) - 1) * period, done + 1, period)
         self.flight.ends[-1] = done
         self.next = stop
