@@ -5,12 +5,12 @@ from random import Random
 import numpy as np
 import pytest
 from tilewright.isa.config import PRESETS, parse_config
-from tilewright.isa.table import Fault, Unit
+from tilewright.isa.table import Fault, Type, Unit
 from tilewright.sim import load_memory, run
 from tilewright.sim.checker import check
 from tilewright.sim.gen_ops import grid
 from tilewright.sim.gen_sync import DONE, READ, Node, unordered
-from tilewright.sim.generate import ALL_BINS, DRAM_SIZE, FLOATS, bins, generate, racy
+from tilewright.sim.generate import ALL_BINS, DRAM_SIZE, FLOATS, all_bins, bins, generate, racy
 
 TW4 = PRESETS["tw4"]
 SEED = 4000
@@ -70,6 +70,24 @@ def test_other_geometries(config, count):
         assert not check(broken.program, load_memory(broken.program)).ok, seed
         result = run(g.program)
         assert (result.fault.code if result.fault else None) == g.fault
+
+
+def test_an_int8_array_gets_int8_programs_and_sometimes_the_fault():
+    config = parse_config("dim=4,spad_kib=8,acc_kib=4,array=int8")
+    programs = [generate(SEED + i, config) for i in range(60)]
+    lacking = 0
+    for g in programs:
+        floats = [
+            at for at, line in enumerate(g.lines)
+            if line.name == "matmul" and line.fields.get("a_type") == Type.BF16
+        ]  # fmt: skip
+        if g.fault is Fault.UNIMPLEMENTED:
+            assert check(g.program, load_memory(g.program)).fault.pc == floats[0]
+        assert len(floats) == (g.fault is Fault.UNIMPLEMENTED), g.seed
+        lacking += len(floats)
+    assert lacking
+    hit = set().union(*(bins(g.program) for g in programs))
+    assert hit <= set(all_bins(config)) < set(ALL_BINS), hit - set(all_bins(config))
 
 
 def test_the_same_seed_gives_the_same_program():
