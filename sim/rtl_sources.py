@@ -40,6 +40,7 @@ def array_sources(config: ChipConfig) -> dict[str, str]:
     array = Array(config.dim, kind=config.array)
     ports = [member for _, _, member in array.signature.flatten(array)]
     text = verilog.convert(array, name="tw_array", emit_src=False, ports=ports)
-    wrapper = _WRAPPER.format(bits=len(array.i_a) - 1, sums=len(array.o_sum) - 1)
+    lane, total = array.column.LANE, array.column.sum_width(config.dim)
+    wrapper = _WRAPPER.format(bits=config.dim * lane - 1, sums=config.dim * total - 1)
     sources = {"tilewright.v": wrapper, "tw_array.v": text}
     return sources | array_verilog_sources(config.dim, kind=config.array)
