@@ -30,6 +30,11 @@ _known: dict[tuple[ChipConfig, bytes, tuple[int, int]], Timing] = {}
 BEHIND = 100_000  # instructions that are followed behind a wait that blocks in program order
 
 
+def forget() -> None:
+    """Time every program anew."""
+    _known.clear()
+
+
 def _whole_trace(
     machine: Machine, code: bytes, execution: Execution, limit: int
 ) -> tuple[list[Executed], FaultInfo | None]:
