@@ -1,0 +1,142 @@
+"""What a mutant's own process does: `mutation.py` starts it on a copy of the package.
+
+    python mutation_child.py expect CONFIG FOLDER     programs and what they must give
+    python mutation_child.py try CONFIG FOLDER        export, build and run the copy's chip
+
+FOLDER keeps `expected.pickle` and `verilog.sha256`, the original's. `try` prints one line of JSON:
+the verdict ("same netlist", "does not elaborate", "caught", "alive") and why. Verilog is neither
+made lazy nor one-step, and compiled as one text without optimisation: that is the fastest build.
+"""
+
+import hashlib
+import json
+import pickle
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from tilewright import sim
+from tilewright.hw import lazy, onestep
+from tilewright.isa.config import parse_config
+from tilewright.isa.program import Program
+from tilewright.sim import rtl, rtl_build
+from tilewright.sim.generate import FAULTS, bins, generate
+
+lazy.lazy = lambda text: text  # before anything imports them by name
+onestep.one_step = lambda text, *rest: text
+
+CANDIDATES = 400  # seeds, of which those are run that cover what none has covered
+LENGTH = 3
+STALLS = (20, 60)  # per cent, of each AXI channel
+
+
+def programs(config) -> list[Program]:
+    """Generated programs that cover together what all candidates cover, and each fault twice."""
+    hit, out = set(), []
+    for seed in range(CANDIDATES):
+        made = generate(seed, config, length=LENGTH).program
+        new = bins(made) - hit
+        if new or seed < 8:
+            hit |= new
+            out.append(made)
+    endings = [generate(1000 + 50 * i + j, config, ending=fault).program
+               for i, fault in enumerate(FAULTS) for j in range(3)]  # fmt: skip
+    return out[:4] + endings + out[4:]
+
+
+def expect(config, folder: Path) -> None:
+    """Write programs with the results of the cycle engine."""
+    pairs = [(p, sim.run(p, engine="cycle", check=False)) for p in programs(config)]
+    (folder / "expected.pickle").write_bytes(pickle.dumps(pairs))
+
+
+def build(config, sources: dict[str, str], folder: Path) -> Path:
+    """Compile the chip in `folder`; gives the shared object."""
+    env, root = rtl_build.tool_env(), rtl_build.verilator_root()
+    for name, text in sources.items():
+        (folder / name).write_text(text)
+    call = partial(subprocess.run, cwd=folder, env=env, check=True, capture_output=True, text=True)
+    call([root / "bin" / "verilator", *rtl_build.VERILATOR_FLAGS, "--Mdir", "obj", *sources])
+    parts = [str(rtl_build.HARNESS), *sorted(str(p) for p in (folder / "obj").glob("*.cpp"))]
+    parts += [f"{root}/include/verilated.cpp", f"{root}/include/verilated_threads.cpp"]
+    (folder / "all.cpp").write_text("".join(f'#include "{p}"\n' for p in parts[:-2]))
+    defines = [f"-DTW_BUS_BYTES={config.bus_bytes}", "-DVM_TRACE=0", "-DVM_COVERAGE=0"]
+    include = [f"-I{root}/include", f"-I{root}/include/vltstd", f"-I{folder}/obj"]
+    gxx = ["g++", "-std=gnu++17", "-O0", "-fPIC", *defines, *include]
+    call([*gxx, "-shared", "all.cpp", *runtime(root, gxx), "-o", "model.so", "-lpthread"])
+    return folder / "model.so"
+
+
+def runtime(root: Path, gxx: list[str]) -> list[str]:
+    """Verilator's own library, compiled once."""
+    folder = Path(tempfile.gettempdir()) / "tilewright-mutation-runtime"
+    folder.mkdir(exist_ok=True)
+    out = []
+    for name in ("verilated", "verilated_threads"):
+        target = folder / f"{name}.o"
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as work:
+                made = Path(work) / target.name
+                source = f"{root}/include/{name}.cpp"
+                subprocess.run([*gxx, "-O1", "-c", source, "-o", made], check=True)
+                made.rename(target)
+        out.append(str(target))
+    return out
+
+
+def run(program: Program, want: sim.RunResult, stall: int) -> list[str]:
+    """What the chip does otherwise than the cycle engine says; clocks only without stalls."""
+    got = rtl.run(
+        program.config, program.code, sim.load_memory(program), window=sim.window(program),
+        stall=stall, seed=1, limit=8 * want.cycles + 20_000,
+    )  # fmt: skip
+    if stall:
+        got.cycles = None
+    return sim.differences(want, got)
+
+
+def attempt(config, folder: Path) -> tuple[str, str]:
+    """The verdict on this copy of the package, and why."""
+    try:
+        from tilewright.hw.verilog import export
+
+        sources = export(config)
+    except Exception as error:
+        return "does not elaborate", f"{type(error).__name__}: {error}"
+    digest = hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()
+    known = folder / "verilog.sha256"
+    if not known.exists():
+        known.write_text(digest)
+    elif known.read_text() == digest:
+        return "same netlist", ""
+    expected = pickle.loads((folder / "expected.pickle").read_bytes())
+    with tempfile.TemporaryDirectory() as work:
+        try:
+            model = build(config, sources, Path(work))
+        except subprocess.CalledProcessError as error:
+            return "does not elaborate", f"{error.cmd[0]}: {error.stderr[-300:]}"
+        rtl.library = lambda config: model
+        for number, (program, want) in enumerate(expected):
+            for stall in (0, *STALLS):
+                try:
+                    found = run(program, want, stall)
+                except rtl.RtlError as error:
+                    found = [str(error)]
+                if found:
+                    return "caught", f"program {number}, stall {stall}: {found[0]}"
+    return "alive", ""
+
+
+def main(command: str, name: str, folder: str) -> None:
+    config, place = parse_config(name), Path(folder)
+    if command == "expect":
+        expect(config, place)
+    else:
+        verdict, why = attempt(config, place)
+        print(json.dumps([verdict, why]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
