@@ -3,7 +3,7 @@
 One instruction per line, as `syntax` describes; ``#`` starts a comment, ``name:`` a label. A label
 names the next instruction (its index) or the next data (its DRAM byte address). Directives:
 
-    .config tw4                     chip; also dim=4,spad_kib=8,acc_kib=4
+    .config tw4                     chip; also dim=4,spad_kib=8,acc_kib=4[,array=int8]
     .const NAME = expression
     .data address                   where the following data lie in DRAM
     .word 1, 2   .bytes 1, 2   .f32 1.5, -2     data: 32-bit, 8-bit, fp32, little-endian

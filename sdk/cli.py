@@ -90,7 +90,7 @@ def chip_option(**more: Any) -> Any:
         except ConfigError as error:
             raise click.BadParameter(str(error), ctx, param) from None
 
-    what = "tw4, tw8, tw16 or dim=N,spad_kib=N,acc_kib=N[,bus_bytes=N]"
+    what = "tw4, tw8, tw16 or dim=N,spad_kib=N,acc_kib=N[,bus_bytes=N][,array=int8]"
     more.setdefault("help", f"The chip: {what}.")
     return click.option(
         "--config", callback=read, metavar="CHIP", envvar="TILEWRIGHT_CONFIG", **more

@@ -33,8 +33,8 @@ class Device:
 
     Parameters
     ----------
-    config : a preset's name ("tw4", "tw8", "tw16"), "dim=8,spad_kib=32,acc_kib=8", or a ChipConfig;
-        None is ``TILEWRIGHT_CONFIG``.
+    config : a preset's name ("tw4", "tw8", "tw16"), "dim=8,spad_kib=32,acc_kib=8[,array=int8]", or
+        a ChipConfig; None is ``TILEWRIGHT_CONFIG``.
     engine : "functional", "cycle" or "rtl"; None is ``TILEWRIGHT_ENGINE``.
     dram_bytes : size of its DRAM.
     """
