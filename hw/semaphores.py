@@ -5,7 +5,7 @@ operations updates all of them at once. In gates this is the ripple-carry adder 
 anyway; a simulator does it in a fraction of the operations.
 """
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.isa.config import SEM_MAX, SEMAPHORES
@@ -94,7 +94,8 @@ class Semaphores(wiring.Component):
 
     def _hot(self, m, name, en, sem):
         hot = Signal(SEMAPHORES, name=name)
-        m.d.comb += hot.eq(en << sem)
+        # 0 << X is X in a 4-state simulator, and `sem` may come from a queue that was never filled
+        m.d.comb += hot.eq(Mux(en, Const(1) << sem, 0))
         return hot
 
     def _planes(self, m, name, en, sem, n):
