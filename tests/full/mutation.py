@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -23,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # the folder's modules name each other plainly
 
 from mutation_places import Mutant, draw, sources
-from mutation_stages import Verdict, Workspace, git, rtl_digest, snapshot, timed
+from mutation_stages import STAGES, Verdict, Workspace, git, rtl_digest, snapshot, timed
 from rich.progress import Progress
 
 ROOT = Path(__file__).parents[2]
@@ -35,11 +36,12 @@ _space: Workspace  # a worker's own copy
 
 def _start_worker(tree: Path, folder: Path, shared: Path, config: str) -> None:
     global _space
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends what it has started, too
     _space = Workspace.copy(tree, folder / f"copy{os.getpid()}", shared, config)
 
 
-def _work(module: str, text: str) -> tuple[Verdict, float]:
-    return timed(_space, module, text)
+def _work(module: str, text: str, stages: tuple[str, ...]) -> tuple[Verdict, float]:
+    return timed(_space, module, text, stages)
 
 
 class Results:
@@ -150,7 +152,8 @@ def run(arguments: argparse.Namespace, results: Results, mutants: list[Mutant], 
     shared = folder / "shared"
     shared.mkdir()
     first = Workspace.copy(tree, folder / "original", shared, arguments.config)
-    first.prepare(lambda text: print(text, file=sys.stderr, flush=True))
+    stages = tuple(arguments.stages.split(","))
+    first.prepare(lambda text: print(text, file=sys.stderr, flush=True), stages)
     start = (tree, folder, shared, arguments.config)
     with ProcessPoolExecutor(arguments.jobs, initializer=_start_worker, initargs=start) as pool:
         pending = {}
@@ -159,7 +162,7 @@ def run(arguments: argparse.Namespace, results: Results, mutants: list[Mutant], 
         with progress(arguments.count, number) as show:
             while not results.judged(mutants, arguments.count)[1]:
                 while len(pending) < arguments.jobs and (mutant := next(left, None)):
-                    pending[pool.submit(_work, mutant.module, mutant.text)] = mutant
+                    pending[pool.submit(_work, mutant.module, mutant.text, stages)] = mutant
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     mutant = pending.pop(future)
                     record = results.add(mutant, *future.result())
@@ -179,6 +182,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--resume", type=Path, default=Path("mutation.jsonl"), metavar="FILE")
     parser.add_argument("--commit", help="of the RTL (default: FILE's, else HEAD)")
     parser.add_argument("--tests", default="HEAD", help="commit of the tests (default: HEAD)")
+    parser.add_argument("--stages", default=",".join(STAGES), help="(default: %(default)s)")
     parser.add_argument("--retry", action="store_true", help="judge FILE's survivors again")
     parser.add_argument("--report", action="store_true", help="only print what FILE says")
     parser.add_argument("--json", action="store_true", help="figures as JSON")

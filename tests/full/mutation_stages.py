@@ -1,8 +1,8 @@
 """A copy of the repository in which mutants live, and the stages that try to catch them.
 
 The package is taken from a commit, so that nobody's edits get in between; `tests/` may come from a
-later one. Stages, cheapest first: generated programs on the mutant's chip, its module's own unit
-tests, all of tests/hw, the RTL's tests in tests/sim, cocotb on the exported Verilog.
+later one. Stages: generated programs on the mutant's chip, its module's own unit tests, the RTL
+engine's tests in tests/sim, what else of tests/hw imports the module, cocotb on the Verilog.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,8 @@ CONFTEST = """from tilewright.sim import rtl_build
 rtl_build.MAKE_FLAGS[:] = ["OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0"]
 """
 SIM_TESTS = ("tests/sim/test_rtl_*.py", "tests/sim/test_engines.py")
-LIMITS = {"programs": 900, "unit": 900, "hw": 1800, "rtl": 1800, "cocotb": 2400}  # seconds
+LIMITS = {"programs": 900, "unit": 900, "rtl": 1800, "hw": 1800, "cocotb": 2400}  # seconds
+STAGES = tuple(LIMITS)
 
 
 @dataclass(frozen=True)
@@ -94,31 +96,38 @@ class Workspace:
             out, _ = process.communicate(timeout=LIMITS[stage])
             return process.returncode, out
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
             return None, f"no end after {LIMITS[stage]} s"
+        finally:  # also what it started itself, and if this process is told to end
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def child(self, command: str) -> tuple[int | None, str]:
         """Run one command of `mutation_child.py`."""
         return self.call("programs", [str(CHILD), command, self.config, str(self.shared)])
 
-    def own_tests(self, module: str) -> list[str]:
-        """Test files that import the module, or whose name begins as the module's does."""
-        out = []
-        for path in sorted((self.folder / "tests" / "hw").glob("test_*.py")):
-            stem = path.stem.removeprefix("test_")
-            named = module == stem or module.startswith(f"{stem}_")
-            if named or re.search(rf"tilewright\.hw\.{module}\b", path.read_text()):
-                out.append(str(path.relative_to(self.folder)))
-        return out
+    def imported(self, text: str) -> set[str]:
+        """Modules of `hw/` that a text imports, directly or not."""
+        found, new = set(), set(re.findall(r"tilewright\.hw\.(\w+)", text))
+        new |= set(re.findall(r"from tilewright\.hw import (\w+)", text))
+        while new:
+            found |= new
+            paths = (self.folder / "tilewright" / "hw" / f"{name}.py" for name in new)
+            texts = "".join(path.read_text() for path in paths)
+            new = set(re.findall(r"tilewright\.hw\.(\w+)", texts)) - found
+        return found
 
-    def test_stages(self, module: str) -> list[tuple[str, list[str]]]:
-        """The stages that are pytest runs, with their files."""
-        hw = [str(p.relative_to(self.folder)) for p in (self.folder / "tests/hw").glob("test_*.py")]
-        own = self.own_tests(module)
-        rtl = [str(p.relative_to(self.folder)) for g in SIM_TESTS for p in self.folder.glob(g)]
-        rest = sorted(set(hw) - set(own))
-        return [("unit", own), ("hw", rest), ("rtl", sorted(rtl)), ("cocotb", ["tests/cocotb"])]
+    def test_stages(self, module: str = "") -> dict[str, list[str]]:
+        """The stages that are pytest runs, with the files that may notice a mutant of `module`."""
+        hw = sorted((self.folder / "tests" / "hw").glob("test_*.py"))
+        if module:
+            hw = [path for path in hw if module in self.imported(path.read_text())]
+        stems = {path: path.stem.removeprefix("test_") for path in hw}
+        own = [p for p, stem in stems.items() if f"{module}_".startswith(f"{stem}_")]
+        rtl = [path for pattern in SIM_TESTS for path in sorted(self.folder.glob(pattern))]
+        stages = {"unit": own, "rtl": rtl, "hw": [path for path in hw if path not in own]}
+        named = {n: [str(p.relative_to(self.folder)) for p in ps] for n, ps in stages.items()}
+        return named | {"cocotb": ["tests/cocotb"]}
 
     def pytest(self, stage: str, files: list[str]) -> str:
         """Empty if the tests pass, else what failed first."""
@@ -128,8 +137,8 @@ class Workspace:
         failed = re.findall(r"^(?:FAILED|ERROR) (.*)$", out, re.MULTILINE)
         return failed[0] if failed else out[-300:]
 
-    def prepare(self, say, tests: bool = True) -> None:
-        """Results of the original, which must pass every stage (without `tests`, the programs).
+    def prepare(self, say, stages: tuple[str, ...] = STAGES) -> None:
+        """Results of the original, which must pass the stages.
 
         **Raises** RuntimeError if it does not.
         """
@@ -139,23 +148,28 @@ class Workspace:
             status, out = self.child(command)
             if status != 0 or (command == "try" and json.loads(out.splitlines()[-1])[0] != "alive"):
                 raise RuntimeError(f"the original must pass {command!r}:\n{out}")
-        for stage, files in self.test_stages("") if tests else ():
+        for stage, files in self.test_stages().items():
             say(f"original: {stage}")
-            if files and (failed := self.pytest(stage, files)):
+            if stage in stages and (failed := self.pytest(stage, files)):
                 raise RuntimeError(f"the original must pass stage {stage}: {failed}")
 
-    def judge(self, module: str, text: str) -> Verdict:
-        """Put a mutant's text in the module's place, try every stage, and put the original back."""
+    def judge(self, module: str, text: str, stages: tuple[str, ...] = STAGES) -> Verdict:
+        """Put a mutant's text in the module's place, try stages, and put the original back."""
         path = self.folder / "tilewright" / "hw" / f"{module}.py"
         original = path.read_text()
         path.write_text(text)
         try:
-            return self._judge(module)
+            for stage in (stage for stage in STAGES if stage in stages):
+                verdict = self.programs() if stage == "programs" else self.tests(stage, module)
+                if verdict.name != "alive":
+                    return verdict
+            return Verdict("alive")
         finally:
             path.write_text(original)
             shutil.rmtree(self.folder / "cache", ignore_errors=True)
 
-    def _judge(self, module: str) -> Verdict:
+    def programs(self) -> Verdict:
+        """The generated programs on the mutant's chip."""
         status, out = self.child("try")
         if status is None:
             return Verdict("caught", "programs", out)
@@ -164,15 +178,16 @@ class Workspace:
         if status > 0:
             raise RuntimeError(f"{CHILD.name} failed:\n{out}")
         name, why = json.loads(out.strip().splitlines()[-1])
-        if name != "alive":
-            return Verdict(name, "programs" if name == "caught" else "", why)
-        for stage, files in self.test_stages(module):
-            if files and (failed := self.pytest(stage, files)):
-                return Verdict("caught", stage, failed)
-        return Verdict("alive")
+        return Verdict(name, "programs" if name == "caught" else "", why)
+
+    def tests(self, stage: str, module: str) -> Verdict:
+        """One of the stages that are pytest runs."""
+        files = self.test_stages(module)[stage]
+        failed = self.pytest(stage, files) if files else ""
+        return Verdict("caught", stage, failed) if failed else Verdict("alive")
 
 
-def timed(workspace: Workspace, module: str, text: str) -> tuple[Verdict, float]:
-    """`judge`, and the seconds that it took."""
+def timed(workspace: Workspace, module: str, text: str, stages: tuple[str, ...]):
+    """The verdict, and the seconds that it took."""
     begin = time.monotonic()
-    return workspace.judge(module, text), time.monotonic() - begin
+    return workspace.judge(module, text, stages), time.monotonic() - begin

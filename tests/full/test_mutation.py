@@ -113,7 +113,7 @@ def test_a_mistake_on_the_chip_is_caught_and_a_change_of_names_is_none(tool, tmp
     shared.mkdir()
     snapshot(tool.ROOT, "HEAD", "HEAD", tree)
     space = Workspace.copy(tree, tmp_path / "copy", shared, "tw4")
-    space.prepare(print, tests=False)
+    space.prepare(print, ("programs",))
     text = (tree / "tilewright" / "hw" / "float.py").read_text()
     old = "zero = wire(m, (am[7] & wm[7] == 0)"
     assert text.count(old) == 1
