@@ -15,11 +15,10 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-from tilewright.analysis import MEANING, Analysis, analyse_all
+from tilewright.analysis import MEANING, Analysis
 from tilewright.isa.disassembler import format_instruction
 from tilewright.isa.program import Origin, Program
 from tilewright.isa.table import Unit
-from tilewright.profiler import Profile
 from tilewright.sim.timing_causes import CAUSES
 
 AROUND = 2  # lines shown around a line that lies in no function
@@ -217,11 +216,11 @@ def _call(line: str) -> str:
     return f"{PurePath(place[0]).name}:{place[1]}" if place else PurePath(line).name
 
 
-def profile_data(profile: Profile) -> dict[str, Any]:
-    """Return the page's data: each different run of the profile."""
+def page_data(analyses: Sequence[Analysis]) -> dict[str, Any]:
+    """Return the page's data: each different run of a profile."""
     return {
         "causes": list(CAUSES),
         "meaning": CAUSE_MEANING,
         "array": MEANING,
-        "runs": [run_data(a) for a in analyse_all(profile.runs)],
+        "runs": [run_data(a) for a in analyses],
     }

@@ -16,7 +16,8 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from tilewright.html_data import profile_data
+from tilewright.analysis import analyse_all
+from tilewright.html_data import page_data
 from tilewright.report import report_text
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ def _text(name: str) -> str:
 
 def html_text(profile: Profile) -> str:
     """Return the page of a profile."""
-    data = profile_data(profile)
+    analyses = analyse_all(profile.runs)
+    data = page_data(analyses)
     packed = gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0)
     names = ", ".join(dict.fromkeys(run["name"] for run in data["runs"])) or "no program"
     return Template(_text("report.html")).substitute(
         title=escape(f"Tilewright: {names}"),
         style=_text("report.css"),
-        report=escape(report_text(profile, color=False, width=110)),  # where scripts do not run
+        report=escape(report_text(profile, 110, False, analyses)),  # where scripts do not run
         data=b64encode(packed).decode(),
         script="\n".join(_text(f"report_{name}.js") for name in SCRIPTS),
     )

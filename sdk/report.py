@@ -112,13 +112,19 @@ def _summary(profile: Profile, analyses: list[Analysis]) -> Table:
     return table
 
 
-def report_text(profile: Profile, width: int | None = None, color: bool | None = None) -> str:
+def report_text(
+    profile: Profile,
+    width: int | None = None,
+    color: bool | None = None,
+    analyses: list[Analysis] | None = None,
+) -> str:
     """Return the report of a profile.
 
     Parameters
     ----------
     width : columns; by default the terminal's, or 100.
     color : by default, whether standard output is a terminal and ``NO_COLOR`` is not set.
+    analyses : of its runs, if they are there already.
     """
     terminal = sys.stdout.isatty()
     if color is None:
@@ -130,7 +136,8 @@ def report_text(profile: Profile, width: int | None = None, color: bool | None =
     )
     if not profile.runs:
         return "no program ran within the profile\n"
-    analyses = analyse_all(profile.runs)
+    if analyses is None:
+        analyses = analyse_all(profile.runs)
     console.print(_summary(profile, analyses))
     for a in analyses:
         if len(analyses) > 1:

@@ -56,7 +56,6 @@ const app = {
     this.mark();
     if (this.only.checked) this.listing.filter();
     this.listing.reveal();
-    this.timeline.draw();
     this.timeline.reveal();
     showDetails(byId("details"), this);
   },

@@ -72,7 +72,7 @@ function kernelDetails(app, number_) {
   const byLine = Map.groupBy(k.equations, ([, line]) => line);
   return [make("p", { class: "crumbs" }, ...joined(k.lines.map(a.line)), " › ", k.name),
     paragraph(`${number(k.cycles)} cycles, ${number(k.macs)} MACs, ${percent(k.array.useful, k.cycles)} of the array; `
-      + `the roofline's bound is ${number(k.bound)} (${k.limit}); ${number(run.count[number_])} instructions.`),
+      + `the roofline's bound is ${number(k.bound)} (${k.limit}); ${number(run.sizes[number_])} instructions.`),
     ...[...byLine].flatMap(([line, equations]) => [...(line < 0 ? [] : [a.line(line)]), make("code", {}, equations.map((e) => e[0]).join("\n"))]),
     arrayTable(app, k.array, k.cycles), heading("Its instructions' cycles, by unit"), causeTable(app, run.causesWhere(wanted), false),
     ...ranking(app, (i) => (wanted(i) ? run.lost(i) : 0))];

@@ -43,7 +43,7 @@ class Run {
     raw.unit.forEach((lane, i) => this.ids[lane].push(i));
     this.lane = this.ids.map((ids) => ({
       ids, start: Float64Array.from(ids, (i) => this.start[i]), end: Float64Array.from(ids, (i) => this.end[i]),
-      until: Float64Array.from(ids, (i) => this.start[i] + raw.issued[i]),
+      until: Float64Array.from(ids, (i) => this.start[i] + raw.issued[i]), kernel: Int32Array.from(ids, (i) => this.kernelOf(i)),
     }));
     this.lane.forEach((lane) => lane.end.forEach((e, j) => { // ends ascend, so that they can be searched
       if (j && e < lane.end[j - 1]) lane.end[j] = lane.end[j - 1];
@@ -59,8 +59,8 @@ class Run {
     }
     this.kernelsOf = raw.lines.map(() => []); // by line
     raw.kernels.forEach((k, i) => k.lines.forEach((l) => this.kernelsOf[l].push(i)));
-    this.count = raw.kernels.map(() => 0);
-    for (let i = 0; i < this.size; i++) if (this.kernelOf(i) >= 0) this.count[this.kernelOf(i)]++;
+    this.sizes = raw.kernels.map(() => 0);
+    for (let i = 0; i < this.size; i++) if (this.kernelOf(i) >= 0) this.sizes[this.kernelOf(i)]++;
   }
 
   kernelOf(i) { return this.kernel[this.pc[i]]; }

@@ -83,7 +83,7 @@ function showKernels(table, run) {
   run.kernels.forEach((k, i) => body.append(make("tr", { tabindex: 0, "data-kernel": i, "aria-selected": "false" },
     left(swatch(`k${i % 8}`), k.name), left(run.lineName(k.home)), ...cells("td", [number(k.cycles),
       number(k.cycles - k.array.useful), percent(k.array.useful, k.cycles), number(k.bound)]), left(k.limit),
-    make("td", {}, number(run.count[i])))));
+    make("td", {}, number(run.sizes[i])))));
   body.append(make("tr", { class: "total" }, left("total"), left(""), ...cells("td", [number(run.cycles),
     number(run.cycles - run.array.useful), percent(run.array.useful, run.cycles), number(run.bound)]), left(run.limit),
   make("td", {}, number(run.size))));
@@ -130,6 +130,7 @@ class Listing {
     this.head = make("div", { class: "head", role: "row" }, ...columns.map(([name, title]) =>
       make("span", { role: "columnheader", title }, name)));
     this.body = make("div", { role: "rowgroup" });
+    this.box.style.setProperty("--digits", `${number(this.app.run.cycles).length}ch`);
     this.box.replaceChildren(this.head, this.body);
     this.filter();
   }

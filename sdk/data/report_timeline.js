@@ -5,7 +5,7 @@ const GUTTER = 72, TOP = 24, ROW = 11, STRIP = 6, GAP = 9, AXIS = 30, LEAST = 8;
 
 class Timeline {
   constructor(canvas, tip, app) {
-    Object.assign(this, { canvas, tip, app, low: 0, high: 1, hover: -1 });
+    Object.assign(this, { canvas, tip, app, low: 0, high: 1, width: 50 });
     this.pen = canvas.getContext("2d");
     new ResizeObserver(() => this.draw()).observe(canvas);
     canvas.addEventListener("wheel", (e) => this.wheel(e), { passive: false });
@@ -25,7 +25,7 @@ class Timeline {
     this.fit();
   }
 
-  get width() { return Math.max(this.canvas.clientWidth - GUTTER - 12, 50); }
+  measure() { this.width = Math.max(this.canvas.clientWidth - GUTTER - 12, 50); }
   x(cycle) { return GUTTER + (cycle - this.low) * this.width / (this.high - this.low); }
   cycle(x) { return this.low + (x - GUTTER) * (this.high - this.low) / this.width; }
   fit() { this.window(0, this.run.cycles); }
@@ -46,7 +46,7 @@ class Timeline {
   // Bring the linked spans into view: pan, or zoom where a span would be too small to see.
   reveal() {
     const { selection, links } = this.app, run = this.run;
-    if (!links.count) return;
+    if (!links.count) { this.draw(); return; }
     const i = selection.kind === "instr" ? selection.value : links.marks.indexOf(1);
     const length = run.end[i] - run.start[i] + 1, size = this.high - this.low;
     const seen = run.start[i] < this.high && run.end[i] >= this.low;
@@ -177,6 +177,7 @@ class Timeline {
 
   draw() {
     if (!this.run || !this.canvas.clientWidth) return;
+    this.measure();
     const ratio = window.devicePixelRatio || 1, { canvas, pen } = this;
     const width = Math.round(canvas.clientWidth * ratio), height = Math.round(this.height * ratio);
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
@@ -213,20 +214,21 @@ class Timeline {
     pen.fillStyle = colour.text;
     pen.textAlign = "left";
     pen.fillText(run.lanes[lane], 8, top + (lane ? ROW : ROW / 2));
-    const { ids, start, end } = run.lane[lane], edge = GUTTER + this.width;
-    const until = [-1, -1], left = [0, 0], kind = ["", ""]; // of each row: the rectangle that is growing
+    const { ids, start, end, kernel } = run.lane[lane], scale = this.width / (this.high - this.low);
+    const until = [-1, -1], left = [0, 0], kind = [0, 0]; // of each row: the rectangle that is growing
     const flush = (turn) => {
       if (until[turn] < 0) return;
-      const [kernel, linked] = kind[turn].split("/");
-      pen.globalAlpha = any && linked === "0" ? 0.28 : 1;
-      pen.fillStyle = kernel === "-1" ? colour.none : colour.kernel[kernel % colour.kernel.length];
+      const number_ = (kind[turn] >> 1) - 1;
+      pen.globalAlpha = any && !(kind[turn] & 1) ? 0.28 : 1;
+      pen.fillStyle = number_ < 0 ? colour.none : colour.kernel[number_ % colour.kernel.length];
       pen.fillRect(left[turn], top + turn * ROW, until[turn] - left[turn], ROW - 1);
       until[turn] = -1;
     };
     for (let j = lower(end, this.low); j < ids.length && start[j] < this.high; j++) {
-      const turn = lane ? j % 2 : 0, key = `${run.kernelOf(ids[j])}/${marks[ids[j]]}`;
-      const a = Math.max(this.x(start[j]), GUTTER), b = Math.min(Math.max(this.x(run.end[ids[j]] + 1) - 0.5, a + 0.7), edge);
-      if (until[turn] >= a - 0.3 && b - a < 1.5 && kind[turn] === key) until[turn] = Math.max(until[turn], b);
+      const turn = lane ? j % 2 : 0, key = (kernel[j] + 1) * 2 + marks[ids[j]];
+      const a = GUTTER + Math.max(start[j] - this.low, 0) * scale;
+      const b = Math.max(GUTTER + (Math.min(run.end[ids[j]] + 1, this.high) - this.low) * scale - 0.5, a + 0.7);
+      if (until[turn] >= a - 0.5 && b - a < 1.5 && kind[turn] === key) until[turn] = Math.max(until[turn], b);
       else { flush(turn); left[turn] = a; until[turn] = b; kind[turn] = key; }
       if (b - a > 56) this.label(ids[j], a, b, top + turn * ROW, () => flush(turn));
     }
