@@ -120,6 +120,26 @@ def _print_result(program: Program, result: RunResult, outputs: dict[str, np.nda
         click.echo(np.array2string(value, threshold=64))
 
 
+#: How a file of a trace is looked at.
+_OPEN_WITH = {"timeline": "   (https://ui.perfetto.dev)", "waves": "   (gtkwave, surfer)"}
+
+
+def _traced(
+    program: Program, memory: Memory, folder: Path, engine: str, name: str,
+    first: int, last: int | None,
+) -> tuple[RunResult, dict[str, Path]]:  # fmt: skip
+    """Run with a trace.
+
+    **Raises** click.ClickException: the engine has no clock, wrong cycles, a package is missing.
+    """
+    from tilewright import waveforms
+
+    try:
+        return waveforms.record(program, memory, folder, engine, name, first, last)
+    except waveforms.WaveError as error:
+        raise click.ClickException(str(error)) from error
+
+
 @click.command()
 @program_argument
 @engine_option()
@@ -128,10 +148,18 @@ def _print_result(program: Program, result: RunResult, outputs: dict[str, np.nda
 @click.option("--dump", multiple=True, metavar="ADDRESS:BYTES", help="Print DRAM after the run.")
 @click.option("--save", type=click.Path(path_type=Path), metavar="DIR",
               help="Write each output as DIR/NAME.npy.")  # fmt: skip
+@click.option("--trace", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Write the timeline for Perfetto there; with --engine rtl also the waves (FST) "
+                   "and layouts for GTKWave and Surfer.")  # fmt: skip
+@click.option("--trace-from", type=click.IntRange(min=0), default=0, metavar="CYCLE",
+              help="First cycle of the waves.")  # fmt: skip
+@click.option("--trace-to", type=click.IntRange(min=0), metavar="CYCLE",
+              help="Last cycle of the waves.")  # fmt: skip
 @click.option("--no-check", is_flag=True, help="Run even if the program is illegal or racy.")
 @json_option
 def run(file: Path, engine: str, config: Any, inputs: tuple[str, ...], dump: tuple[str, ...],
-        save: Path | None, no_check: bool, as_json: bool) -> None:  # fmt: skip
+        save: Path | None, trace: Path | None, trace_from: int, trace_to: int | None,
+        no_check: bool, as_json: bool) -> None:  # fmt: skip
     """Run a program file, or assembly (.s).
 
     \b
@@ -139,6 +167,7 @@ def run(file: Path, engine: str, config: Any, inputs: tuple[str, ...], dump: tup
         tilewright run program.tw
         tilewright run add.s --engine rtl --dump 0x100:64
         tilewright run mlp.tw --input x=x.npy --save out --json
+        tilewright run add.s --engine rtl --trace waves --trace-to 2000
     """
     from tilewright import sim
     from tilewright.runs import fault_error
@@ -149,14 +178,21 @@ def run(file: Path, engine: str, config: Any, inputs: tuple[str, ...], dump: tup
     if not no_check:
         checker.check(program, memory).require()
     loaded = replace(program, data=())  # it is in memory, under the inputs
-    result = sim.run(loaded, memory, engine=engine, check=False)
+    files: dict[str, Path] = {}
+    if trace is None:
+        result = sim.run(loaded, memory, engine=engine, check=False)
+    else:
+        result, files = _traced(loaded, memory, trace, engine, file.stem, trace_from, trace_to)
     outputs = _outputs(program, memory)
     if as_json:
-        print_json(_result_dict(result, outputs))
+        paths = {name: str(path) for name, path in files.items()}
+        print_json(_result_dict(result, outputs) | ({"trace": paths} if files else {}))
     else:
         _print_result(program, result, outputs)
         for text in dump:
             click.echo(_hex_dump(text, memory))
+        for name, path in files.items():
+            click.echo(f"{name + ':':<10} {path}{_OPEN_WITH.get(name, '')}")
     if save is not None:
         save.mkdir(parents=True, exist_ok=True)
         for name, value in outputs.items():

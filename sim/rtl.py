@@ -18,6 +18,7 @@ from tilewright.isa.table import Fault, Mem, Unit
 from tilewright.sim.memory import Memory
 from tilewright.sim.result import CAUSES, QUEUED, TRACE, FaultInfo, RunResult
 from tilewright.sim.rtl_build import library
+from tilewright.sim.rtl_wave import WaveSink, attach, wave_functions
 
 EVENT = np.dtype(
     [("kind", "<u4"), ("unit", "<u4"), ("value", "<u4"), ("pad", "<u4"), ("cycle", "<u8")]
@@ -36,10 +37,10 @@ class RtlError(RuntimeError):
     """The RTL did something that no legal program explains (a hang, a silent host port)."""
 
 
-def _open(path: Path) -> ctypes.CDLL:
+def _open(path: Path, traced: bool = False) -> ctypes.CDLL:
     lib = ctypes.CDLL(str(path))
     u32, u64, ptr = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_void_p
-    signatures = {
+    functions = {
         "tw_new": (ptr, [u64, u64, u32, u64]),
         "tw_free": (None, [ptr]),
         "tw_copy": (None, [ptr, u32, ptr, u64, ctypes.c_int]),
@@ -52,7 +53,7 @@ def _open(path: Path) -> ctypes.CDLL:
         "tw_pages": (u64, [ptr, ptr]),
         "tw_events": (u64, [ptr, ctypes.POINTER(ptr)]),
     }
-    for name, (result, arguments) in signatures.items():
+    for name, (result, arguments) in (functions | (wave_functions() if traced else {})).items():
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
     return lib
@@ -67,13 +68,17 @@ class RtlChip:
     stall : per cent of cycles in which each AXI channel stalls at random (0: ideal memory, whose
         cycles equal the cycle engine's).
     seed : of the stalls.
+    wave : where waves go; it takes another build of the model, which is slower.
     """
 
     def __init__(self, config: ChipConfig, *, stall: int = 0, seed: int = 0,
-                 read_latency: int = 60, write_latency: int = 20):  # fmt: skip
+                 read_latency: int = 60, write_latency: int = 20,
+                 wave: WaveSink | None = None):  # fmt: skip
         self.config = config
-        self._lib = _open(library(config))
+        traced = wave is not None
+        self._lib = _open(library(config, traced), traced)
         self._chip = self._lib.tw_new(read_latency, write_latency, stall, seed)
+        self._wave = None if wave is None else attach(self._lib, self._chip, wave)
 
     def close(self) -> None:
         """Free the model; the chip cannot be used afterwards."""
@@ -243,6 +248,7 @@ def run(
     limit: int = 2_000_000_000,
     window: tuple[int, int] = EVERYTHING,
     always_clock: bool = False,
+    wave: WaveSink | None = None,
 ) -> RunResult:
     """Run `code` on the RTL; `memory` is changed in place.
 
@@ -254,6 +260,7 @@ def run(
     limit : cycles.
     window : first and last byte of DRAM that the program may touch.
     always_clock : clock the array and the epilogue also when the chip does not ask for it.
+    wave : where waves go (`tilewright.waveforms.fst` writes them to a file).
 
     Raises
     ------
@@ -263,7 +270,7 @@ def run(
         The chip did not stop.
     """
     base = (1 << 32) - PAGE - -(-len(code) // PAGE) * PAGE
-    with RtlChip(config, stall=stall, seed=seed) as chip:
+    with RtlChip(config, stall=stall, seed=seed, wave=wave) as chip:
         for address, content in memory.chunks():
             if address + content.size > base:
                 raise RtlError(f"DRAM from {base:#x} up must be free for the code")

@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -31,7 +32,12 @@ VERILATOR_FLAGS = shlex.split(
 #: Calls inside the model need no detour through the linkage table.
 CFLAGS = "-fPIC -fvisibility=hidden -fvisibility-inlines-hidden -fno-semantic-interposition"
 MAKE_FLAGS = ["OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O2", "-j2"]
+#: The build that writes waves; they are short, so compiling fast counts more than running fast.
+TRACE_FLAGS = ["--trace-vcd"]
+TRACE_MAKE_FLAGS = ["OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1", "-j2"]
 HARNESS = Path(__file__).with_name("rtl_harness.cpp")
+WAVE_HEADER = HARNESS.with_name("rtl_wave.h")
+_ANONYMOUS = re.compile(r"\\(\$|port\$)(\S+) ")  # Yosys' names of what has none
 TOOLS = {
     "g++": "a C++ compiler (Debian: apt-get install g++)",
     "make": "make (Debian: apt-get install make)",
@@ -70,7 +76,7 @@ def cache_dir() -> Path:
     return Path(root) / "rtl"
 
 
-def build_key(config: ChipConfig) -> str:
+def build_key(config: ChipConfig, traced: bool = False) -> str:
     """Hash of sources, geometry, flags and tool versions."""
     digest = hashlib.sha256()
     for package in ("hw", "isa"):
@@ -81,6 +87,9 @@ def build_key(config: ChipConfig) -> str:
             digest.update(path.name.encode() + path.read_bytes())
     digest.update(HARNESS.read_bytes())
     digest.update(repr((VERILATOR_FLAGS, CFLAGS, MAKE_FLAGS, config.geometry)).encode())
+    if traced:
+        digest.update(WAVE_HEADER.read_bytes())
+        digest.update(repr((TRACE_FLAGS, TRACE_MAKE_FLAGS, _ANONYMOUS.pattern)).encode())
     for package in ("amaranth", "verilator"):
         digest.update(importlib.metadata.version(package).encode())
     return digest.hexdigest()[:16]
@@ -113,8 +122,18 @@ def tool_env() -> dict[str, str]:
     return env
 
 
+def _quiet(text: str) -> str:
+    """Verilog whose anonymous wires start with an underscore, which Verilator does not trace."""
+    return _ANONYMOUS.sub(r"\\_anonymous_\2 ", text)
+
+
 def compile_verilog(
-    sources: dict[str, str], harness: Path, out: Path, bus_bytes: int, flags: list[str]
+    sources: dict[str, str],
+    harness: Path,
+    out: Path,
+    bus_bytes: int,
+    flags: list[str],
+    traced: bool = False,
 ) -> None:
     """Compile Verilog texts and a C++ harness to the shared object `out` (written atomically)."""
     require_tools()
@@ -124,19 +143,26 @@ def compile_verilog(
     with tempfile.TemporaryDirectory(dir=out.parent) as name:
         work = Path(name)
         for file, text in sources.items():
-            (work / file).write_text(text)
+            (work / file).write_text(_quiet(text) if traced else text)
+        flags = [*flags, *TRACE_FLAGS] if traced else flags
+        make_flags = TRACE_MAKE_FLAGS if traced else MAKE_FLAGS
         verilator = [str(root / "bin" / "verilator"), *flags, "--Mdir", "obj"]
         _call([*verilator, "-CFLAGS", CFLAGS, *sources], work, env)
-        _call(["make", "-C", "obj", "-f", "Vtilewright.mk", *MAKE_FLAGS], work, env)
+        _call(["make", "-C", "obj", "-f", "Vtilewright.mk", *make_flags], work, env)
         includes = [f"-I{root}/include", f"-I{root}/include/vltstd", "-Iobj"]
         compiler = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", f"-DTW_BUS_BYTES={bus_bytes}"]
+        compiler += ["-DTW_TRACE"] if traced else []
         objects = ["obj/libVtilewright.a", "obj/libverilated.a", "-lpthread"]
         _call([*compiler, *includes, str(harness), *objects, "-o", "model.so"], work, env)
         os.replace(work / "model.so", out)
 
 
-def library(config: ChipConfig) -> Path:
+def library(config: ChipConfig, traced: bool = False) -> Path:
     """Path of the built model, building it first if the cache lacks it.
+
+    Parameters
+    ----------
+    traced : the build that can write waves; it is slower.
 
     Raises
     ------
@@ -145,15 +171,17 @@ def library(config: ChipConfig) -> Path:
     """
     require_tools()
     verilator_root()
-    out = cache_dir() / f"{config.geometry}-{build_key(config)}.so"
+    kind = "-waves" if traced else ""
+    out = cache_dir() / f"{config.geometry}{kind}-{build_key(config, traced)}.so"
     if out.exists():
         return out
     with _lock(out.with_suffix(".lock")):
         if out.exists():
             return out
         if sys.stderr.isatty():
-            print(f"building the RTL engine for {config.name} (once) ...", file=sys.stderr)
+            what = "RTL engine with waves" if traced else "RTL engine"
+            print(f"building the {what} for {config.name} (once) ...", file=sys.stderr)
         from tilewright.hw.verilog import export
 
-        compile_verilog(export(config), HARNESS, out, config.bus_bytes, VERILATOR_FLAGS)
+        compile_verilog(export(config), HARNESS, out, config.bus_bytes, VERILATOR_FLAGS, traced)
     return out

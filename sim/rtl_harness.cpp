@@ -18,6 +18,9 @@
 #include "Vtilewright.h"
 #include "Vtilewright___024root.h"
 #include "verilated.h"
+#ifdef TW_TRACE
+#include "rtl_wave.h"
+#endif
 
 namespace {
 
@@ -93,6 +96,9 @@ struct Chip {
     uint64_t random = 1;
     bool always_clock = false, record = true, running = false, error_read = false, error_write = false;
     uint64_t array_cycles = 0;
+#ifdef TW_TRACE
+    Wave wave;
+#endif
 
     bool stalls() {
         if (!stall) return false;
@@ -215,6 +221,9 @@ struct Chip {
         now++;
         trace();
         drive(instr_held, data_held, b_held);
+#ifdef TW_TRACE
+        if (wave.on()) wave.step(top, events, running, run_cycle);
+#endif
     }
 
     void reset() {
@@ -264,6 +273,10 @@ Chip* tw_new(uint64_t read_latency, uint64_t write_latency, uint32_t stall, uint
     Chip* chip = new Chip;
     chip->read_latency = read_latency, chip->write_latency = write_latency;
     chip->stall = stall, chip->random = seed * 2654435761u + 88172645463325252ull;
+#ifdef TW_TRACE
+    chip->context.traceEverOn(true);
+    chip->wave.prepare(chip->top);
+#endif
     chip->reset();
     return chip;
 }
@@ -310,4 +323,11 @@ uint64_t tw_events(Chip* chip, const Event** events) {
     *events = chip->events.data();
     return chip->events.size();
 }
+#ifdef TW_TRACE
+uint64_t tw_wave_header(Chip* chip, const char** text) {
+    *text = chip->wave.declarations().data();
+    return chip->wave.declarations().size();
+}
+void tw_wave_attach(Chip* chip, const WaveOptions* options) { chip->wave.attach(*options); }
+#endif
 }

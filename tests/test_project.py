@@ -82,7 +82,7 @@ def test_wheel_holds_exactly_the_tree(wheel):
     for name in tracked():
         folder, _, rest = name.partition("/")
         is_data = folder == "sdk" and rest.startswith("data/")
-        if folder in MAY_IMPORT and (name.endswith((".py", ".cpp")) or is_data):
+        if folder in MAY_IMPORT and (name.endswith((".py", ".cpp", ".h")) or is_data):
             want.add(f"tilewright/{rest if folder == 'sdk' else name}")
     have = {n for n in wheel.namelist() if ".dist-info/" not in n}
     assert have == want
