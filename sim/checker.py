@@ -82,11 +82,11 @@ class Report:
 
 def name(e: Executed) -> str:
     """An executed instruction in text: number, pc, disassembly."""
-    return f"#{e.id} (instruction {e.pc}: {format_instruction(e.instr)})"
+    return f"#{e.id} (instruction {e.pc}: {format_instruction(e.decoded)})"
 
 
 def _brief(e: Executed) -> str:
-    return f"{e.instr.spec.name} #{e.id}"
+    return f"{e.name} #{e.id}"
 
 
 def _race(r: Race) -> Finding:
@@ -109,10 +109,10 @@ def _race(r: Race) -> Finding:
 
 def _window(program: Program, e: Executed) -> Finding | None:
     """DRAM operands stay below `dram_size`."""
-    if e.instr.spec.name in ("ldw", "stw"):
+    if e.name in ("ldw", "stw"):
         low, high = e.address, e.address + 3
     else:
-        extent = dram_extent(e.instr.spec, e.values)
+        extent = dram_extent(e.decoded.spec, e.values)
         if extent is None:
             return None
         _, low, high = extent
@@ -174,7 +174,8 @@ def check(program: Program, memory: Memory, execution: Execution | None = None) 
         execution = _execute(program, memory, True, None)
     trace = execution.executed
     report = Report(fault=execution.fault, instructions=len(trace))
-    faulted = execution.fault is not None and execution.fault.code != Fault.PC
+    fault = execution.fault
+    faulted = fault is not None and fault.code != Fault.PC
     order, legal = Order(program.config), Legality(name)
     outside: set[int] = set()
     for e in trace[:-1] if faulted else trace:
@@ -185,12 +186,11 @@ def check(program: Program, memory: Memory, execution: Execution | None = None) 
             report.errors.append(finding)
         order.add(e)
     report.errors += map(_race, order.races)
-    if faulted and execution.fault.code == Fault.DEADLOCK:
-        report.errors.append(_deadlock(program, memory, execution.fault))
-    elif faulted and execution.fault.code == Fault.SEMAPHORE:
-        report.errors.append(Finding("legality", execution.fault.text, (execution.fault.pc,)))
-    elif faulted and execution.fault.code == Fault.WINDOW:
-        report.errors.append(Finding("window", execution.fault.text, (execution.fault.pc,)))
-    if execution.fault is None:
+    if fault is None:
         report.warnings += legal.left()
+    elif fault.code == Fault.DEADLOCK:
+        report.errors.append(_deadlock(program, memory, fault))
+    elif fault.code in (Fault.SEMAPHORE, Fault.WINDOW):
+        kind = "legality" if fault.code == Fault.SEMAPHORE else "window"
+        report.errors.append(Finding(kind, fault.text, (fault.pc,)))
     return report

@@ -70,7 +70,7 @@ def prepare(config: ChipConfig, v: Mapping[str, int]) -> Step:
     conv = Conv(v["conv"])
     read = _fill(v) if v["fill"] else _gathered(config, v) if v["gather"] else _strided(v)
     convert = not v["fill"] and LOCAL_BYTES[conv] != CONV_BYTES[conv]
-    counts = (v["c3"], v["c2"], v["c1"])
+    counts: tuple[int, ...] = (v["c3"], v["c2"], v["c1"])
     if v["xpose"]:
         counts = (*counts[:2], -(-v["c1"] // config.dim))
         length = v["c0"] * config.dim * LOCAL_BYTES[conv]

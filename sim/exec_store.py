@@ -61,7 +61,8 @@ def _source(config: ChipConfig, v: Mapping[str, int]) -> tuple[View, tuple[int, 
 
 def _window_max(y: np.ndarray) -> np.ndarray:
     """Maximum over the two axes before the last; NaN (there is one only) wins, -0 is below +0."""
-    bits = {np.dtype(np.float32): np.int32, np.dtype(bfloat16): np.int16}.get(y.dtype)
+    words: dict[Any, Any] = {np.dtype(np.float32): np.int32, np.dtype(bfloat16): np.int16}
+    bits = words.get(y.dtype)
     if bits is None:
         return y.max(axis=(-3, -2))
     order = np.ascontiguousarray(y).view(bits)
@@ -165,7 +166,7 @@ def prepare(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], Non
     def run(m: Machine) -> None:
         x = view.of(m.acc_bytes if accumulator else m.spad).reshape(shape)[..., :width]
         words = m.acc.reshape(-1)
-        vectors = {
+        vectors: dict[str, Any] = {
             name: words[at] if name == "ibias" else words[at].view(np.float32)
             for name, at in places
         }

@@ -37,7 +37,8 @@ class Box:
 
     def starts(self) -> tuple[np.ndarray, int]:
         """Starts of runs, and the length of a run: touching dimensions are folded into it."""
-        base, run, rest = self.base, self.width, []
+        base, run = self.base, self.width
+        rest: list[tuple[int, int]] = []
         for size, n, s in sorted((abs(s), n, s) for n, s in self.dims if n > 1 and s):
             if size <= run and not rest:
                 base, run = base + min(s, 0) * (n - 1), run + (n - 1) * size
@@ -96,9 +97,8 @@ def _load(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) ->
     width = 2 if v["mem"] == Mem.SPAD and LOCAL_BYTES[conv] > 1 else 1
     local = [(count["runs"], "1"), *dims[1:]]
     rows = tuple((n, v["l" + i]) for n, i in local[v["pack"] - 1 :])
-    out = [
-        Access(_SPACE[v["mem"]], True, (Box(v["loc"], ((count["units"], v["l0"]), *rows), width),))
-    ]
+    box = Box(v["loc"], ((count["units"], v["l0"]), *rows), width)
+    out = [Access(_SPACE[Mem(v["mem"])], True, (box,))]
     if not v["fill"]:
         runs = ((count["rows"], v["s1"]), *((n, v["s" + i]) for n, i in dims[1:]))
         out.append(Access("dram", False, (Box(v["dram"], runs, v["c0"] * CONV_BYTES[conv]),)))
@@ -134,7 +134,7 @@ def _store(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) -
     width = 2 if v["type"] == Type.BF16 else 1
     out = [
         Access(
-            _SPACE[v["mem"]],
+            _SPACE[Mem(v["mem"])],
             False,
             (Box(v["loc"], ((units, v["l0"]), *_rows_read(v)), width),),
         )
@@ -146,7 +146,8 @@ def _store(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) -
         out.append(Access("spad", False, (Box(v["index"], ((count["index_pairs"], 2),), 2),)))
     rows = ((count["span1"], v["s1"]), (c2, v["s2"]))
     if v["dest"] == Dest.DRAM:
-        out.append(Access("dram", True, (Box(v["dst"], rows, v["c0"] * TYPE_BYTES[v["out"]]),)))
+        run = v["c0"] * TYPE_BYTES[Type(v["out"])]
+        out.append(Access("dram", True, (Box(v["dst"], rows, run),)))
     else:
         wide = 2 if v["out"] == Type.BF16 else 1
         out.append(Access("spad", True, (Box(v["dst"], (*rows, (units, v["d0"])), wide),)))

@@ -49,6 +49,18 @@ class Executed(NamedTuple):
     address: int = 0
     known: Prepared | None = None
 
+    @property
+    def decoded(self) -> Instr:
+        """The instruction, which could be decoded."""
+        if self.instr is None:
+            raise ValueError(f"instruction {self.pc} (#{self.id}) could not be decoded")
+        return self.instr
+
+    @property
+    def name(self) -> str:
+        """Its mnemonic."""
+        return self.decoded.spec.name
+
 
 @dataclass
 class Execution:
@@ -141,6 +153,7 @@ class Machine:
         unit, v, name = done.unit, done.values, done.name
         self.pc = pc + 1
         address = 0
+        fault: FaultInfo | None
         if unit is Unit.SEQ:
             if name in ("ldw", "stw"):
                 address = (self.regs[v["ra"]] + v["b"]) & MASK

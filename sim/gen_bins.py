@@ -105,7 +105,7 @@ def _store(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]
     ragged, out = _RAGGED[v["c0"] % config.dim > 0], Type(v["out"]).name.lower()
     yield f"{mode}-{out}/{ragged}"
     if v["dest"] == Dest.DRAM:
-        size = TYPE_BYTES[v["out"]]
+        size = TYPE_BYTES[Type(v["out"])]
         yield from _align(mode, v["dst"], size, config.bus_bytes, ragged)
         yield from (f"store/stride/{s}" for s in _strides(v, size * v["c0"]))
     source = Type(v["type"]).name.lower()
@@ -159,7 +159,7 @@ class _Edges:
         v, unit = e.values, e.unit.name.lower()
         waits = [v["wait0"], v["wait1"]] if e.unit is not U.SEQ else [v.get("sem")] * 2
         counts = [v.get("wait0_n", 0), v.get("wait1_n", 0)]
-        if e.unit is U.SEQ and e.instr.spec.name == "wait":
+        if e.unit is U.SEQ and e.name == "wait":
             counts = [v["n"], 0]
         for sem, n in zip(waits, counts, strict=True):
             if n and sem in self.source:
@@ -167,7 +167,7 @@ class _Edges:
             if n and sem in self.credits:
                 yield "edge/credits"
         if e.unit is U.SEQ:
-            if e.instr.spec.name == "post":
+            if e.name == "post":
                 self.credits.add(v["sem"])
                 self.source.setdefault(v["sem"], "seq-post")
             return
@@ -185,10 +185,10 @@ def _control(trace: list[Executed]) -> Iterator[str]:
             if run > QUEUE_DEPTH + 1:
                 yield "control/full_queue"
             continue
-        yield f"scalar/{e.instr.spec.name}"
-        if "target" in e.values and following is not None and e.instr.spec.name != "jmp":
+        yield f"scalar/{e.name}"
+        if "target" in e.values and following is not None and e.name != "jmp":
             taken = following.pc != e.pc + 1
-            yield f"control/{e.instr.spec.name}/{'taken' if taken else 'not_taken'}"
+            yield f"control/{e.name}/{'taken' if taken else 'not_taken'}"
             if following.pc < e.pc:
                 fits = e.pc // LINE_INSTRS - following.pc // LINE_INSTRS < LINES
                 yield f"control/loop/{'fits' if fits else 'too_long'}"
@@ -207,23 +207,23 @@ def bins(program: Program) -> set[str]:
     config = program.config
     window = (0, program.dram_size - 1)
     execution = Machine(config, memory, data=False, window=window).run(program.code)
-    trace, out = execution.executed, set()
+    trace, out = execution.executed, set[str]()
     if execution.fault is not None:
         out.add(f"fault/{execution.fault.code.name.lower()}")
         trace = trace if execution.fault.code == Fault.PC else trace[:-1]
     out.update(_control(trace))
-    edges, near = _Edges(), []
+    edges, near = _Edges(), list[tuple[U, tuple[int, ...]]]()
     for e in trace:
-        name = e.instr.spec.name
+        name = e.name
         out.update(edges.see(e))
-        out.update(f"{name}/register" for _ in e.instr.regs)
+        out.update(f"{name}/register" for _ in e.decoded.regs)
         if name not in _OWN:
             continue
         mode, v = _MODE[name](e.values), e.values
         out.update(_OWN[name](config, v, mode))
         short = mode.rsplit("-", 1)[0]  # without fill, accumulate, destination
         out.update(f"{short}/{p}" for p in _pattern(v))
-        masks = bank_masks(config, extents(config, e.instr.spec, v))
+        masks = bank_masks(config, extents(config, e.decoded.spec, v))
         ports = _conflicts(masks, e.unit, near)
         out.update(f"{name}/port/{p}" for p in ports)
         out.add(f"{short}/port_{'conflict' if ports else 'free'}")
@@ -278,8 +278,8 @@ def _all() -> Iterator[str]:
                         ("matmul", (*_PORTS[::2], "acc_write")),
                         ("store", _PORTS[:3])):  # fmt: skip
         yield from (f"{name}/port/{p}" for p in ports)
-    for source, kind, waiter in EDGES:
-        yield f"edge/{source.name}-{kind}/{waiter.name}".lower()
+    for signaller, kind, waiter in EDGES:
+        yield f"edge/{signaller.name}-{kind}/{waiter.name}".lower()
     yield "edge/credits"
     scalars = [s.name for s in INSTRUCTIONS.values() if s.unit is U.SEQ]
     yield from (f"scalar/{s}" for s in scalars)

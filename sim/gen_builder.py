@@ -225,16 +225,18 @@ class Builder:
         elif code is Fault.FIELD:
             choice = rng.randrange(3)
             self.set_register(4, rng.choice((0, 70000, -1)))
-            fields = ({"c0": 0}, {"c1": Reg(4)}, {"conv": Conv.COPY16, "loc": 3})[choice]
-            self.emit("load", **fields)
+            wrong: list[dict[str, int | Reg]] = [
+                {"c0": 0}, {"c1": Reg(4)}, {"conv": Conv.COPY16, "loc": 3}
+            ]  # fmt: skip
+            self.emit("load", **wrong[choice])
         elif code is Fault.UNIMPLEMENTED:
-            lacking = [("vector", {}), ("kload", {})]
+            lacking: list[tuple[str, dict[str, int | Reg]]] = [("vector", {}), ("kload", {})]
             if self.config.array == "int8":
                 lacking = [("matmul", {"a_type": Type.BF16, "w_type": Type.BF16})]
             name, fields = rng.choice(lacking)
             self.emit(name, **fields)
         elif code is Fault.RANGE:
-            name, fields = rng.choice((
+            outside: list[tuple[str, dict[str, int | Reg]]] = [
                 ("load", {"loc": self.config.spad_granules}),
                 ("load", {"c0": 1, "c1": 3, "loc": 1, "l1": -1}),
                 ("load", {"xpose": 1, "c0": self.config.dim + 1}),
@@ -243,20 +245,23 @@ class Builder:
                 ("matmul", {"c": self.config.acc_rows - 1, "r0": 2}),
                 ("matmul", {"w": self.config.spad_granules - self.config.dim + 1, "ws": 1}),
                 ("store", {"loc": self.config.spad_granules - 1, "c1": 2, "l1": 1}),
-            ))  # fmt: skip
+            ]
+            name, fields = rng.choice(outside)
             self.emit(name, **fields)
         elif code is Fault.WINDOW:
             top = DRAM_SIZE - 4
-            word = {"rd": 9, "ra": 7, "b": rng.choice((0, 8))}
-            name, fields = rng.choice((
+            word: dict[str, int | Reg] = {"rd": 9, "ra": 7, "b": rng.choice((0, 8))}
+            beyond: list[tuple[str, dict[str, int | Reg]]] = [
                 ("load", {"dram": top, "c0": 5, "conv": Conv.COPY8}),
                 ("load", {"dram": 0, "c0": 1, "c2": 3, "s2": -1}),
                 ("load", {"dram": top, "c0": 1, "c1": 2, "s1": -4, "c3": 60000, "s3": 1 << 30}),
                 ("store", {"dst": top, "c0": 2, "out": Type.I32}),
                 ("store", {"dst": 16, "c0": 1, "c1": 3, "s1": -9}),
                 ("store", {"dst": (1 << 32) - 4, "c0": 1, "c1": 2, "s1": 8}),
-                ("ldw", word), ("stw", word),
-            ))  # fmt: skip
+                ("ldw", word),
+                ("stw", word),
+            ]
+            name, fields = rng.choice(beyond)
             self.set_register(7, DRAM_SIZE)
             self.emit(name, **fields)
         elif rng.random() < 0.5:

@@ -258,11 +258,12 @@ class Ops:
         """The LOAD with its runs of `width` bytes in DRAM."""
         conv = op.fields["conv"]
         run = grid(*zip(counts, steps, strict=True), width=width)
-        areas = {Conv.COPY32: FLOATS, Conv.COPY16: HALVES} | dict.fromkeys(_PARTS, FLOATS)
-        area = areas.get(conv, BYTES)
+        area = {Conv.COPY32: FLOATS, Conv.COPY16: HALVES}.get(Conv(conv), BYTES)
+        if conv in _PARTS:
+            area = FLOATS
         if self.rng.random() < 0.25:
             area = RESULTS
-        dram = self._dram(run, area, _DRAM.get(conv, 4))
+        dram = self._dram(run, area, _DRAM.get(Conv(conv), 4))
         if dram is None:
             return None
         op.fields |= {"dram": dram} | {f"s{i + 1}": s for i, s in enumerate(steps)}
@@ -415,18 +416,20 @@ class Ops:
             dst = self._dram(run, RESULTS, _BYTES[out]) if run else None
             if dst is None:
                 return None
-            target = ("dram", frozenset(dst + x for x in run))
+            written = "dram", frozenset(dst + x for x in run)
         else:
             width = _WIDTH[out]
             d0, steps = self._layout(units, counts, width)
             cells = grid((units, d0), *zip(counts, steps, strict=True), width=width)
             dst = self._base("spad", cells, width)
-            target = ("spad", frozenset(dst + x for x in cells)) if dst is not None else None
-            if target is None or (space == "spad" and read & target[1]):
+            if dst is None:
+                return None
+            written = "spad", frozenset(dst + x for x in cells)
+            if space == "spad" and read & written[1]:
                 return None
             f["d0"] = d0
         f |= {"dst": dst, "s1": steps[0], "s2": steps[1]}
         if op.before is not None and op.before.writes[0][1] & read and space == "spad":
             return None
-        op.writes.append(target)
+        op.writes.append(written)
         return op

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from tilewright.isa.config import SEMAPHORES
 from tilewright.isa.table import Unit
@@ -196,7 +197,7 @@ class Sync:
             self._insert(node, {"sem": sem, "n": n})
             self.nodes.append(node)
 
-    def _put(self, name: str, fields: dict[str, int], **kw: dict[int, int]) -> None:
+    def _put(self, name: str, fields: dict[str, int], **kw: Any) -> None:
         node = Node(-1, Unit.SEQ, name, **kw)
         self._insert(node, fields)
         self.nodes.append(node)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import numpy as np
 from tilewright.isa.config import ChipConfig
@@ -55,7 +56,7 @@ def _content(seed: int) -> bytes:
         (FLOATS, np.uint32, 23, (0, 1, 0x007FFFFF, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7F7FFFFF)),
         (HALVES, np.uint16, 7, (0, 1, 0x007F, 0x7F80, 0x7F81, 0x7FC0, 0x7F7F)),
     ):
-        bits = out[area.start : area.stop].view(dtype)
+        bits: Any = out[area.start : area.stop].view(dtype)
         exponent = rng.integers(116, 138, bits.size)
         exponent[rng.random(bits.size) < 0.02] = rng.integers(0, 256)
         mask = (1 << mantissa) - 1

@@ -22,7 +22,7 @@ def waits_of(e: Executed) -> list[tuple[int, int]]:
     """(semaphore, n) of an instruction's waits."""
     v = e.values
     if e.unit is Unit.SEQ:
-        return [(v["sem"], v["n"])] if e.instr.spec.name == "wait" and v["n"] else []
+        return [(v["sem"], v["n"])] if e.name == "wait" and v["n"] else []
     return [(v["wait" + i], v["wait" + i + "_n"]) for i in "01" if v["wait" + i + "_n"]]
 
 
@@ -30,7 +30,7 @@ def signals_of(e: Executed) -> list[tuple[int, int, str]]:
     """(semaphore, n, kind) of what an instruction signals or posts."""
     v = e.values
     if e.unit is Unit.SEQ:
-        return [(v["sem"], v["n"], "post")] if e.instr.spec.name == "post" and v["n"] else []
+        return [(v["sem"], v["n"], "post")] if e.name == "post" and v["n"] else []
     out = [(v["rd_sem"], 1, "read-done")] if v["rd_en"] else []
     return [*out, (v["done_sem"], 1, "done")] if v["done_en"] else out
 
@@ -135,7 +135,7 @@ def stuck(executed: Sequence[Executed]) -> list[tuple[Executed, str]]:
         """Why this head cannot go now, or nothing."""
         if e.unit is not Unit.SEQ:
             return lacking(waits_of(e))
-        busy = [u.name for u in quiet.get(e.instr.spec.name, ()) if queues[u]]
+        busy = [u.name for u in quiet.get(e.name, ()) if queues[u]]
         return f"waits for {', '.join(busy)} to be quiet" if busy else lacking(waits_of(e))
 
     def lacking(waits: list[tuple[int, int]]) -> str:

@@ -205,8 +205,8 @@ class Memory:
         """The first address whose bytes differ, or None."""
         mine, theirs = dict(self.chunks()), dict(other.chunks())
         for base in sorted(mine.keys() | theirs.keys()):
-            a, b = mine.get(base), theirs.get(base)
-            differ = np.flatnonzero(b if a is None else a if b is None else a != b)
+            a, b = (side.get(base, np.uint8(0)) for side in (mine, theirs))
+            differ = np.flatnonzero(a != b)
             if differ.size:
                 return base + int(differ[0])
         return None

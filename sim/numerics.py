@@ -7,6 +7,7 @@ Arrays are float32, int32, or `ml_dtypes.bfloat16`; nothing here knows a clock o
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -269,11 +270,11 @@ class Epilogue:
     """
 
     int_path: bool = False
-    ibias: object = None
-    scale: object = None
-    bias: object = None
-    lo: object = None
-    hi: object = None
+    ibias: Any = None
+    scale: Any = None
+    bias: Any = None
+    lo: Any = None
+    hi: Any = None
     zero_point: int = 0
     out: str = "fp32"
 

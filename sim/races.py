@@ -125,7 +125,7 @@ class Order:
         """Take the next instruction of the trace, which did not fault."""
         assert e.instr is not None
         if e.unit is Unit.SEQ:
-            self._scalar(e, e.instr.spec.name)
+            self._scalar(e, e.decoded.spec.name)
         else:
             self._queued(e)
 
@@ -176,7 +176,7 @@ class Order:
         """Footprints, built once for each distinct set of resolved values."""
         known = self._footprints.get(id(e.values))
         if known is None:
-            known = (e.values, tuple(accesses(self.config, e.instr.spec, e.values)))
+            known = (e.values, tuple(accesses(self.config, e.decoded.spec, e.values)))
             self._footprints[id(e.values)] = known
         return known[1]
 

@@ -15,6 +15,7 @@ from typing import Any
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Fault, Unit
 from tilewright.sim.timing_causes import CAUSES, Intervals, classify
+from tilewright.sim.timing_front import NOBODY
 from tilewright.sim.timing_issue import Issue
 from tilewright.sim.timing_ops import Op, constants, lower
 from tilewright.sim.timing_seq import COUNT, QUIET, ROOM, sequence
@@ -63,7 +64,7 @@ def _stuck(issue: Issue) -> list[str]:
     out = []
     for u in UNITS:
         front = issue.fronts[u]
-        if front is None or front.head is None:
+        if front is None or front.head is NOBODY:
             continue
         op = front.head
         waits = " and ".join(
@@ -96,7 +97,7 @@ def _dead(issue: Issue, ops: Sequence[Op]) -> tuple[int, int]:
         last = max(done, default=-1)
     else:
         last = arg.id
-    heads = [f.head for f in issue.active if f.head is not None]
+    heads = [f.head for f in issue.active if f.head is not NOBODY]
     oldest = min(heads, key=lambda op: op.id).pc if heads else next(
         op.pc for op in ops if op.id == last
     )  # fmt: skip

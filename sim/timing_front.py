@@ -13,14 +13,16 @@ from tilewright.sim.timing_causes import Intervals
 from tilewright.sim.timing_ops import Op
 from tilewright.sim.timing_units import NEVER, Held
 
+NOBODY = Op(-1, -1, -1, -1, 0)  # the head of an empty queue
+
 
 class Front:
     """Queue and head of one unit.
 
-    Members: `pushed` (op, cycle), `left` the cycle in which each head left; `valid` from when on
-    the head is one, `request` from when on it requests; `event` when it looks at its waits or, once
-    it requests, when that can be granted at the earliest. `others` are the ports that other units
-    hold.
+    Members: `pushed` (op, cycle), `left` the cycle in which each head left; `head`, or NOBODY;
+    `valid` from when on it is one, `request` from when on it requests; `event` when it looks at its
+    waits or, once it requests, when that can be granted at the earliest. `others` are the ports
+    that other units hold.
     """
 
     __slots__ = (
@@ -40,7 +42,7 @@ class Front:
         self.unit = unit
         self.pushed: list[tuple[Op, int]] = []
         self.left: list[int] = []
-        self.head: Op | None = None
+        self.head = NOBODY
         self.valid = 0
         self.event = self.request = NEVER
         self.others: list[Held] = []
@@ -51,7 +53,7 @@ class Front:
         """Take the next instruction of the queue as head, if there is one."""
         index = len(self.left)
         if index == len(self.pushed):
-            self.head = None
+            self.head = NOBODY
             self.event = self.request = NEVER
             return
         self.head, pushed = self.pushed[index]

@@ -8,15 +8,15 @@ registers: counts first, then waits, then the sequencer's wait, then requests, t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any
 
 from tilewright.isa.config import SEM_MAX, SEMAPHORES
 from tilewright.isa.table import Unit
-from tilewright.sim.timing_front import Front
+from tilewright.sim.timing_front import NOBODY, Front
 from tilewright.sim.timing_ops import POST, Op
-from tilewright.sim.timing_seq import COUNT, QUIET, ROOM
+from tilewright.sim.timing_seq import COUNT, QUIET, ROOM, Waits
 from tilewright.sim.timing_units import NEVER, Load, Matmul, Store
 
 
@@ -56,7 +56,7 @@ class Issue:
         self.posts: list[tuple[int, int, int]] = []
         self.stopped: int | None = None
         self.quiet_delay, self.dead_delay = k.SEQ_QUIET, k.SEQ_DEADLOCK
-        self.sequencer: Iterator[Any] | Any = iter(())
+        self.sequencer: Waits  # set by `run`
         self.waits_for: tuple[str, int, Any] | None = None
         self.look = NEVER  # when the sequencer's wait looks at its semaphore
 
@@ -68,7 +68,7 @@ class Issue:
         if front is None:
             raise ValueError(f"instruction {op.id} (pc {op.pc}) is for a unit that is not built")
         front.pushed.append((op, t))
-        if front.head is None:
+        if front.head is NOBODY:
             front.load_head()
 
     def room(self, op: Op, t: int) -> int | None:
@@ -88,10 +88,10 @@ class Issue:
         """Last cycle of a deadlocked run; its heads wait for semaphores until then."""
         at = 0 if self.waits_for is None else self.waits_for[1]
         last = max([at, *(f.unit.last_done + 1 for f in self.active)])
-        last = max([last, *(f.valid for f in self.active if f.head is not None)])
+        last = max([last, *(f.valid for f in self.active if f.head is not NOBODY)])
         last += self.dead_delay
         for f in self.active:
-            if f.head is not None:
+            if f.head is not NOBODY:
                 f.semaphore.add(f.valid, last)
         return last
 
@@ -102,10 +102,11 @@ class Issue:
         self.look = NEVER
         while True:
             try:
-                self.waits_for = what, at, arg = self.sequencer.send(t)
+                step = next(self.sequencer) if t is None else self.sequencer.send(t)
             except StopIteration:
                 self.waits_for = None
                 return
+            self.waits_for = what, at, arg = step
             if what == COUNT:
                 self.look = at
                 return
@@ -120,7 +121,7 @@ class Issue:
         for u in arg:
             front = self.fronts[u]
             if front is not None:
-                if front.head is not None:
+                if front.head is not NOBODY:
                     return None
                 last = max(last, front.unit.last_done)
         return max(at, last + self.quiet_delay)
@@ -137,7 +138,7 @@ class Issue:
 
     # The loop.
 
-    def run(self, sequencer: Any) -> None:
+    def run(self, sequencer: Waits) -> None:
         """Run until nothing can happen any more."""
         self.sequencer = sequencer
         self._resume(None)
@@ -170,7 +171,7 @@ class Issue:
                 counts[sem] = SEM_MAX
                 self.overflow = self.overflow or (t, sem)
         for f in self.active:
-            if f.request == NEVER and f.valid <= t and f.head is not None:
+            if f.request == NEVER and f.valid <= t and f.head is not NOBODY:
                 self._check(f, t)
         if self.waits_for is not None and self.waits_for[0] == COUNT:
             self.look = max(t, self.waits_for[1])
@@ -185,6 +186,7 @@ class Issue:
         f.ok(t + 1)
 
     def _look(self, t: int) -> None:
+        assert self.waits_for is not None
         op = self.waits_for[2]
         self.look = NEVER
         if self.counts[op.sem] >= op.n:

@@ -10,7 +10,7 @@ bit for each of the 8 banks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import gcd
 from types import SimpleNamespace
@@ -225,7 +225,7 @@ def _matmul(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Passes:
     return Passes(rows, a, w, reads, rest)
 
 
-_WORK = {"load": _load, "store": _store, "matmul": _matmul}
+_WORK: dict[str, Callable[..., Work | Passes]] = {"load": _load, "store": _store, "matmul": _matmul}
 #: Unit, kind, lead, work, waits, rd signal, done signal of an `Op`.
 Lowered = tuple[int, int, int, "Work | Passes", tuple[tuple[int, int], ...], int, int]
 

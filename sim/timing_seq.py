@@ -6,7 +6,7 @@ next cycle depends on them, and then yields what it waits for. Pushes and posts 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from tilewright.isa.config import LINE_INSTRS, LINES, MAX_BURST
@@ -14,6 +14,8 @@ from tilewright.isa.table import Unit
 from tilewright.sim.timing_ops import FAULT, FENCE, HALT, LDW, POST, PUSH, STW, WAIT, Op
 
 ROOM, COUNT, QUIET = "room", "count", "quiet"  # what the sequencer waits for
+#: Of `sequence`: (what, from which cycle, argument) is answered with a cycle.
+Waits = Generator[tuple[str, int, Any], int, None]
 _LINE_CYCLES = 2 * MAX_BURST
 _INSTR_BEATS = _LINE_CYCLES // LINE_INSTRS
 EVERY = tuple(u for u in Unit if u != Unit.SEQ)
@@ -84,7 +86,7 @@ class Fetch:
         self.base = -1
 
 
-def sequence(ops: Sequence[Op], issue: Any, k: Any, count: int) -> Iterator[tuple[str, int, Any]]:
+def sequence(ops: Sequence[Op], issue: Any, k: Any, count: int) -> Waits:
     """Walk through `ops`; gives (what, from which cycle, argument) where it has to wait.
 
     ROOM of a queue (argument: the `Op`), COUNT of a semaphore (the `Op`), QUIET units (a tuple).
