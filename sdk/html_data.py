@@ -32,7 +32,7 @@ CAUSE_MEANING = {
     "memory": "draining: results or data on their way, and nothing more can start",
     "empty": "no instruction is there: start, dispatch, end",
 }
-NO_MAP = "the program has no source map: it was assembled from text"
+NO_MAP = "the program has no source map"
 NO_KERNEL = "the compiler's own: it ends the program"
 NO_LINE = "no line of a user's file was known when it was traced"
 
@@ -106,7 +106,8 @@ class _Sources:
             if origin.kernel and origin.kernel not in self.kernels:
                 self.kernels[origin.kernel] = self._kernel(origin)
 
-    def _number(self, line: str) -> int:
+    def number(self, line: str) -> int:
+        """The line's number among `lines`, which it joins; -1 if it is not known."""
         place = _place(line)
         if place is None:
             return -1
@@ -115,10 +116,10 @@ class _Sources:
 
     def _kernel(self, origin: Origin) -> tuple[int, list[int], list[list[Any]]]:
         """(home line, all lines, equations as [text, line])."""
-        home = self._number(origin.line)
+        home = self.number(origin.line)
         numbers = [int(n) for n in origin.equation.split(",") if n]
         known = [self.equations[n] for n in numbers if n < len(self.equations)]
-        equations = [[text, self._number(line)] for text, line in known]
+        equations = [[text, self.number(line)] for text, line in known]
         lines = dict.fromkeys([home, *(e[1] for e in equations)])
         return home, [n for n in lines if n >= 0], equations
 
@@ -136,12 +137,13 @@ class _Sources:
         return [[names.index(f), number, fn] for (f, number), fn in self.places.items()]
 
 
-def _reason(program: Program, pc: int, home: int) -> str:
+def _reason(program: Program, origin: Origin, home: int) -> str:
+    """Why an instruction has no line; empty if it has one."""
+    if home >= 0:
+        return ""
     if not program.source_map:
         return NO_MAP
-    if not program.source_map[pc].kernel:
-        return NO_KERNEL
-    return "" if home >= 0 else NO_LINE
+    return NO_LINE if origin.kernel else NO_KERNEL
 
 
 def _steps(values: Iterable[int]) -> list[int]:
@@ -155,10 +157,10 @@ def run_data(analysis: Analysis) -> dict[str, Any]:
     program, trace = run.program, run.trace
     sources = _Sources(program)
     names = [k.name for k in analysis.kernels]
-    homes = {name: kernel[0] for name, kernel in sources.kernels.items()}
     origins = program.source_map or (Origin(),) * len(program)
     kernel_of = [names.index(o.kernel) if o.kernel in names else -1 for o in origins]
-    reasons = [_reason(program, i, homes.get(o.kernel, -1)) for i, o in enumerate(origins)]
+    homes = [sources.number(o.line) for o in origins]
+    reasons = [_reason(program, o, home) for o, home in zip(origins, homes, strict=True)]
     present = set(trace["unit"].tolist())
     units = [u for u in (Unit.LOAD, Unit.MATMUL, Unit.VECTOR, Unit.STORE)
              if u is not Unit.VECTOR or int(u) in present]  # fmt: skip
@@ -195,6 +197,7 @@ def run_data(analysis: Analysis) -> dict[str, Any]:
         "lines": sources.lines(),
         "code": [format_instruction(i) for i in program.instructions()],
         "kernel": kernel_of,
+        "home": homes,
         "reasons": distinct,
         "reason": [distinct.index(r) for r in reasons],
         "lanes": [u.name for u in lanes],

@@ -41,7 +41,7 @@ function ranking(app, cost) {
 
 function instrDetails(app, i) {
   const { run, shared } = app, a = anchors(app), k = run.kernelOf(i), lost = run.lost(i), out = [];
-  const way = k < 0 ? [`#${i}`] : [...joined(run.kernels[k].lines.map(a.line)), " › ", a.kernel(k), ` › #${i}`];
+  const way = k < 0 ? [...run.linesOf(i).flatMap((l) => [a.line(l), " › "]), `#${i}`] : [...joined(run.kernels[k].lines.map(a.line)), " › ", a.kernel(k), ` › #${i}`];
   out.push(make("p", { class: "crumbs" }, ...way), make("code", {}, run.text(i)));
   if (run.reasonOf(i)) out.push(paragraph(`No line: ${run.reasonOf(i)}.`));
   out.push(paragraph(`${run.lanes[run.unit[i]]}, cycles ${number(run.start[i])} to ${number(run.end[i])}: ${number(run.length[i])} cycles.`
@@ -81,12 +81,12 @@ function kernelDetails(app, number_) {
 function lineDetails(app, line) {
   const { run } = app, a = anchors(app), kernels = run.kernelsOf[line], own = run.lineCycles(line);
   const [file, at, where] = run.lines[line], text = run.files[file].text.find(([n]) => n === at)?.[1] ?? "";
-  const wanted = (i) => kernels.includes(run.kernelOf(i)), mine = run.kernels.filter((k) => k.home === line);
+  const wanted = (i) => app.links.marks[i], mine = run.kernels.filter((k) => k.home === line);
   const array = Object.fromEntries(Object.keys(run.array).map((key) => [key, sum(mine.map((k) => k.array[key]))]));
-  return [make("p", { class: "crumbs" }, `${run.lineName(line, true)} in ${where}`, " › ", ...joined(kernels.map(a.kernel))),
+  return [make("p", { class: "crumbs" }, `${run.lineName(line, true)}${where ? ` in ${where}` : ""}${kernels.length ? " › " : ""}`, ...joined(kernels.map(a.kernel))),
     make("code", {}, text.trim()),
     paragraph(own.kernels ? `${number(own.cycles)} cycles, of which the array lost ${number(own.lost)}; ${number(app.links.count)} instructions.`
-      : `Its equations are fused into kernels that begin at other lines; ${number(app.links.count)} instructions.`),
+      : !kernels.length ? `${number(app.links.count)} instructions.` : `Its equations are fused into kernels that begin at other lines; ${number(app.links.count)} instructions.`),
     ...(own.kernels ? [arrayTable(app, array, own.cycles)] : []),
     heading("Its instructions' cycles, by unit"), causeTable(app, run.causesWhere(wanted), false),
     ...ranking(app, (i) => (wanted(i) ? run.lost(i) : 0))];

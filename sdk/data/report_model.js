@@ -66,8 +66,14 @@ class Run {
   kernelOf(i) { return this.kernel[this.pc[i]]; }
   reasonOf(i) { return this.reasons[this.reason[this.pc[i]]]; }
   text(i) { return this.code[this.pc[i]]; }
-  linesOf(i) { return this.kernelOf(i) < 0 ? [] : this.kernels[this.kernelOf(i)].lines; }
-  homeOf(i) { return this.kernelOf(i) < 0 ? -1 : this.kernels[this.kernelOf(i)].home; }
+  homeOf(i) { return this.home[this.pc[i]]; }
+
+  // All lines of its kernel; its own line if it has no kernel (assembly).
+  linesOf(i) {
+    if (this.kernelOf(i) >= 0) return this.kernels[this.kernelOf(i)].lines;
+    return this.homeOf(i) < 0 ? [] : [this.homeOf(i)];
+  }
+
   causesOf(i) { return this.causes.map((c) => c[i]); }
   lost(i) { return this.unit[i] ? sum(this.causesOf(i).slice(1)) : 0; }
 
@@ -147,10 +153,12 @@ function link(run, { kind, value }) {
   };
   if (kind === "instr") add(value);
   else if (kind !== "none") {
-    const wanted = kind === "kernel" ? new Set([value]) : kind === "line" ? new Set(run.kernelsOf[value]) : null;
-    for (let i = 0; i < run.size; i++) {
-      if (wanted ? wanted.has(run.kernelOf(i)) : run.unit[i] === value[0] + 1 && run.causes[value[1]][i]) add(i);
-    }
+    const wanted = {
+      kernel: (i) => run.kernelOf(i) === value,
+      line: (i) => run.linesOf(i).includes(value),
+      cause: (i) => run.unit[i] === value[0] + 1 && run.causes[value[1]][i] > 0,
+    }[kind];
+    for (let i = 0; i < run.size; i++) if (wanted(i)) add(i);
     if (kind === "line") { lines.clear(); lines.add(value); }
   }
   return { marks, kernels, lines, count: sum(marks), any: kind !== "none" };

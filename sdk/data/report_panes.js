@@ -61,7 +61,7 @@ function showSource(table, run, names) {
       const line = index.get(n), own = line === undefined ? null : run.lineCycles(line);
       const fused = own && !own.kernels ? make("td", { colspan: 3, class: "note", title:
         "its equations run in the kernels of other lines, whose cycles are shown there" },
-      `in ${run.kernelsOf[line].map((k) => run.kernels[k].name).join(", ")}`) : null;
+      run.kernelsOf[line].length ? `in ${run.kernelsOf[line].map((k) => run.kernels[k].name).join(", ")}` : "") : null;
       const causes = own?.kernels ? fiveOf(Object.fromEntries(Object.keys(run.array).map((key) =>
         [key, sum(run.kernels.filter((k) => k.home === line).map((k) => k.array[key]))]))) : null;
       const figures = fused ? [fused] : own
@@ -178,19 +178,25 @@ class Listing {
     event.preventDefault();
   }
 
+  // Rows that stay in sight stay the same elements, until what they show changes.
   draw() {
     if (!this.body) return;
-    const first = Math.max(0, Math.floor(this.box.scrollTop / ROW_HEIGHT) - 4);
-    const last = Math.min(this.view.length, first + Math.ceil(this.box.clientHeight / ROW_HEIGHT) + 10);
-    const rows = [];
-    for (let at = first; at < last; at++) rows.push(this.row(at));
-    this.body.replaceChildren(...rows);
-    this.box.setAttribute("aria-activedescendant", `row${this.view[this.active]}`);
+    const { links } = this.app, key = this.view;
+    if (this.shown?.links !== links || this.shown.key !== key) this.shown = { links, key, rows: new Map() };
+    const first = Math.max(0, Math.floor(this.box.scrollTop / ROW_HEIGHT) - 4), old = this.shown.rows;
+    const last = Math.min(key.length, first + Math.ceil(this.box.clientHeight / ROW_HEIGHT) + 10), rows = new Map();
+    for (let at = first; at < last; at++) {
+      rows.set(at, old.get(at) ?? this.row(at));
+      rows.get(at).classList.toggle("active", at === this.active);
+    }
+    this.shown.rows = rows;
+    if (rows.size !== this.body.children.length || !old.has(first) || !old.has(last - 1)) this.body.replaceChildren(...rows.values());
+    this.box.setAttribute("aria-activedescendant", `row${key[this.active]}`);
   }
 
   row(at) {
     const { run, links, selection, shared } = this.app, i = this.view[at], k = run.kernelOf(i), lost = run.lost(i), worst = run.worst(i);
-    return make("div", { class: `row${links.any && links.marks[i] ? " linked" : ""}${at === this.active ? " active" : ""}`, role: "row",
+    return make("div", { class: `row${links.any && links.marks[i] ? " linked" : ""}`, role: "row",
       id: `row${i}`, "data-instr": i, "aria-rowindex": at + 1, "aria-selected": String(selection.kind === "instr" && selection.value === i),
       style: `top: ${(at + 1) * ROW_HEIGHT}px`, title: run.reasonOf(i) || null },
     ...[String(i), number(run.start[i]), number(run.end[i]), number(run.length[i])].map((t) => make("span", { role: "gridcell" }, t)),
