@@ -47,7 +47,8 @@ def prepare(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], Non
     dim, k, rows, acc = config.dim, v["k"], v["r0"] * v["r1"], bool(v["acc"])
     nb = -(-v["n"] // dim)
     integer = v["a_type"] != Type.BF16
-    operands = _operands(config, v)
+    a_view, w_view = _operands(config, v)
+    whole = k % dim == 0
     # N-blocks whose accumulator rows overlap must be run one after the other
     step = nb if nb == 1 or abs(v["cn"]) >= rows else 1
     kind, word = (np.float32, np.int32) if integer else (np.uint16, np.float32)
@@ -59,10 +60,14 @@ def prepare(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], Non
     chunk = _EXACT // (_PEAK[v["a_type"]] * _PEAK[v["w_type"]]) if integer else 0
 
     def run(m: Machine) -> None:
-        a, w = (x.of(m.spad).astype(kind, order="C") for x in operands)
-        a = a.reshape(rows, -1)[:, :k]
+        a = a_view.of(m.spad).astype(kind, order="C").reshape(rows, -1)
+        w = w_view.of(m.spad).astype(kind, order="C")
+        if not whole:
+            a = a[:, :k]
         for part, place in places:
-            wide = w[:, :, part].reshape(-1, step * dim)[:k]
+            wide = (w if step == nb else w[:, :, part]).reshape(-1, step * dim)
+            if not whole:
+                wide = wide[:k]
             c = place.of(m.acc_bytes)  # (N-blocks, rows * dim)
             if integer:
                 _int8(a, wide, chunk, c, acc)
@@ -74,9 +79,10 @@ def prepare(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], Non
 
 def _int8(a: np.ndarray, w: np.ndarray, chunk: int, c: np.ndarray, acc: bool) -> None:
     """`c` (N-blocks, rows * dim) int32 = or += a @ w, float32 that hold 8-bit integers."""
-    shape = (a.shape[0], c.shape[0], -1)
-    for k in range(0, a.shape[1], chunk):
-        part = (a[:, k : k + chunk] @ w[k : k + chunk]).reshape(shape).transpose(1, 0, 2)
+    rows, depth = a.shape
+    for k in range(0, depth, chunk):
+        out = a @ w if depth <= chunk else a[:, k : k + chunk] @ w[k : k + chunk]
+        part = out.reshape(rows, c.shape[0], -1).transpose(1, 0, 2)
         if k or acc:
             np.add(c, part.astype(np.int32, order="C").reshape(c.shape), out=c)
         else:

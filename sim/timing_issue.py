@@ -126,12 +126,12 @@ class Issue:
                 last = max(last, front.unit.last_done)
         return max(at, last + self.quiet_delay)
 
-    def _unit_moved(self, unit: int) -> None:
-        """A head of `unit` left: the sequencer may be waiting for room or quiet."""
+    def _unit_moved(self, f: Front) -> None:
+        """The head of `f` left: the sequencer may be waiting for room or quiet."""
         if self.waits_for is None:
             return
         what, at, arg = self.waits_for
-        if what == QUIET or (what == ROOM and arg.unit == unit):
+        if what == QUIET or (what == ROOM and self.fronts[arg.unit] is f):
             t = self._answer(what, at, arg)
             if t is not None:
                 self._resume(t)
@@ -196,8 +196,10 @@ class Issue:
     def _arbitrate(self, t: int) -> None:
         """Try the requests of cycle `t`, the oldest first."""
         asking = [f for f in self.active if f.request <= t]
-        if len(asking) > 1:
-            asking.sort(key=lambda f: f.head.id)
+        if len(asking) == 1:
+            self._grant_alone(asking[0], t)
+            return
+        asking.sort(key=lambda f: f.head.id)
         older: list[tuple[int, Front]] = []  # (ports wanted, by whom)
         matmul = self.matmul
         for f in asking:
@@ -216,10 +218,27 @@ class Issue:
                 if at > t:
                     f.event = at
                 elif passes:
-                    self._grant_passes(f, t, older)
+                    wanted = 0  # by older requests that cannot be granted before the horizon
+                    for ports, _ in older:
+                        wanted |= ports
+                    self._grant_passes(f, t, wanted)
                 else:
                     self._grant(f, t)
             older.append((mask, f))
+
+    def _grant_alone(self, f: Front, t: int) -> None:
+        """Try the only request of cycle `t`."""
+        unit, work = f.unit, f.head.work
+        if unit is self.matmul:
+            at = f.free(work.masks[unit.next], unit.own(work, t))
+            if at == t:
+                self._grant_passes(f, t, 0)
+        else:
+            at = f.free(work.mask, t)
+            if at == t:
+                self._grant(f, t)
+        if at > t:
+            f.event = at
 
     def _begin(self, f: Front, t: int) -> None:
         """The head of `f` starts in cycle `t`."""
@@ -238,10 +257,11 @@ class Issue:
             heappush(self.posts, (done + 1, op.done, 1))
         f.left.append(t)
         f.load_head()
-        self._unit_moved(op.unit)
+        self._unit_moved(f)
 
     def _grant(self, f: Front, t: int) -> None:
-        f.port.add(f.request, t - 1)
+        if f.request < t:
+            f.port.add(f.request, t - 1)
         self._begin(f, t)
         read, done = f.unit.grant(t, f.head.work)
         self._leave(f, t, read, done)
@@ -274,26 +294,30 @@ class Issue:
         """Whether what is pushed to `g` may want ports of `mask` before MATMUL's head leaves."""
         for op, _ in g.pushed[len(g.left) :]:
             for sem, n in op.waits:
-                if self.by_matmul[sem]:
-                    n -= sum(m for _, s, m in self.posts if s == sem)
-                    if self.counts[sem] < n:
-                        return False
+                lack = n - self.counts[sem]
+                if lack > 0 and self.by_matmul[sem] and lack > self._coming(sem):
+                    return False
             if op.work.mask & mask:
                 return True
         return False
 
-    def _grant_passes(self, f: Front, t: int, older: list[tuple[int, Front]]) -> None:
-        """Grant MATMUL's pass at `t`, and those after it that come before any other event."""
+    def _coming(self, sem: int) -> int:
+        """Signals to `sem` that are on their way."""
+        return sum(n for _, s, n in self.posts if s == sem)
+
+    def _grant_passes(self, f: Front, t: int, wanted: int) -> None:
+        """Grant MATMUL's pass at `t`, and those after it that come before any other event.
+
+        `wanted` are the ports of older requests, which cannot be granted before that.
+        """
         unit, work = self.matmul, f.head.work
         horizon = self._horizon(f, work.onward[unit.next])
-        wanted = 0  # by older requests that cannot be granted before the horizon
-        for mask, _ in older:
-            wanted |= mask
         if unit.next == 0:
             self._begin(f, t)
         count, request = len(work.a), f.request
         while True:
-            f.port.add(request, t - 1)
+            if request < t:
+                f.port.add(request, t - 1)
             unit.grant(t, work)
             i = unit.next
             if i < count and unit.row < horizon:
