@@ -35,17 +35,14 @@ class Intervals:
 
 def classify(cycles: int, sets: tuple[Intervals, ...]) -> list[int]:
     """Cycles 0 ... `cycles` - 1 by the first of `sets` that holds each, then the rest."""
-    starts = [np.minimum(np.array(s.starts, np.int64), cycles) for s in sets]
-    stops = [np.minimum(np.array(s.ends, np.int64) + 1, cycles) for s in sets]
-    points = np.unique(np.concatenate([*starts, *stops, [0, cycles]]))
-    length = np.diff(points, append=cycles)
-    free = np.ones(len(points), bool)
+    edges = [(np.array(s.starts, np.int64), np.array(s.ends, np.int64) + 1) for s in sets]
+    points = np.concatenate([np.array([0], np.int64), *(x for pair in edges for x in pair)])
+    np.minimum(points, cycles, out=points)
+    points.sort()
+    length = np.append(points[1:], cycles) - points
     out = []
-    for begin, stop in zip(starts, stops, strict=True):
-        depth = np.zeros(len(points), np.int64)
-        np.add.at(depth, np.searchsorted(points, begin), 1)
-        np.add.at(depth, np.searchsorted(points, stop), -1)
-        here = (np.cumsum(depth) > 0) & free
-        free &= ~here
+    for starts, stops in edges:
+        here = starts.searchsorted(points, "right") > stops.searchsorted(points, "right")
         out.append(int(length[here].sum()))
+        length[here] = 0
     return [*out, cycles - sum(out)]
