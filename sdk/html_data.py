@@ -80,7 +80,8 @@ def excerpt(file: str, numbers: Iterable[int]) -> tuple[list[list[Any]], str]:
     lines = linecache.getlines(file)
     if not lines:
         return [[n, ""] for n in sorted(set(numbers))], "its text is not on this machine"
-    extents, shown, missing = _extents("".join(lines)), set(), ""
+    extents, missing = _extents("".join(lines)), ""
+    shown: set[int] = set()
     for number in numbers:
         if number > len(lines):
             missing = f"it has only {len(lines)} lines now: it has changed since it was traced"
