@@ -121,7 +121,11 @@ def _print_result(program: Program, result: RunResult, outputs: dict[str, np.nda
 
 
 #: How a file of a trace is looked at.
-_OPEN_WITH = {"timeline": "   (https://ui.perfetto.dev)", "waves": "   (gtkwave, surfer)"}
+_OPEN_WITH = {
+    "timeline": "   (https://ui.perfetto.dev)",
+    "GTKWave": "   (gtkwave FILE)",
+    "Surfer": "   (surfer WAVES --command-file FILE)",
+}
 
 
 def _traced(
@@ -151,14 +155,14 @@ def _traced(
 @click.option("--trace", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Write the timeline for Perfetto there; with --engine rtl also the waves (FST) "
                    "and layouts for GTKWave and Surfer.")  # fmt: skip
-@click.option("--trace-from", type=click.IntRange(min=0), default=0, metavar="CYCLE",
+@click.option("--trace-from", type=click.IntRange(min=0), metavar="CYCLE",
               help="First cycle of the waves.")  # fmt: skip
 @click.option("--trace-to", type=click.IntRange(min=0), metavar="CYCLE",
               help="Last cycle of the waves.")  # fmt: skip
 @click.option("--no-check", is_flag=True, help="Run even if the program is illegal or racy.")
 @json_option
 def run(file: Path, engine: str, config: Any, inputs: tuple[str, ...], dump: tuple[str, ...],
-        save: Path | None, trace: Path | None, trace_from: int, trace_to: int | None,
+        save: Path | None, trace: Path | None, trace_from: int | None, trace_to: int | None,
         no_check: bool, as_json: bool) -> None:  # fmt: skip
     """Run a program file, or assembly (.s).
 
@@ -173,6 +177,8 @@ def run(file: Path, engine: str, config: Any, inputs: tuple[str, ...], dump: tup
     from tilewright.runs import fault_error
     from tilewright.sim import checker
 
+    if (trace_from, trace_to) != (None, None) and (trace is None or engine != "rtl"):
+        raise click.UsageError("--trace-from and --trace-to need --trace and --engine rtl")
     program = read_program(file, config)
     memory = fill_inputs(program, inputs)
     if not no_check:
@@ -182,7 +188,8 @@ def run(file: Path, engine: str, config: Any, inputs: tuple[str, ...], dump: tup
     if trace is None:
         result = sim.run(loaded, memory, engine=engine, check=False)
     else:
-        result, files = _traced(loaded, memory, trace, engine, file.stem, trace_from, trace_to)
+        first, last = trace_from or 0, trace_to
+        result, files = _traced(loaded, memory, trace, engine, file.stem, first, last)
     outputs = _outputs(program, memory)
     if as_json:
         paths = {name: str(path) for name, path in files.items()}

@@ -98,9 +98,9 @@ def gtkwave(signals: Mapping[str, int], wave: Path) -> str:
     return out.getvalue()
 
 
-def surfer(signals: Mapping[str, int], wave: Path) -> str:
+def surfer(signals: Mapping[str, int]) -> str:
     """A Surfer command file: ``surfer run.fst --command-file run.sucl``."""
-    lines = [f"# surfer {wave.name} --command-file {wave.stem}.sucl   (1 cycle = 1 ns)"]
+    lines = []
     for title, rows in groups(signals).items():
         lines.append(f"divider_add {title}")
         for row in rows:

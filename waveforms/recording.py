@@ -84,8 +84,8 @@ def fst(
 
 
 def _save_layouts(writer: FstWriter, path: Path) -> None:
-    for suffix, layout in ((".gtkw", layouts.gtkwave), (".sucl", layouts.surfer)):
-        write_text(path.with_suffix(suffix), layout(writer.signals, path))
+    write_text(path.with_suffix(".gtkw"), layouts.gtkwave(writer.signals, path))
+    write_text(path.with_suffix(".sucl"), layouts.surfer(writer.signals))
 
 
 def record(

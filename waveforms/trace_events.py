@@ -18,7 +18,7 @@ from tilewright.isa.program import Origin, Program
 from tilewright.isa.table import Fault, Unit
 from tilewright.sim import Memory, RunResult, window
 from tilewright.sim.decoder import work_of
-from tilewright.sim.functional import Executed, Machine
+from tilewright.sim.functional import EndlessProgram, Executed, Machine
 from tilewright.sim.timing import Timing, simulate
 from tilewright.sim.timing_causes import CAUSES
 from tilewright.waveforms.assembly import assembly_lines, instructions
@@ -48,7 +48,10 @@ class Replay(NamedTuple):
 def replay(result: RunResult, program: Program, before: Memory) -> Replay | None:
     """Run again on DRAM as it was `before`; None if the program blocked, or if clocks differ."""
     machine = Machine(program.config, before.snapshot(), window=window(program))
-    execution = machine.run(program.code)
+    try:
+        execution = machine.run(program.code)
+    except EndlessProgram:
+        return None
     fault = execution.fault
     if fault is not None and fault.code in (Fault.DEADLOCK, Fault.SEMAPHORE):
         return None
@@ -171,7 +174,8 @@ def _wait_text(wait: Wait, trace: np.ndarray) -> str:
     if wait.giver < 0:
         return text
     unit, end = Unit(int(trace["unit"][wait.giver])), int(trace["end"][wait.giver])
-    return f"{text} from #{wait.giver} of {_name(unit)}, which ended in cycle {end}"
+    ended = "which did not end" if end < 0 else f"which ended in cycle {end}"
+    return f"{text} from #{wait.giver} of {_name(unit)}, {ended}"
 
 
 def _causes(timing: Timing) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from tilewright import cli, sim, waveforms
 from tilewright.isa.assembler import assemble
 from tilewright.isa.config import parse_config
 from tilewright.isa.program import Origin, Program
-from tilewright.isa.table import Unit
+from tilewright.isa.table import Fault, Unit
 from tilewright.sim.generate import generate
 from tilewright.sim.result import CAUSES, QUEUED
 from tilewright.waveforms.trace_events import lanes, waits
@@ -158,6 +158,25 @@ def test_engine_without_a_clock_is_refused():
         waveforms.perfetto(sim.run(program), program)
 
 
+def test_deadlock_shows_what_never_ended():
+    text = """\
+    .config tw4
+    .dram 0x100
+    load acc[0], dram[0x0], copy32, c0=4 ; wait s0>=1
+    wait s1, 1
+    halt
+    """
+    program = assemble(text)
+    before = sim.load_memory(program)
+    result = sim.run(program, before.snapshot(), engine="cycle", check=False)
+    assert result.fault is not None and result.fault.code == Fault.DEADLOCK
+    events = waveforms.perfetto(result, program, before)["traceEvents"]
+    (stuck,) = (e for e in events if e["ph"] == "X" and e["name"] == "wait")
+    assert stuck["args"]["unfinished"] and stuck["args"]["waits"] == ["s1>=1"]
+    assert cycle(stuck["ts"] + stuck["dur"]) == result.cycles
+    assert not [e for e in events if e["name"] in CAUSES]
+
+
 def test_overlapping_slices_get_lanes():
     assert lanes([0, 1, 4, 5], [3, 6, 5, 9]) == [0, 1, 0, 0]
 
@@ -193,6 +212,8 @@ def test_command_writes_the_timeline(tmp_path):
     ("args", "says"),
     [(["--engine", "functional", "--trace", "t"], "engine with a clock"),
      (["--trace", "file"], "is a file"),
+     (["--trace", "t", "--trace-to", "9"], "need --trace and --engine rtl"),
+     (["--engine", "rtl", "--trace-from", "9"], "need --trace and --engine rtl"),
      (["--trace", "/proc/none"], "/proc/none")],
 )  # fmt: skip
 def test_wrong_traces_are_one_error(args, says, tmp_path, monkeypatch):

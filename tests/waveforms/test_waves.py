@@ -1,5 +1,6 @@
 """Waves of the RTL, read back with pywellen (Surfer's library), which did not write them."""
 
+import json
 import re
 
 import pytest
@@ -11,6 +12,7 @@ from tilewright.isa.config import parse_config
 from tilewright.isa.table import Fault, Unit
 from tilewright.sim import differences
 from tilewright.sim.generate import generate
+from tilewright.sim.rtl import RtlChip, RtlError
 from tilewright.waveforms import WaveError, layouts
 
 TW4 = parse_config("tw4")
@@ -104,6 +106,24 @@ def test_faulting_program_leaves_its_waves(tmp_path):
     result, _, changes, _ = record(made.program, tmp_path)
     assert result.fault is not None and result.fault.code == Fault.OPCODE
     assert len(changes("units.sequencer.instruction")) > 2
+
+
+def test_run_that_does_not_stop_leaves_its_waves(tmp_path, monkeypatch):
+    finish = RtlChip.finish
+    monkeypatch.setattr(RtlChip, "finish", lambda chip, limit: finish(chip, 60))
+    with pytest.raises(RtlError, match="limit of 60 cycles"):
+        waveforms.fst(assemble(PIPELINE), tmp_path / "hang.fst")
+    changes, _ = value_changes(tmp_path / "hang.fst")
+    assert changes("tilewright.clk")[-1][0] // 10 in range(58, 63)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["hang.fst", "hang.gtkw", "hang.sucl"]
+
+
+def test_timeline_of_the_rtl_is_that_of_the_cycle_engine(tmp_path):
+    program = generate(1, TW4).program
+    _, files, _, _ = record(program, tmp_path)
+    _, other = waveforms.record(program, sim.Memory(program.dram_size), tmp_path, name="cycle")
+    a, b = (json.loads(f["timeline"].read_text())["traceEvents"] for f in (files, other))
+    assert a[1:] == b[1:] and "rtl engine" in a[0]["args"]["name"]
 
 
 def test_text_ends_with_the_last_instruction_in_flight(tmp_path):
