@@ -28,7 +28,8 @@ _DTYPE: dict[Type, Any] = {
     Type.F32: np.float32,
     Type.I32: np.int32,
 }
-_VECTORS = ("ibias", "scale", "bias")
+#: int32 rows, ibias, scale, bias to rows of 8 bits.
+Requantise = Callable[[np.ndarray, Any, Any, Any], np.ndarray]
 _SMALL = np.float32(2.0**-60)  # a sum of multiples of its last place never reaches a subnormal
 _LARGE = np.float32(2.0**60)
 
@@ -71,11 +72,15 @@ def _window_max(y: np.ndarray) -> np.ndarray:
     return np.where(order < 0, order ^ low, order).view(y.dtype)
 
 
-def _vectors(config: ChipConfig, v: Mapping[str, int]) -> list[tuple[str, slice]]:
-    """The enabled vectors, and which words of the accumulator each one is."""
-    names = [name for name in _VECTORS if v[name]]
-    starts = [(v["vec"] + i * v["vs"]) * config.dim for i in range(len(names))]
-    return [(name, slice(at, at + v["c0"])) for name, at in zip(names, starts, strict=True)]
+def _vectors(config: ChipConfig, v: Mapping[str, int]) -> list[slice | None]:
+    """Which words of the accumulator are ibias, scale, bias; None if it is not enabled."""
+    out: list[slice | None] = []
+    row = v["vec"]
+    for name in ("ibias", "scale", "bias"):
+        at = row * config.dim
+        out.append(slice(at, at + v["c0"]) if v[name] else None)
+        row += v["vs"] if v[name] else 0
+    return out
 
 
 def _clamp(v: Mapping[str, int]) -> tuple[Any, Any]:
@@ -88,42 +93,42 @@ def _clamp(v: Mapping[str, int]) -> tuple[Any, Any]:
 def _tame(x: np.ndarray) -> bool:
     """Whether every value is zero or far from overflow and underflow."""
     size = np.abs(x)
-    if size.max() > _LARGE or np.isnan(size.max()):
+    if not size.max() <= _LARGE:  # NaN, too
         return False
     return bool(size.min() >= _SMALL or ((size >= _SMALL) | (size == 0)).all())
 
 
-def _may_requantise(kind: Type, spec: Epilogue) -> bool:
-    """Whether plain float32 arithmetic does if scale and bias are tame: see `_requantise`."""
+def _requantiser(kind: Type, spec: Epilogue) -> Requantise | None:
+    """int32 to int8 or uint8 in plain float32, or None if special values could matter.
+
+    The scale must be there, and scale and bias tame. Then no product or sum overflows, is subnormal
+    or is NaN, and the sign of a zero is lost in rounding, so NumPy's arithmetic is the chip's.
+    """
     bounds = [b for b in (spec.lo, spec.hi) if b is not None]
     narrow = spec.out in ("int8", "uint8") and not spec.int_path
-    return kind is Type.I32 and narrow and all(np.isfinite(b) for b in bounds)
+    if kind is not Type.I32 or not narrow or not all(np.isfinite(b) for b in bounds):
+        return None
+    (low, high), zero = INT_RANGE[spec.out], np.float32(spec.zero_point)
+    least, most, out = np.float32(low), np.float32(high), np.dtype(spec.out)
+    inside = len(bounds) == 2 and all(low <= np.rint(b) + zero <= high for b in bounds)
 
+    def run(x: np.ndarray, ibias: Any, scale: Any, bias: Any) -> np.ndarray:
+        y = (x if ibias is None else np.add(x, ibias)).astype(np.float32, order="C")
+        y *= scale
+        if bias is not None:
+            y += bias
+        if spec.lo is not None:
+            np.maximum(y, spec.lo, out=y)
+        if spec.hi is not None:
+            np.minimum(y, spec.hi, out=y)
+        np.rint(y, out=y)
+        if zero:
+            y += zero
+        if not inside:
+            np.clip(y, least, most, out=y)
+        return y.astype(out)
 
-def _requantise(x: np.ndarray, spec: Epilogue, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """int32 to int8 or uint8 in plain float32, with tame scale and bias.
-
-    Then no product or sum overflows, is subnormal or is NaN, and the sign of a zero is lost in
-    rounding, so NumPy's arithmetic is the chip's.
-    """
-    if "ibias" in vectors:
-        x = np.add(x, vectors["ibias"])
-    y = x.astype(np.float32, order="C")
-    y *= vectors["scale"]
-    if "bias" in vectors:
-        y += vectors["bias"]
-    least, most = (np.float32(b) for b in INT_RANGE[spec.out])
-    bounds = [b for b in (spec.lo, spec.hi) if b is not None]
-    if spec.lo is not None:
-        np.maximum(y, spec.lo, out=y)
-    if spec.hi is not None:
-        np.minimum(y, spec.hi, out=y)
-    np.rint(y, out=y)
-    if spec.zero_point:
-        y += np.float32(spec.zero_point)
-    if len(bounds) < 2 or not all(least <= np.rint(b) + spec.zero_point <= most for b in bounds):
-        np.clip(y, least, most, out=y)
-    return y.astype(spec.out)
+    return run
 
 
 def _scatter(m: Machine, v: Mapping[str, int], raw: np.ndarray) -> None:
@@ -160,20 +165,18 @@ def prepare(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], Non
         int_path=bool(v["int_path"]), lo=lo, hi=hi, zero_point=v["zp"], out=_OUT[Type(v["out"])]
     )
     places = _vectors(config, v)
-    requantise = bool(v["scale"]) and _may_requantise(kind, plain)
+    requantise = _requantiser(kind, plain) if v["scale"] else None
     write = _sink(config, v)
 
     def run(m: Machine) -> None:
         x = view.of(m.acc_bytes if accumulator else m.spad).reshape(shape)[..., :width]
         words = m.acc.reshape(-1)
-        vectors: dict[str, Any] = {
-            name: words[at] if name == "ibias" else words[at].view(np.float32)
-            for name, at in places
-        }
-        if requantise and all(_tame(y) for name, y in vectors.items() if name != "ibias"):
-            y = _requantise(x, plain, vectors)
+        vectors: list[Any] = [None if at is None else words[at] for at in places]
+        ibias, scale, bias = vectors[0], *(x if x is None else x.view("f4") for x in vectors[1:])
+        if requantise is not None and _tame(scale) and (bias is None or _tame(bias)):
+            y = requantise(x, ibias, scale, bias)
         else:
-            y = epilogue(_widened(x, kind), replace(plain, **vectors))
+            y = epilogue(_widened(x, kind), replace(plain, ibias=ibias, scale=scale, bias=bias))
         if pool:
             y = _window_max(y)
         write(m, np.ascontiguousarray(y).view(np.uint8))
