@@ -1,11 +1,12 @@
 """What a mutant's own process does: `mutation.py` starts it on a copy of the package.
 
     python mutation_child.py expect CONFIG FOLDER     programs and what they must give
-    python mutation_child.py try CONFIG FOLDER        export, build and run the copy's chip
+    python mutation_child.py export CONFIG FOLDER     the copy's Verilog, into the current folder
+    python mutation_child.py run CONFIG FOLDER        build that, and run the programs on it
 
-FOLDER keeps `expected.pickle` and `verilog.sha256`, the original's. `try` prints one line of JSON:
-the verdict ("same netlist", "does not elaborate", "caught", "alive") and why. Verilog is neither
-made lazy nor one-step, and compiled as one text without optimisation: that is the fastest build.
+FOLDER keeps `expected.pickle` and `verilog.sha256`, the original's. The last two print one line of
+JSON: the verdict ("same netlist", "does not elaborate", "caught", "alive") and why. Verilog is
+neither made lazy nor one-step, and compiled as one text without optimisation: that builds fastest.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ onestep.one_step = lambda text, *rest: text
 
 CANDIDATES = 400  # seeds, of which those are run that cover what none has covered
 LENGTH = 3
+SOURCES = "sources.json"
 STALLS = (20, 60)  # per cent, of each AXI channel
 
 
@@ -97,24 +99,30 @@ def run(program: Program, want: sim.RunResult, stall: int) -> list[str]:
     return sim.differences(want, got)
 
 
-def attempt(config, folder: Path) -> tuple[str, str]:
-    """The verdict on this copy of the package, and why."""
+def export(config, folder: Path) -> tuple[str, str]:
+    """Write this copy's Verilog to the current folder; is it the original's?"""
     try:
         from tilewright.hw.verilog import export
 
         sources = export(config)
     except Exception as error:
         return "does not elaborate", f"{type(error).__name__}: {error}"
+    Path(SOURCES).write_text(json.dumps(sources))
     digest = hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()
     known = folder / "verilog.sha256"
     if not known.exists():
         known.write_text(digest)
     elif known.read_text() == digest:
         return "same netlist", ""
+    return "alive", ""
+
+
+def execute(config, folder: Path) -> tuple[str, str]:
+    """Build what `export` wrote, and run the programs."""
     expected = pickle.loads((folder / "expected.pickle").read_bytes())
     with tempfile.TemporaryDirectory() as work:
         try:
-            model = build(config, sources, Path(work))
+            model = build(config, json.loads(Path(SOURCES).read_text()), Path(work))
         except subprocess.CalledProcessError as error:
             return "does not elaborate", f"{error.cmd[0]}: {error.stderr[-300:]}"
         rtl.library = lambda config: model
@@ -134,7 +142,7 @@ def main(command: str, name: str, folder: str) -> None:
     if command == "expect":
         expect(config, place)
     else:
-        verdict, why = attempt(config, place)
+        verdict, why = {"export": export, "run": execute}[command](config, place)
         print(json.dumps([verdict, why]))
 
 

@@ -1,8 +1,9 @@
 """A copy of the repository in which mutants live, and the stages that try to catch them.
 
 The package is taken from a commit, so that nobody's edits get in between; `tests/` may come from a
-later one. Stages: generated programs on the mutant's chip, its module's own unit tests, the RTL
-engine's tests in tests/sim, what else of tests/hw imports the module, cocotb on the Verilog.
+later one. First the Verilog is exported: is the mutant one? Stages, cheapest first: its module's
+own unit tests, generated programs on its chip, the RTL engine's tests in tests/sim, what else of
+tests/hw imports the module, cocotb on the Verilog.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ CONFTEST = """from tilewright.sim import rtl_build
 rtl_build.MAKE_FLAGS[:] = ["OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0"]
 """
 SIM_TESTS = ("tests/sim/test_rtl_*.py", "tests/sim/test_engines.py")
-LIMITS = {"programs": 900, "unit": 900, "rtl": 1800, "hw": 1800, "cocotb": 2400}  # seconds
+LIMITS = {"unit": 900, "programs": 900, "rtl": 1800, "hw": 1800, "cocotb": 2400}  # seconds
 STAGES = tuple(LIMITS)
 
 
@@ -76,6 +77,9 @@ class Workspace:
     def __init__(self, folder: Path, shared: Path, config: str):
         self.folder, self.shared, self.config = folder, shared, config
         (shared / "tmp").mkdir(exist_ok=True)
+        self.tool = shared / CHILD.name
+        if not self.tool.exists():  # it must stay what it is while mutants are judged
+            shutil.copy(CHILD, self.tool)
 
     @classmethod
     def copy(cls, tree: Path, folder: Path, shared: Path, config: str) -> "Workspace":
@@ -104,7 +108,7 @@ class Workspace:
 
     def child(self, command: str) -> tuple[int | None, str]:
         """Run one command of `mutation_child.py`."""
-        return self.call("programs", [str(CHILD), command, self.config, str(self.shared)])
+        return self.call("programs", [str(self.tool), command, self.config, str(self.shared)])
 
     def imported(self, text: str) -> set[str]:
         """Modules of `hw/` that a text imports, directly or not."""
@@ -143,14 +147,19 @@ class Workspace:
         **Raises** RuntimeError if it does not.
         """
         (self.shared / "verilog.sha256").unlink(missing_ok=True)
-        for command in ("expect", "try"):
+        status, out = self.child("expect")
+        if status:
+            raise RuntimeError(f"no expectations:\n{out}")
+        for command in ("export", "run"):
             say(f"original: {command}")
-            status, out = self.child(command)
-            if status != 0 or (command == "try" and json.loads(out.splitlines()[-1])[0] != "alive"):
-                raise RuntimeError(f"the original must pass {command!r}:\n{out}")
+            if (verdict := self.verdict(command)).name != "alive":
+                raise RuntimeError(f"the original must pass {command!r}, but: {verdict}")
+        wanted = {*stages, "hw"} if "unit" in stages else set(stages)
         for stage, files in self.test_stages().items():
+            if stage not in wanted or not files:
+                continue
             say(f"original: {stage}")
-            if stage in stages and (failed := self.pytest(stage, files)):
+            if failed := self.pytest(stage, files):
                 raise RuntimeError(f"the original must pass stage {stage}: {failed}")
 
     def judge(self, module: str, text: str, stages: tuple[str, ...] = STAGES) -> Verdict:
@@ -159,18 +168,20 @@ class Workspace:
         original = path.read_text()
         path.write_text(text)
         try:
+            verdict = self.verdict("export")
             for stage in (stage for stage in STAGES if stage in stages):
-                verdict = self.programs() if stage == "programs" else self.tests(stage, module)
                 if verdict.name != "alive":
-                    return verdict
-            return Verdict("alive")
+                    break
+                runs = stage == "programs"
+                verdict = self.verdict("run") if runs else self.tests(stage, module)
+            return verdict
         finally:
             path.write_text(original)
             shutil.rmtree(self.folder / "cache", ignore_errors=True)
 
-    def programs(self) -> Verdict:
-        """The generated programs on the mutant's chip."""
-        status, out = self.child("try")
+    def verdict(self, command: str) -> Verdict:
+        """What a command of the child says about this copy."""
+        status, out = self.child(command)
         if status is None:
             return Verdict("caught", "programs", out)
         if status < 0:
