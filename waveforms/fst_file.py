@@ -93,6 +93,7 @@ class FstWriter:
         self._count = len(program)
         self._arrays: list[Any] = []
         self._path: list[str] = []
+        self._declared = 0
         #: Full name of every signal of the file -> bits; 0 for text.
         self.signals: dict[str, int] = {}
 
@@ -105,6 +106,7 @@ class FstWriter:
     ) -> None:  # fmt: skip
         self._fst.lib.fstWriterClose(self._writer)
         if kind is None or issubclass(kind, RtlError):  # a hang's wave is what explains it
+            self._check()
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(self._partial, 0o666 & ~umask)
@@ -112,8 +114,18 @@ class FstWriter:
         else:
             os.unlink(self._partial)
 
+    def _check(self) -> None:
+        """The library does not report that a write failed: see whether the file can be read."""
+        lib, ffi = self._fst.lib, self._fst.ffi
+        context = lib.fstReaderOpen(self._partial.encode())
+        if context == ffi.NULL or lib.fstReaderGetVarCount(context) != self._declared:
+            os.unlink(self._partial)
+            raise WaveError(f"{self.path}: cannot be written whole; is there room on the disk?")
+        lib.fstReaderClose(context)
+
     def _variable(self, kind: int, width: int, name: str, alias: int = 0) -> int:
         lib = self._fst.lib
+        self._declared += 1
         self.signals[".".join([*self._path, name.partition(" ")[0]])] = width
         return lib.fstWriterCreateVar(
             self._writer, kind, lib.FST_VD_IMPLICIT, width, name.encode(), alias

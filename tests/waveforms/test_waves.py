@@ -14,6 +14,7 @@ from tilewright.sim import differences
 from tilewright.sim.generate import generate
 from tilewright.sim.rtl import RtlChip, RtlError
 from tilewright.waveforms import WaveError, layouts
+from tilewright.waveforms.fst_file import FstWriter
 
 TW4 = parse_config("tw4")
 PIPELINE = """\
@@ -93,6 +94,21 @@ def test_fst_gives_the_issue_cycle_of_every_instruction(seed, tmp_path):
     loads = result.trace[result.trace["unit"] == int(Unit.LOAD)]
     inside = high(changes("tilewright.issue.load__start"), result.cycles)
     assert list(inside) == sorted(loads["start"]), "signals inside the chip are not late"
+
+
+@pytest.mark.parametrize("seed", (1, 5))
+def test_handshakes_in_the_wave_are_the_beats_that_the_chip_counts(seed, tmp_path):
+    program = generate(seed, TW4).program
+    result, _, changes, _ = record(program, tmp_path)
+
+    def cycles(name):
+        return set(high(changes(f"tilewright.data_{name}"), result.cycles))
+
+    assert len(cycles("rvalid") & cycles("rready")) == result.counters["beats_read"] > 0
+    assert len(cycles("wvalid") & cycles("wready")) == result.counters["beats_written"] > 0
+    lengths = high(changes("tilewright.data_arlen"), result.cycles)
+    bursts = cycles("arvalid") & cycles("arready")
+    assert sum(lengths.get(c, 0) + 1 for c in bursts) == result.counters["beats_read"]
 
 
 def test_tracing_changes_nothing(tmp_path):
@@ -224,6 +240,14 @@ def test_command_writes_all_and_says_where(tmp_path):
     names = {"pipe.fst", "pipe.gtkw", "pipe.sucl", "pipe.perfetto.json"}
     assert {p.name for p in out.iterdir()} == names
     assert all(str(out / name) in done.output for name in names)
+
+
+def test_damaged_file_is_refused(tmp_path):
+    program = assemble(PIPELINE)
+    with pytest.raises(WaveError, match="room on the disk"), FstWriter(tmp_path / "x.fst", program):
+        for partial in tmp_path.iterdir():
+            partial.write_bytes(b"")
+    assert not (tmp_path / "x.fst").exists()
 
 
 def test_missing_library_is_named(tmp_path, monkeypatch):
