@@ -172,7 +172,9 @@ def prepare(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], Non
         x = view.of(m.acc_bytes if accumulator else m.spad).reshape(shape)[..., :width]
         words = m.acc.reshape(-1)
         vectors: list[Any] = [None if at is None else words[at] for at in places]
-        ibias, scale, bias = vectors[0], *(x if x is None else x.view("f4") for x in vectors[1:])
+        ibias, scale, bias = vectors
+        scale = None if scale is None else scale.view(np.float32)
+        bias = None if bias is None else bias.view(np.float32)
         if requantise is not None and _tame(scale) and (bias is None or _tame(bias)):
             y = requantise(x, ibias, scale, bias)
         else:
