@@ -27,9 +27,9 @@ NEAR = 20
 #: What each cause means for any unit.
 CAUSE_MEANING = {
     "issuing": "a slot of an instruction, or a grant: useful work",
-    "semaphore": "the next instruction waits for another unit's signal",
+    "semaphore": "the next instruction waits for signals; to look takes a cycle",
     "port": "the next instruction waits for a memory bank's port",
-    "memory": "draining: results or data on their way, and nothing more can start",
+    "memory": "data or results are on their way, and nothing more can start",
     "empty": "no instruction is there: start, dispatch, end",
 }
 NO_MAP = "the program has no source map"

@@ -14,7 +14,7 @@ const app = {
     const probe = byId("legend"), old = probe.style.color;
     const of = (name) => { probe.style.color = `var(--${name})`; return getComputedStyle(probe).color; };
     const out = { cause: this.shared.causes.map((_, i) => of(`c${i}`)), kernel: [0, 1, 2, 3, 4, 5, 6, 7].map((i) => of(`k${i}`)) };
-    for (const name of ["text", "muted", "grid", "accent", "veil", "onspan", "none"]) out[name] = of(name);
+    for (const name of ["text", "muted", "grid", "accent", "veil", "onspan", "none", "pane"]) out[name] = of(name);
     probe.style.color = old;
     return out;
   },

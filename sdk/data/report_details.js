@@ -44,8 +44,8 @@ function instrDetails(app, i) {
   const way = k < 0 ? [...run.linesOf(i).flatMap((l) => [a.line(l), " › "]), `#${i}`] : [...joined(run.kernels[k].lines.map(a.line)), " › ", a.kernel(k), ` › #${i}`];
   out.push(make("p", { class: "crumbs" }, ...way), make("code", {}, run.text(i)));
   if (run.reasonOf(i)) out.push(paragraph(`No line: ${run.reasonOf(i)}.`));
-  out.push(paragraph(`${run.lanes[run.unit[i]]}, cycles ${number(run.start[i])} to ${number(run.end[i])}: ${number(run.length[i])} cycles.`
-    + (run.unit[i] ? ` Before it issued, its unit lost ${lost ? number(lost) : "no"} cycle${lost === 1 || !lost ? "" : "s"}.` : "")));
+  out.push(paragraph(`${run.lanes[run.unit[i]]}, cycles ${number(run.start[i])} to ${number(run.end[i])}: ${several(run.length[i], "cycle")}.`
+    + (run.unit[i] ? ` Before it issued, its unit lost ${lost ? several(lost, "cycle") : "no cycle"}.` : "")));
   if (run.unit[i]) {
     const values = run.causesOf(i), total = sum(values);
     out.push(bar(values, shared.causes), make("table", { class: "part" }, heads(["cycles of its unit that are its own", "", true, 2], ["cycles"]),
@@ -72,7 +72,7 @@ function kernelDetails(app, number_) {
   const byLine = Map.groupBy(k.equations, ([, line]) => line);
   return [make("p", { class: "crumbs" }, ...joined(k.lines.map(a.line)), " › ", k.name),
     paragraph(`${number(k.cycles)} cycles, ${number(k.macs)} MACs, ${percent(k.array.useful, k.cycles)} of the array; `
-      + `the roofline's bound is ${number(k.bound)} (${k.limit}); ${number(run.sizes[number_])} instructions.`),
+      + `the roofline's bound is ${number(k.bound)} (${k.limit}); ${several(run.sizes[number_], "instruction")}.`),
     ...[...byLine].flatMap(([line, equations]) => [...(line < 0 ? [] : [a.line(line)]), make("code", {}, equations.map((e) => e[0]).join("\n"))]),
     arrayTable(app, k.array, k.cycles), heading("Its instructions' cycles, by unit"), causeTable(app, run.causesWhere(wanted), false),
     ...ranking(app, (i) => (wanted(i) ? run.lost(i) : 0))];
@@ -85,8 +85,8 @@ function lineDetails(app, line) {
   const array = Object.fromEntries(Object.keys(run.array).map((key) => [key, sum(mine.map((k) => k.array[key]))]));
   return [make("p", { class: "crumbs" }, `${run.lineName(line, true)}${where ? ` in ${where}` : ""}${kernels.length ? " › " : ""}`, ...joined(kernels.map(a.kernel))),
     make("code", {}, text.trim()),
-    paragraph(own.kernels ? `${number(own.cycles)} cycles, of which the array lost ${number(own.lost)}; ${number(app.links.count)} instructions.`
-      : !kernels.length ? `${number(app.links.count)} instructions.` : `Its equations are fused into kernels that begin at other lines; ${number(app.links.count)} instructions.`),
+    paragraph(own.kernels ? `${number(own.cycles)} cycles, of which the array lost ${number(own.lost)}; ${several(app.links.count, "instruction")}.`
+      : !kernels.length ? `${several(app.links.count, "instruction")}.` : `Its equations are fused into kernels that begin at other lines; ${several(app.links.count, "instruction")}.`),
     ...(own.kernels ? [arrayTable(app, array, own.cycles)] : []),
     heading("Its instructions' cycles, by unit"), causeTable(app, run.causesWhere(wanted), false),
     ...ranking(app, (i) => (wanted(i) ? run.lost(i) : 0))];

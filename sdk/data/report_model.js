@@ -4,6 +4,7 @@
 const NAMES = { line: "line", kernel: "kernel", instr: "instruction", cause: "cause" };
 const number = (x) => Math.round(x).toLocaleString("en-US");
 const percent = (x, total) => (total ? `${(100 * x / total).toFixed(1)} %` : "");
+const several = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
 const sum = (xs) => xs.reduce((a, b) => a + b, 0);
 
 // Base64 of gzip of JSON, as the page carries it.

@@ -72,7 +72,7 @@ class Timeline {
     return this.laneTop.findIndex((top, i) => y >= top && y < top + (i ? 2 * ROW + STRIP + 2 : ROW));
   }
 
-  // The instruction at a pointer event, -1 if there is none. In the strip: whose cycle it is.
+  // The instruction at a pointer event (the last of those that overlap), -1 if there is none. In the strip: whose cycle it is.
   at(event) {
     const lane = this.laneAt(event.offsetY);
     if (lane < 0 || event.offsetX < GUTTER) return -1;
@@ -83,7 +83,7 @@ class Timeline {
     for (let j = lower(end, c - near); j < ids.length && start[j] <= c + near; j++) {
       if (lane && j % 2 !== (y >= ROW ? 1 : 0)) continue;
       const away = Math.max(start[j] - c, c - end[j] - 1, 0);
-      if (best < 0 ? away <= distance : away < distance) { best = ids[j]; distance = away; }
+      if (away <= distance) { best = ids[j]; distance = away; }
     }
     return best;
   }
@@ -222,6 +222,9 @@ class Timeline {
       pen.globalAlpha = any && !(kind[turn] & 1) ? 0.28 : 1;
       pen.fillStyle = number_ < 0 ? colour.none : colour.kernel[number_ % colour.kernel.length];
       pen.fillRect(left[turn], top + turn * ROW, until[turn] - left[turn], ROW - 1);
+      pen.globalAlpha = 1;
+      pen.fillStyle = colour.pane; // what overlaps can still be told apart
+      if (until[turn] - left[turn] > 4) pen.fillRect(left[turn] - 0.5, top + turn * ROW, 1, ROW - 1);
       until[turn] = -1;
     };
     for (let j = lower(end, this.low); j < ids.length && start[j] < this.high; j++) {
