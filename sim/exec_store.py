@@ -90,8 +90,10 @@ def _clamp(v: Mapping[str, int]) -> tuple[Any, Any]:
     return tuple(bits.view(np.int32 if v["int_path"] else np.float32))
 
 
-def _tame(x: np.ndarray) -> bool:
+def _tame(x: np.ndarray | None) -> bool:
     """Whether every value is zero or far from overflow and underflow."""
+    if x is None:
+        return True
     size = np.abs(x)
     if not size.max() <= _LARGE:  # NaN, too
         return False
@@ -171,14 +173,13 @@ def prepare(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], Non
     def run(m: Machine) -> None:
         x = view.of(m.acc_bytes if accumulator else m.spad).reshape(shape)[..., :width]
         words = m.acc.reshape(-1)
-        vectors: list[Any] = [None if at is None else words[at] for at in places]
-        ibias, scale, bias = vectors
-        scale = None if scale is None else scale.view(np.float32)
-        bias = None if bias is None else bias.view(np.float32)
-        if requantise is not None and _tame(scale) and (bias is None or _tame(bias)):
-            y = requantise(x, ibias, scale, bias)
+        ibias, scale, bias = (None if at is None else words[at] for at in places)
+        factor = None if scale is None else scale.view(np.float32)
+        term = None if bias is None else bias.view(np.float32)
+        if requantise is not None and _tame(factor) and _tame(term):
+            y = requantise(x, ibias, factor, term)
         else:
-            y = epilogue(_widened(x, kind), replace(plain, ibias=ibias, scale=scale, bias=bias))
+            y = epilogue(_widened(x, kind), replace(plain, ibias=ibias, scale=factor, bias=term))
         if pool:
             y = _window_max(y)
         write(m, np.ascontiguousarray(y).view(np.uint8))
