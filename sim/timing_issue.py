@@ -221,7 +221,7 @@ class Issue:
                     wanted = 0  # by older requests that cannot be granted before the horizon
                     for ports, _ in older:
                         wanted |= ports
-                    self._grant_passes(f, t, wanted)
+                    self._grant_passes(f, t, wanted, False)
                 else:
                     self._grant(f, t)
             older.append((mask, f))
@@ -230,9 +230,12 @@ class Issue:
         """Try the only request of cycle `t`."""
         unit, work = f.unit, f.head.work
         if unit is self.matmul:
-            at = f.free(work.masks[unit.next], unit.own(work, t))
+            at = unit.own(work, t)
+            clear = f.free(work.onward[unit.next], at) == at
+            if not clear:
+                at = f.free(work.masks[unit.next], at)
             if at == t:
-                self._grant_passes(f, t, 0)
+                self._grant_passes(f, t, 0, clear)
         else:
             at = f.free(work.mask, t)
             if at == t:
@@ -305,10 +308,11 @@ class Issue:
         """Signals to `sem` that are on their way."""
         return sum(n for _, s, n in self.posts if s == sem)
 
-    def _grant_passes(self, f: Front, t: int, wanted: int) -> None:
+    def _grant_passes(self, f: Front, t: int, wanted: int, clear: bool) -> None:
         """Grant MATMUL's pass at `t`, and those after it that come before any other event.
 
-        `wanted` are the ports of older requests, which cannot be granted before that.
+        `wanted` are the ports of older requests, which cannot be granted before that. `clear` means
+        that the ports of all passes to come are free now.
         """
         unit, work = self.matmul, f.head.work
         horizon = self._horizon(f, work.onward[unit.next])
@@ -322,7 +326,7 @@ class Issue:
             i = unit.next
             if i < count and unit.row < horizon:
                 stop, ports = work.clash[i], work.onward[i]
-                if ports & wanted or f.free(ports, unit.row) > unit.row:
+                if ports & wanted or not (clear or f.free(ports, unit.row) == unit.row):
                     stop = min(stop, work.alike[i - 1])  # their ports were free just now
                 unit.grant_run(work, stop, horizon)
             if unit.next == count:

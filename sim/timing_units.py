@@ -210,14 +210,15 @@ class Matmul(Unit):
         if row == self.issuing.starts[-1] - 1:
             self.issuing.starts[-1] = row
         self.issuing.ends[-1] += count * period
-        alike, i, at = work.alike, first, row + rows
+        hold_read, hold_write = self.reading.hold, self.writing.hold
+        alike, reads, rest, i, at = work.alike, work.reads, work.rest, first, row + rows
         while i < stop:  # the passes with the same ports, by the releases of the last one
             end = alike[i]
             if end > stop:
                 end = stop
             at += (end - i) * period
-            self.reading.hold(work.reads[i], at + k.MATMUL_READ)
-            self.writing.hold(work.rest[i], at + k.MATMUL_DONE)
+            hold_read(reads[i], at + k.MATMUL_READ)
+            hold_write(rest[i], at + k.MATMUL_DONE)
             i = end
         self.row = self.ready = row + count * period
         self.read, done = at + k.MATMUL_READ, at + k.MATMUL_DONE
