@@ -7,7 +7,9 @@ import shutil
 
 import pytest
 import tilewright as tw
-from tilewright import demo
+from tilewright import demo, sim
+from tilewright.isa.assembler import assemble
+from tilewright.profiler import ProgramRun
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs: pip install selenium")
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
@@ -261,6 +263,22 @@ def test_filter_and_linked_only(view):
     stores = [i for i in expected if view.runs[0].trace["unit"][i] == 3]
     shown = [int(r.get_attribute("data-instr")) for r in view.all("#instructions .row")]
     assert shown == stores
+
+
+def test_long_runs_stay_quick(view, tmp_path):
+    loop = ".config tw4\n li r1, 0\nl: add r1, r1, 1\n blt r1, 20000, l\n halt\n"
+    program = assemble(loop)
+    long = tw.Profile()
+    long.runs.append(ProgramRun.of("l", "l.s", program, sim.run(program, engine="cycle")))
+    long.save(tmp_path / "long.html")
+    assert (tmp_path / "long.html").stat().st_size < 400_000
+    view.driver.get((tmp_path / "long.html").as_uri())
+    view.until(lambda: view.script("return Boolean(app.run)"))
+    view.one("#instructions").send_keys(Keys.END, Keys.ENTER)
+    view.at("#instr=40001")
+    assert len(view.all("#instructions .row")) < 100  # of 40,002
+    draw = "const t = performance.now(); app.timeline.fit(); return performance.now() - t"
+    assert view.script(draw) < 500  # milliseconds; 10 on an idle machine
 
 
 def luminance(colour):
