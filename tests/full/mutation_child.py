@@ -125,7 +125,7 @@ def execute(config, folder: Path) -> tuple[str, str]:
             model = build(config, json.loads(Path(SOURCES).read_text()), Path(work))
         except subprocess.CalledProcessError as error:
             return "does not elaborate", f"{error.cmd[0]}: {error.stderr[-300:]}"
-        rtl.library = lambda config: model
+        rtl.library = lambda config, *options: model
         for number, (program, want) in enumerate(expected):
             for stall in (0, *STALLS):
                 try:
