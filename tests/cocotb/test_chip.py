@@ -1,132 +1,74 @@
-"""cocotb on the exported Verilog: builds the chip with Verilator, runs `chip_tests.py` in it.
+"""cocotb on the exported chip: runs `chip_coverage.RUNS`, and no bin of coverage may stay empty.
 
-The build is kept in pytest's cache, one for each state of the sources and geometry.
+The default runs take dim 2; `-m full` takes `tw4`, longer pauses, and every bin of the fuzzer.
 """
 
 import fcntl
-import hashlib
-import importlib.metadata
+import importlib
 import json
 import os
-import re
-import shlex
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
-from functools import cache
+import sys
+from dataclasses import asdict
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
-from cocotb_tools.runner import get_runner
-from tilewright.hw.verilog import TOP, export
-from tilewright.isa.config import parse_config
-from tilewright.sim.generate import ALL_BINS, bins, generate
-from tilewright.sim.rtl_build import build_key, tool_env
 
-HERE = Path(__file__).parent
-SMALL = "dim=2,spad_kib=4,acc_kib=2"
-CANDIDATES = range(64)  # seeds of random programs
-# cocotb asks for --public-flat-rw, which keeps every signal and is slow: the ports are enough
-VERILATOR = shlex.split(
-    "--no-public-flat-rw --x-assign fast --x-initial fast --no-timing -Wno-fatal -Wno-WIDTH "
-    "-Wno-CASEINCOMPLETE -Wno-UNOPTFLAT --output-split 20000 --output-split-cfuncs 2000"
-)
-MAKE = "OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
+HERE = str(Path(__file__).parent)
+sys.path.insert(0, HERE)
+coverage = importlib.import_module("chip_coverage")
+simulators = importlib.import_module("simulators")
+sys.path.remove(HERE)
 
 
-def modes(names: Iterable[str]) -> set[str]:
-    """The unit and its mode out of the names of coverage bins."""
-    unit = ("load/", "matmul/", "store/")
-    return {"/".join(name.split("/")[:2]) for name in names if name.startswith(unit)}
+@pytest.fixture(scope="session")
+def result(tmp_path_factory):
+    """Simulates a run once in a session, whichever worker asks first."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def get(run):
+        if run.simulator == "icarus" and not simulators.icarus_is_here():
+            pytest.skip(simulators.NO_ICARUS)
+        folder = root / f"cocotb-{run.name}"
+        folder.mkdir(exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            kept = folder / "result.json"
+            if not kept.exists():
+                kept.write_text(json.dumps(asdict(coverage.simulate(run, folder))))
+            return simulators.Result(**json.loads(kept.read_text()))
+
+    return get
 
 
-@cache
-def seeds(text: str) -> tuple[int, ...]:
-    """Those candidates that cover a mode which no earlier one covers."""
-    config, hit, out = parse_config(text), set(), []
-    for seed in CANDIDATES:
-        new = modes(bins(generate(seed, config).program))
-        if new - hit:
-            out.append(seed)
-            hit |= new
-    return tuple(out)
+def marked(run):
+    return pytest.param(run, id=run.name, marks=pytest.mark.full if run.full else ())
 
 
-@cache
-def build(text: str, folder: Path) -> Path:
-    """The simulator of one geometry, built in `folder` unless it is there; gives its place."""
-    config = parse_config(text)
-    key = hashlib.sha256(f"{build_key(config)} {VERILATOR} {MAKE}".encode())
-    key.update(importlib.metadata.version("cocotb").encode())
-    work = folder / key.hexdigest()[:16]
-    work.mkdir(exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (work / "built").exists():
-            sources = export(config)
-            sources = {"ports.vlt": public_ports(sources[f"{TOP}.v"]), **sources}
-            for name, content in sources.items():
-                (work / name).write_text(content)
-            env = tool_env()
-            env["MAKEFLAGS"] = f"{env['MAKEFLAGS']} {MAKE}"
-            with patch.dict(os.environ, env):
-                get_runner("verilator").build(
-                    sources=[work / name for name in sources], hdl_toplevel=TOP, build_dir=work,
-                    build_args=VERILATOR, timescale=("1ns", "1ps"), always=True,
-                    log_file=work / "build.log",
-                )  # fmt: skip
-            (work / "built").touch()
-    return work
+@pytest.mark.parametrize("run", [marked(run) for run in coverage.RUNS])
+def test_the_exported_chip_passes_every_cocotb_test(run, result):
+    result(run).check()
 
 
-def public_ports(verilog: str) -> str:
-    """Verilator's control file that lets cocotb see the top module's ports."""
-    ports = re.search(rf"^module {TOP}\((.*?)\);", verilog, re.MULTILINE | re.DOTALL)[1]
-    lines = [f'public_flat_rw -module "{TOP}" -var "{name}"' for name in re.findall(r"\w+", ports)]
-    return "\n".join(["`verilator_config", *lines, ""])
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_no_bin_of_coverage_is_empty(full, result):
+    """On Verilator alone: Icarus may be missing."""
+    runs = [r for r in coverage.RUNS if r.full == full and r.simulator == "verilator"]
+    counts = coverage.merge([result(run).bins for run in runs], full)
+    assert [name for name, count in counts.items() if not count] == [], coverage.table(counts)
 
 
-def failures(results: Path) -> list[str]:
-    """Names and messages of the tests that failed in the simulator."""
-    out = []
-    for case in ElementTree.parse(results).iter("testcase"):
-        for failure in case.findall("failure") + case.findall("error"):
-            out.append(f"{case.get('name')}: {failure.get('message') or failure.get('error_msg')}")
-    return out
-
-
-def simulate(work: Path, text: str, gated: bool, folder: Path) -> None:
-    """Run all of `chip_tests`; fail with the names of those that failed and the log's end."""
-    settings = {"config": text, "gated": gated, "seeds": seeds(text)[gated::2]}
-    log = folder / "simulation.log"
-    results = folder / "results.xml"
-    try:
-        get_runner("verilator").test(
-            test_module="chip_tests", hdl_toplevel=TOP, hdl_toplevel_lang="verilog", build_dir=work,
-            test_dir=folder, results_xml=str(results), seed=1, log_file=log,
-            extra_env={"TILEWRIGHT_COCOTB": json.dumps(settings)},
-        )  # fmt: skip
-        broken = []
-    except SystemExit as stop:
-        broken = [f"the simulator stopped with status {stop.code}"]
-    if results.exists():
-        broken += failures(results)
-    if broken:
-        end = "\n".join(log.read_text().splitlines()[-60:])
-        pytest.fail("\n".join([*broken, end]), pytrace=False)
-
-
-@pytest.mark.parametrize("gated", [False, True], ids=["tied", "gated"])
-@pytest.mark.parametrize("text", [SMALL, pytest.param("tw4", marks=pytest.mark.full)])
-def test_the_exported_verilog_passes_every_cocotb_test(
-    text, gated, pytestconfig, tmp_path, monkeypatch
-):
-    monkeypatch.syspath_prepend(HERE)
-    work = build(text, Path(pytestconfig.cache.mkdir("cocotb")))
-    simulate(work, text, gated, tmp_path)
-
-
-def test_the_random_programs_cover_every_mode_of_every_unit():
-    config = parse_config(SMALL)
-    hit = set().union(*(modes(bins(generate(seed, config).program)) for seed in seeds(SMALL)))
-    assert modes(ALL_BINS) - hit == set()
+def test_initial_values_are_taken_out_but_tables_and_triggers_stay():
+    text = (
+        "  reg \\$auto$x:1:dump_module$1  = 0;\n"
+        "  reg [3:0] \\a.b  = 4'h3;\n"
+        "  initial begin\n    rom[0] = 1;\n  end\n"
+        "  initial begin\n    ram[0] = 1;\n  end\n"
+        "      ram[at][7:0] <= x;\n"
+    )
+    assert simulators.powered_up(text) == (
+        "  reg \\$auto$x:1:dump_module$1 ; initial \\$auto$x:1:dump_module$1  <= 0;\n"
+        "  reg [3:0] \\a.b ;\n"
+        "  initial begin\n    rom[0] = 1;\n  end\n"
+        "      ram[at][7:0] <= x;\n"
+    )
