@@ -325,6 +325,8 @@ class Chip:
             t += 1
             if dead:
                 for later in range(t, t + self.k.SEQ_DEADLOCK):
+                    for u in self.units.values():
+                        u.begin(later)
                     self.count_causes(later, [])
                 return self.outcome(t + self.k.SEQ_DEADLOCK, deadlock=True)
 
