@@ -296,7 +296,9 @@ class Issue:
     def _wants(self, g: Front, mask: int) -> bool:
         """Whether what is pushed to `g` may want ports of `mask` before MATMUL's head leaves."""
         for op, _ in g.pushed[len(g.left) :]:
-            for sem, n in op.waits:
+            # a head that asks for its ports has its signals, whoever took the counts since then
+            waits = () if op is g.head and g.request < NEVER else op.waits
+            for sem, n in waits:
                 lack = n - self.counts[sem]
                 if lack > 0 and self.by_matmul[sem] and lack > self._coming(sem):
                     return False

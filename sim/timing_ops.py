@@ -85,15 +85,13 @@ class Passes:
     def __post_init__(self) -> None:
         count = len(self.a)
         masks = [x | y for x, y in zip(self.reads, self.rest, strict=True)]
-        onward, alike, clash = masks[:], [count] * count, [count] * count
-        for i in range(count - 1, -1, -1):
-            if i + 1 < count:
-                onward[i] |= onward[i + 1]
-                ports = ((x[i], x[i + 1]) for x in (self.a, self.w, self.rest))
-                alike[i] = alike[i + 1] if all(x == y for x, y in ports) else i + 1
-                clash[i] = clash[i + 1]
-            if i and self.w[i] & self.a[i - 1]:
-                clash[i] = i
+        ports = list(zip(self.a, self.w, self.rest, strict=True))
+        onward, alike, clash = masks[:], [count] * count, [count] * (count + 1)
+        for i in range(count - 1, 0, -1):
+            onward[i - 1] |= onward[i]
+            alike[i - 1] = alike[i] if ports[i - 1] == ports[i] else i
+            clash[i] = i if self.w[i] & self.a[i - 1] else clash[i + 1]
+        clash[0] = clash[1]
         for name, value in (
             ("masks", masks), ("onward", onward), ("alike", alike), ("clash", clash)
         ):  # fmt: skip

@@ -198,6 +198,10 @@ def test_slots_of_a_short_pass_may_end_with_a_deadlock():
     assert compare(310043, 47)  # a pass of one row is done before its period is over
 
 
+def test_a_head_that_asks_keeps_its_ok_when_another_unit_takes_the_count():
+    assert not compare(409097, 41)  # STORE's and MATMUL's heads wait for the same signal
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("block", range(100, 105))
 def test_many_random_streams_equal_the_reference(block):
