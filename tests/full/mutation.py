@@ -75,6 +75,12 @@ class Results:
         self._append(record)
         return record
 
+    def note(self, key: str) -> None:
+        """Keep what need not be done again."""
+        if key not in self.records:
+            self.records[key] = {"key": key, "verdict": "passed"}
+            self._append(self.records[key])
+
     def forget_survivors(self) -> None:
         """Have them judged again."""
         self.records = {k: r for k, r in self.records.items() if r["verdict"] != "alive"}
@@ -153,7 +159,10 @@ def run(arguments: argparse.Namespace, results: Results, mutants: list[Mutant], 
     shared.mkdir()
     first = Workspace.copy(tree, folder / "original", shared, arguments.config)
     stages = tuple(arguments.stages.split(","))
-    first.prepare(lambda text: print(text, file=sys.stderr, flush=True), stages)
+    passed = f"original, tests {arguments.tests}, {arguments.stages}"
+    tests = () if passed in results.records else stages
+    first.prepare(lambda text: print(text, file=sys.stderr, flush=True), tests)
+    results.note(passed)
     start = (tree, folder, shared, arguments.config)
     with ProcessPoolExecutor(arguments.jobs, initializer=_start_worker, initargs=start) as pool:
         pending = {}
@@ -192,6 +201,7 @@ def main(argv: list[str] | None = None) -> int:
         with arguments.resume.open() as file:
             commit = json.loads(next(file))["commit"]
     commit = git(ROOT, "rev-parse", "--short", commit or "HEAD").decode().strip()
+    arguments.tests = git(ROOT, "rev-parse", "--short", arguments.tests).decode().strip()
     folder = Path(tempfile.mkdtemp(prefix="tilewright-mutation-"))
     try:
         tree = folder / "tree"
