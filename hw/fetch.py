@@ -13,8 +13,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 from tilewright.hw.axi import AXIRead
 from tilewright.isa.config import IBUS_BYTES, INSTR_BYTES, LINE_INSTRS, LINES, MAX_BURST
+from tilewright.isa.registers import PC_BITS
 
-PC_BITS = 26
 COUNT_BITS = PC_BITS + 1
 LANES = INSTR_BYTES // IBUS_BYTES  # beats of one instruction
 OUTSTANDING = 512  # beats in flight, at most; ideal memory stays far below

@@ -1,56 +1,43 @@
 """The host's registers over AXI4-Lite, the chip-wide counters, and the interrupt.
 
-Addresses and bits: docs/microarchitecture.md §7 (REGISTERS and COUNTERS below). Writes outside of
-them are ignored, reads give 0; both are answered OKAY. A write is a whole word: no strobes.
+Addresses and bits are `isa.registers`'. Writes outside of them are ignored, reads give 0; both are
+answered OKAY. A write is a whole word: no strobes.
 """
 
 from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
 from tilewright.hw.axi import AXILite
 from tilewright.hw.fetch import PC_BITS
-from tilewright.hw.issue import CAUSES, PC, UNITS
-from tilewright.isa.config import ARRAYS, SEMAPHORES, ChipConfig
-from tilewright.isa.table import Unit
+from tilewright.hw.issue import PC, UNITS
+from tilewright.isa.config import ChipConfig
+from tilewright.isa.registers import (
+    COUNTERS,
+    ID,
+    QUEUED,
+    REGISTERS,
+    UNIT_COUNTERS,
+    geometry_word,
+    unit_counter,
+)
 
-REGISTERS = {
-    "ID": 0x000,
-    "CTRL": 0x004,
-    "STATUS": 0x008,
-    "FAULT": 0x00C,
-    "FAULT_PC": 0x010,
-    "CODE_BASE": 0x014,
-    "CODE_COUNT": 0x018,
-    "GEOMETRY": 0x01C,
-    "IRQ_ENABLE": 0x020,
-    "WINDOW_BASE": 0x024,
-    "WINDOW_LIMIT": 0x028,
-    "WATCHDOG": 0x02C,
-    "DEBUG_ADDR": 0x030,
-    "DEBUG_DATA": 0x034,
-    "BREAK": 0x038,
-    "PC": 0x03C,
-    **{f"HEAD_{unit.name}": 0x040 + 4 * unit for unit in Unit if unit != Unit.SEQ},
-}
-SEMAPHORE_COUNTS = 0x080
-COUNTERS = 0x100
-VALID = 31  # bit of BREAK and of the heads
-ID = 0x54570001
-#: Chip-wide counters by index; those of unit u begin at 8 + 8 * u.
-CYCLES, MACS_USEFUL, MACS_PADDING, BEATS_READ, BEATS_WRITTEN = 0, 1, 3, 5, 6
-UNIT_COUNTERS = len(CAUSES) + 1
+CTRL, STATUS, BREAK = REGISTERS["CTRL"], REGISTERS["STATUS"], REGISTERS["BREAK"]
 
 
-def geometry_word(config: ChipConfig) -> int:
-    """What GEOMETRY reads."""
-    return (
-        config.dim
-        | config.bus_bytes << 8
-        | exact_log2(config.spad_kib) << 16
-        | exact_log2(config.acc_kib) << 24
-        | ARRAYS.index(config.array) << 31
-    )
+def word(name: str) -> int:
+    """A register's number in words."""
+    return REGISTERS[name].offset >> 2
+
+
+def packed(name: str, **values):
+    """What a register reads whose bits are these values; the bits between them are 0."""
+    parts, at = [], 0
+    for field in REGISTERS[name].bits:
+        value = values[field.name]
+        parts += [Const(0, field.low - at)] if field.low > at else []
+        parts.append(value)
+        at = field.low + len(value)
+    return Cat(*parts)
 
 
 class Host(wiring.Component):
@@ -116,7 +103,7 @@ class Host(wiring.Component):
                 "row_macs": In(11),
                 "beat_read": In(1),
                 "beat_written": In(1),
-                "units": In(32).array(4 * UNIT_COUNTERS),
+                "units": In(32).array(len(QUEUED) * len(UNIT_COUNTERS)),
                 "pc": In(PC_BITS),
                 **{f"head_{name}": In(PC) for name in UNITS},
                 "debug_sem": Out(5),
@@ -162,27 +149,30 @@ class Host(wiring.Component):
         m.d.sync += [self.start.eq(0), self.abort.eq(0), self.resume.eq(0), self.peek.eq(0)]
         m.d.sync += self.watchdog.eq(self.run & (limit != 0) & (self._cycles >= limit))
         with m.If(write), m.Switch(address[2:]):
-            with m.Case(REGISTERS["CTRL"] >> 2):
-                m.d.sync += [self.start.eq(value[0] & ~running), self.abort.eq(value[1])]
-                m.d.sync += self.resume.eq(value[2])
-            with m.Case(REGISTERS["BREAK"] >> 2):
-                m.d.sync += [self.break_at.pc.eq(value), self.break_at.exists.eq(value[VALID])]
-            with m.Case(REGISTERS["DEBUG_ADDR"] >> 2):
+            with m.Case(word("CTRL")):
+                m.d.sync += self.start.eq(value[CTRL.bit("START")] & ~running)
+                m.d.sync += self.abort.eq(value[CTRL.bit("ABORT")])
+                m.d.sync += self.resume.eq(value[CTRL.bit("RESUME")])
+            with m.Case(word("BREAK")):
+                m.d.sync += self.break_at.pc.eq(value[BREAK.bit("PC") :])
+                m.d.sync += self.break_at.exists.eq(value[BREAK.bit("ON")])
+            with m.Case(word("DEBUG_ADDR")):
                 m.d.sync += self.peek_address.eq(value)
                 m.d.sync += self.peek.eq(~running | self.paused)
-            with m.Case(REGISTERS["WATCHDOG"] >> 2):
+            with m.Case(word("WATCHDOG")):
                 m.d.sync += limit.eq(value)
-            with m.Case(REGISTERS["STATUS"] >> 2):
-                m.d.sync += [halted.eq(halted & ~value[1]), faulted.eq(faulted & ~value[2])]
-            with m.Case(REGISTERS["CODE_BASE"] >> 2), m.If(~running):
+            with m.Case(word("STATUS")):
+                m.d.sync += halted.eq(halted & ~value[STATUS.bit("HALTED")])
+                m.d.sync += faulted.eq(faulted & ~value[STATUS.bit("FAULTED")])
+            with m.Case(word("CODE_BASE")), m.If(~running):
                 m.d.sync += self.base.eq(value)
-            with m.Case(REGISTERS["CODE_COUNT"] >> 2), m.If(~running):
+            with m.Case(word("CODE_COUNT")), m.If(~running):
                 m.d.sync += self.count.eq(value)
             for name in ("window_base", "window_limit"):
-                with m.Case(REGISTERS[name.upper()] >> 2), m.If(~running):
+                with m.Case(word(name.upper())), m.If(~running):
                     m.d.sync += getattr(self, name).eq(value)
-            with m.Case(REGISTERS["IRQ_ENABLE"] >> 2):
-                m.d.sync += enable.eq(value[0])
+            with m.Case(word("IRQ_ENABLE")):
+                m.d.sync += enable.eq(value[REGISTERS["IRQ_ENABLE"].bit("ENABLE")])
         with m.If(self.clear):
             m.d.sync += [halted.eq(0), faulted.eq(0), fault.eq(0), fault_pc.eq(0)]
         with m.If(self.halted):
@@ -193,17 +183,19 @@ class Host(wiring.Component):
         heads = {name.upper(): getattr(self, f"head_{name}") for name in UNITS}
         return {
             **{
-                f"HEAD_{name}": Cat(h.pc, Const(0, VALID - PC_BITS), h.exists)
+                f"HEAD_{name}": packed(f"HEAD_{name}", PC=h.pc, VALID=h.exists)
                 for name, h in heads.items()
             },
             "HEAD_VECTOR": Const(0, 32),
             "DEBUG_ADDR": self.peek_address,
             "DEBUG_DATA": self.peek_word,
-            "BREAK": Cat(self.break_at.pc, Const(0, VALID - PC_BITS), self.break_at.exists),
+            "BREAK": packed("BREAK", PC=self.break_at.pc, ON=self.break_at.exists),
             "PC": self.pc,
             "ID": Const(ID, 32),
             "CTRL": Const(0, 32),
-            "STATUS": Cat(running, halted, faulted, self.stopped),
+            "STATUS": packed(
+                "STATUS", RUNNING=running, HALTED=halted, FAULTED=faulted, STOPPED=self.stopped
+            ),
             "FAULT": fault,
             "FAULT_PC": fault_pc,
             "CODE_BASE": self.base,
@@ -237,18 +229,17 @@ class Host(wiring.Component):
                 m.d.sync += counter.eq(0)
             with m.Elif(event):
                 m.d.sync += counter.eq((counter + step)[: len(counter)])
-        out = {
-            CYCLES: cycles,
-            MACS_USEFUL: useful[:32],
-            MACS_USEFUL + 1: useful[32:],
-            MACS_PADDING: padding[:32],
-            MACS_PADDING + 1: padding[32:],
-            BEATS_READ: read,
-            BEATS_WRITTEN: written,
-        }
-        for unit in range(4):
-            for i in range(UNIT_COUNTERS):
-                out[8 + 8 * unit + i] = self.units[unit * UNIT_COUNTERS + i]
+        values = {
+            "cycles": cycles, "macs_useful": useful, "macs_padding": padding,
+            "beats_read": read, "beats_written": written,
+        }  # fmt: skip
+        out = {}
+        for name, counter in COUNTERS.items():
+            for i in range(counter.words):
+                out[counter.index + i] = values[name][32 * i : 32 * (i + 1)]
+        for unit in QUEUED:
+            for i in range(len(UNIT_COUNTERS)):
+                out[unit_counter(unit) + i] = self.units[unit * len(UNIT_COUNTERS) + i]
         return out
 
     def _read(self, m, readable, counters):
@@ -256,10 +247,10 @@ class Host(wiring.Component):
         bus = self.bus
         busy = Signal()
         address = Signal.like(bus.araddr, reset_less=True)
-        table = {at >> 2: readable[name] for name, at in REGISTERS.items()}
-        table |= {(COUNTERS >> 2) + i: value for i, value in counters.items()}
-        first = SEMAPHORE_COUNTS >> 2
-        table |= {first + i: self.debug_count for i in range(SEMAPHORES)}
+        table = {word(name): readable[name] for name in REGISTERS if name in readable}
+        table |= {word("COUNTER") + i: value for i, value in counters.items()}
+        for i in range(REGISTERS["SEMAPHORE"].count):
+            table[word("SEMAPHORE") + i] = self.debug_count
         m.d.comb += [bus.arready.eq(~busy), self.debug_sem.eq(address[2:])]
         with m.If(~busy & bus.arvalid):
             m.d.sync += [busy.eq(1), address.eq(bus.araddr)]

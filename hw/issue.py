@@ -19,13 +19,13 @@ from tilewright.hw.payload import UnitSignature, payload
 from tilewright.hw.queue import Queue
 from tilewright.hw.semaphores import COUNT_BITS, Semaphores
 from tilewright.isa.config import BANKS, QUEUE_DEPTH
+from tilewright.isa.registers import CAUSES
 from tilewright.isa.table import SYNC, Unit
 
 INFLIGHT = 32  # items of one unit that are granted and not done; the units' own limits are lower
 ID_BITS = 32
 PORTS = ("spad_r", "spad_w", "acc_r", "acc_w")
 UNITS = ("load", "matmul", "store")  # those that exist
-CAUSES = ("issuing", "semaphore", "port", "memory", "empty")
 
 #: What an item holds: (mask, its ports, whether read_release or done frees it).
 HOLDS = {

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from tilewright.isa.registers import CAUSES, QUEUED
 from tilewright.isa.table import Fault, Unit
 from tilewright.sim.memory import Memory
 
 #: One executed instruction. `start` and `end` are cycles; -1 where the engine has no clock.
 TRACE = np.dtype([("id", "<i8"), ("pc", "<i8"), ("unit", "<i8"), ("start", "<i8"), ("end", "<i8")])
 
-QUEUED = (Unit.LOAD, Unit.MATMUL, Unit.VECTOR, Unit.STORE)
-CAUSES = ("issuing", "semaphore", "port", "memory", "empty")
 #: Counters of every engine, and those that need a clock.
 UNTIMED_COUNTERS = (
     "macs_useful",

@@ -14,23 +14,29 @@ import numpy as np
 from tilewright.isa.config import INSTR_BYTES, QUEUE_DEPTH, ChipConfig
 from tilewright.isa.encoding import IllegalInstruction, decode
 from tilewright.isa.extent import EVERYTHING
+from tilewright.isa.registers import COUNTERS, QUEUED, REGISTERS, UNIT_COUNTERS, unit_counter
 from tilewright.isa.table import Fault, Mem, Unit
 from tilewright.sim.memory import Memory
-from tilewright.sim.result import CAUSES, QUEUED, TRACE, FaultInfo, RunResult
+from tilewright.sim.result import TRACE, FaultInfo, RunResult
 from tilewright.sim.rtl_build import library
 from tilewright.sim.rtl_wave import WaveSink, attach, wave_functions
 
 EVENT = np.dtype(
     [("kind", "<u4"), ("unit", "<u4"), ("value", "<u4"), ("pad", "<u4"), ("cycle", "<u8")]
 )
-CTRL, STATUS, FAULT, FAULT_PC, CODE_BASE, CODE_COUNT = 0x004, 0x008, 0x00C, 0x010, 0x014, 0x018
-WINDOW_BASE, WINDOW_LIMIT, WATCHDOG = 0x024, 0x028, 0x02C
-DEBUG_ADDR, DEBUG_DATA, BREAK, PC, HEADS = 0x030, 0x034, 0x038, 0x03C, 0x040
-SEMAPHORE_COUNTS = 0x080
-ON = 1 << 31  # of BREAK and HEADS; of DEBUG_ADDR it selects the accumulator
-COUNTERS = 0x100
+CTRL, STATUS, FAULT, FAULT_PC, CODE_BASE, CODE_COUNT, WINDOW_BASE, WINDOW_LIMIT, WATCHDOG = (
+    REGISTERS[name].offset
+    for name in ("CTRL", "STATUS", "FAULT", "FAULT_PC", "CODE_BASE", "CODE_COUNT", "WINDOW_BASE",
+                 "WINDOW_LIMIT", "WATCHDOG")
+)  # fmt: skip
+DEBUG_ADDR, DEBUG_DATA, BREAK, PC, HEADS, SEMAPHORE_COUNTS, COUNTER = (
+    REGISTERS[name].offset
+    for name in ("DEBUG_ADDR", "DEBUG_DATA", "BREAK", "PC", "HEAD_LOAD", "SEMAPHORE", "COUNTER")
+)
+ON = 1 << REGISTERS["BREAK"].bit("ON")  # also of HEADS; of DEBUG_ADDR it selects the accumulator
+START, ABORT = (1 << REGISTERS["CTRL"].bit(name) for name in ("START", "ABORT"))
 PAGE = 1 << 16  # as in the harness
-BEGIN, END, START, DONE = range(4)  # kinds of events, as in the harness
+BEGIN, END, ISSUED, DONE = range(4)  # kinds of events, as in the harness
 
 
 class RtlError(RuntimeError):
@@ -141,11 +147,11 @@ class RtlChip:
         """Write code address and length, then start."""
         self.host_write(CODE_BASE, code_base)
         self.host_write(CODE_COUNT, code_count)
-        self.host_write(CTRL, 1)
+        self.host_write(CTRL, START)
 
     def abort(self) -> None:
         """Stop the program; the fault is ABORT."""
-        self.host_write(CTRL, 2)
+        self.host_write(CTRL, ABORT)
 
     def peek(self, mem: Mem, offset: int) -> int:
         """A word of a local memory while nothing runs; `offset` in bytes, a multiple of 4."""
@@ -180,18 +186,15 @@ class RtlChip:
 
     def counters(self) -> dict[str, int]:
         """All counters, by the names that `RunResult.counters` uses."""
-        word = lambda i: self.host_read(COUNTERS + 4 * i)  # noqa: E731
+        word = lambda i: self.host_read(COUNTER + 4 * i)  # noqa: E731
         out = {
-            "cycles": word(0),
-            "macs_useful": word(1) | word(2) << 32,
-            "macs_padding": word(3) | word(4) << 32,
-            "beats_read": word(5),
-            "beats_written": word(6),
+            name: sum(word(counter.index + i) << 32 * i for i in range(counter.words))
+            for name, counter in COUNTERS.items()
         }
         for unit in QUEUED:
             name = unit.name.lower()
-            for j, cause in enumerate((*CAUSES, "instructions")):
-                out[f"{name}_{cause}"] = word(8 + 8 * unit + j)
+            for j, cause in enumerate(UNIT_COUNTERS):
+                out[f"{name}_{cause}"] = word(unit_counter(unit) + j)
         return out
 
 
@@ -231,7 +234,7 @@ def trace_of(events: np.ndarray) -> np.ndarray:
     out["end"][: len(ends)] = ends
     for unit in QUEUED:
         mine = events[events["unit"] == unit]
-        starts, dones = mine[mine["kind"] == START], mine[mine["kind"] == DONE]["cycle"]
+        starts, dones = mine[mine["kind"] == ISSUED], mine[mine["kind"] == DONE]["cycle"]
         which = starts["value"]
         out["unit"][which], out["start"][which], out["end"][which] = int(unit), starts["cycle"], -1
         out["end"][which[: len(dones)]] = dones

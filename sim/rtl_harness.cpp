@@ -286,6 +286,7 @@ void tw_copy(Chip* chip, uint32_t address, uint8_t* bytes, uint64_t n, int write
 }
 int tw_host_write(Chip* chip, uint32_t address, uint32_t value) { return chip->host_write(address, value); }
 int tw_host_read(Chip* chip, uint32_t address, uint32_t* value) { return chip->host_read(address, value); }
+int tw_irq(Chip* chip) { return chip->top.irq; }
 void tw_options(Chip* chip, int always_clock, int record, int error_read, int error_write) {
     chip->always_clock = always_clock, chip->record = record;
     chip->error_read = error_read, chip->error_write = error_write;

@@ -8,8 +8,7 @@ holds a cycle names that cycle's cause; what no set holds is empty.
 from __future__ import annotations
 
 import numpy as np
-
-CAUSES = ("issuing", "semaphore", "port", "memory", "empty")
+from tilewright.isa.registers import CAUSES as CAUSES
 
 
 class Intervals:
