@@ -188,7 +188,8 @@ class Workspace:
             return Verdict("caught", "programs", f"the model died of signal {-status}")
         if status > 0:
             raise RuntimeError(f"{CHILD.name} failed:\n{out}")
-        name, why = json.loads(out.strip().splitlines()[-1])
+        lines = [line for line in out.splitlines() if line.startswith('["')]  # warnings may follow
+        name, why = json.loads(lines[-1])
         return Verdict(name, "programs" if name == "caught" else "", why)
 
     def tests(self, stage: str, module: str) -> Verdict:
