@@ -64,7 +64,7 @@ RUNS = (
     Run("verilator", "verilator", part=(0, 2)),
     Run("verilator-gated", "verilator", gated=True, modules=("chip_tests", "chip_last"),
         gaps=(12,), part=(1, 2)),
-    Run("icarus", "icarus", gated=True, gaps=(3,), part=(0, 3)),
+    Run("icarus", "icarus", gated=True, gaps=(3,), part=(0, 6)),
     Run("verilator-long", "verilator", gated=True, gaps=(0, 3, 12), every=True, full=True),
     Run("icarus-long", "icarus", gaps=(0, 3, 12), part=(0, 1), full=True),
     Run("tw4-long", "verilator", "tw4", gaps=(0, 3, 12), every=True, full=True),

@@ -133,7 +133,7 @@ def _public_ports(sources: dict[str, str], top: str) -> str:
     """Verilator's control file that lets cocotb see the top module's ports."""
     texts = "\n".join(sources.values())
     ports = re.search(rf"^module {top}\((.*?)\);", texts, re.MULTILINE | re.DOTALL)[1]
-    found = re.findall(r"(\w+)(?:,|\s*$)", re.sub(r"\s+", " ", ports))
+    found = re.findall(r"(\w+)\s*(?:,|$)", ports)
     lines = [f'public_flat_rw -module "{top}" -var "{name}"' for name in found]
     return "\n".join(["`verilator_config", *lines, ""])
 

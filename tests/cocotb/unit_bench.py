@@ -166,19 +166,22 @@ class Unit:
 
 
 def instructions(name: str, seed: int) -> tuple[list[dict[str, int]], bytes]:
-    """A unit's instructions out of a random program, with what EXTENT computes; the DRAM."""
-    program = generate(seed, CONFIG, faults=False).program
-    memory = Memory(program.dram_size)
-    for address, content in program.data:
-        memory.write(address, content)
-    start = memory.read(0, program.dram_size).tobytes()
-    found = Machine(CONFIG, memory).run(program.code).executed
-    spec = INSTRUCTIONS[name]
-    out = []
-    for e in found:
-        if e.instr.spec.name == name:
-            values = {f.name: e.values[f.name] for f in spec.fields}
-            out.append(derived(CONFIG, spec, e.values) | values)
+    """A unit's instructions out of a random program that has some, with what EXTENT computes; DRAM.
+
+    The program is the first of the seeds `seed`, `seed` + 1000, ...
+    """
+    spec, out = INSTRUCTIONS[name], []
+    while not out:
+        program = generate(seed, CONFIG, faults=False).program
+        memory = Memory(program.dram_size)
+        for address, content in program.data:
+            memory.write(address, content)
+        start = memory.read(0, program.dram_size).tobytes()
+        for e in Machine(CONFIG, memory).run(program.code).executed:
+            if e.instr.spec.name == name:
+                values = {f.name: e.values[f.name] for f in spec.fields}
+                out.append(derived(CONFIG, spec, e.values) | values)
+        seed += 1000
     return out, start
 
 
