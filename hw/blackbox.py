@@ -35,12 +35,20 @@ class BlackBoxes:
         m.submodules.box = Instance(name, **ports)
         return m
 
-    def lane(self, part, name: str, domain: str) -> Module:
-        """As `instance`, for feed-forward logic without reset in one clock domain."""
+    def lane(self, part, name: str, domain: str, body=None, enable: str = "") -> Module:
+        """As `instance`, for feed-forward logic without reset in one clock domain.
+
+        Parameters
+        ----------
+        body : makes the part's module, if that is not what it elaborates to.
+        enable : a port of the part; while it is 0 the registers of `body` stay.
+        """
 
         def text():
-            plain = verilog.convert(part, name=name, emit_src=False)
-            return keep_module(one_step(plain, f"{domain}_clk"), name)
+            ports = [Value.cast(value) for _, _, value in part.signature.flatten(part)]
+            logic = body() if body else part
+            plain = verilog.convert(logic, name=name, ports=ports, emit_src=False)
+            return keep_module(one_step(plain, f"{domain}_clk", enable), name)
 
         clock = {f"i_{domain}_clk": ClockSignal(domain), f"i_{domain}_rst": Const(0)}
         return self.instance(part, name, text, **clock)

@@ -5,7 +5,7 @@ converts each sum to an integer without rounding and adds it to an int32 that wr
 `int8` array are integers already.
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux
+from amaranth.hdl import Cat, Const, EnableInserter, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.array import COLUMNS
@@ -66,44 +66,63 @@ class Foot(wiring.Component):
         return rows
 
     def _floats(self, m):
-        """The lanes of a bf16 array's foot."""
-        is_int = delay(m, "array", self.i_int, FOOT_LATENCY, "is_int")
+        """The lanes of a bf16 array's foot; those of the kind that no row inside has, rest."""
+        ints = Signal(FOOT_LATENCY, reset_less=True)  # of the rows inside
+        m.d.array += ints.eq(Cat(self.i_int, ints))
+        moving = wire(m, Cat(self.i_int, ints[: FOOT_LATENCY - 1]), "moving")
         # -0 is the neutral element of fp32 addition
         empty = wire(m, Mux(self.i_int, 0, Const(1 << 31, 32)), "empty")
         rows = []
         for c, (x, old) in enumerate(
             zip(slices(self.i_sum, 32), slices(self.i_acc, 32), strict=True)
         ):
-            m.submodules[f"lane{c}"] = lane = FootLane()
-            m.d.comb += [lane.i_sum.eq(x), lane.i_acc.eq(Mux(self.i_overwrite, empty, old))]
-            rows.append(Mux(is_int, lane.o_int, lane.o_float))
+            acc = Mux(self.i_overwrite, empty, old)
+            results = []
+            for lane, en in ((FloatLane(), ~moving.all()), (IntegerLane(), moving.any())):
+                m.submodules[f"{lane.NAME}{c}"] = lane
+                m.d.comb += [lane.en.eq(en), lane.i_sum.eq(x), lane.i_acc.eq(acc)]
+                results.append(lane.o_row)
+            rows.append(Mux(ints[-1], *reversed(results)))
         return rows
 
 
-class FootLane(wiring.Component):
-    """One sum and one old value, added as fp32 and as int32; clock domain "array".
+class _Lane(wiring.Component):
+    """One sum and one old value, added; clock domain "array", at rest while `en` is 0.
 
-    **Members** : i_sum, i_acc : In(32); o_float, o_int : Out(32).
+    **Members** : en : In(1); i_sum, i_acc : In(32); o_row : Out(32).
 
-    **Timing** : `FOOT_LATENCY` cycles.
+    **Timing** : `FOOT_LATENCY` cycles, in all of which `en` must be 1.
     """
 
     def __init__(self):
-        super().__init__({"i_sum": In(32), "i_acc": In(32), "o_float": Out(32), "o_int": Out(32)})
+        super().__init__({"en": In(1), "i_sum": In(32), "i_acc": In(32), "o_row": Out(32)})
 
     def elaborate(self, platform):
         if isinstance(platform, BlackBoxes):
-            return platform.lane(self, "tw_foot", "array")
+            return platform.lane(self, self.NAME, "array", self._body, "en")
+        return EnableInserter({"array": self.en})(self._body())
+
+    def _body(self):
         m = Module()
-        x, acc = self.i_sum, self.i_acc
-        m.d.comb += [
-            self.o_float.eq(fp32_add(m, "array", wire(m, flush(acc), "facc"), x)),
-            self.o_int.eq(self._integer(m, x, acc)),
-        ]
+        m.d.comb += self.o_row.eq(self._add(m, self.i_sum, self.i_acc))
         return m
 
-    def _integer(self, m, x, acc):
-        """Convert the exact integer `x` and add it, in `FOOT_LATENCY` stages."""
+
+class FloatLane(_Lane):
+    """Adds as fp32."""
+
+    NAME = "tw_foot_float"
+
+    def _add(self, m, x, acc):
+        return fp32_add(m, "array", wire(m, flush(acc), "facc"), x)
+
+
+class IntegerLane(_Lane):
+    """Converts the exact integer `i_sum` and adds it as int32."""
+
+    NAME = "tw_foot_integer"
+
+    def _add(self, m, x, acc):
         mantissa = Cat(x[0:23], Const(1, 1))
         size = wire(m, (mantissa >> (150 - x[23:31])[0:5])[0:INT_BITS], "size")
         size = Mux(x[23:31] < 127, 0, size)

@@ -31,7 +31,8 @@ UNITS = ("load", "matmul", "store")  # those that exist
 HOLDS = {
     "load": (
         ("spad_r", ("spad_r",), "read"),
-        ("spad_w", ("spad_w",), "done"), ("acc_w", ("acc_w",), "done"),
+        ("spad_w", ("spad_w",), "done"),
+        ("acc_w", ("acc_w",), "done"),
     ),
     "matmul": (("spad_r", ("spad_r",), "read"), ("acc", ("acc_r", "acc_w"), "done")),
     "store": (

@@ -200,12 +200,28 @@ def _fuse(blocks, registers, readers):
     return left
 
 
-def _sink(blocks, widths, opaque):
-    """Move what only one branch of one block reads into it; return the blocks that remain."""
+def _users(blocks):
+    """Name -> ids of the blocks that read it."""
     users = {}
     for block in blocks:
         for name in _reads(block.body):
             users.setdefault(name, set()).add(id(block))
+    return users
+
+
+def _sink(blocks, widths, opaque):
+    """Move what only one branch of one block reads into it; return the blocks that remain.
+
+    What nobody reads, as Yosys keeps names of it, goes first.
+    """
+    users = _users(blocks)
+
+    def read(block):
+        return block.clock or block.target in opaque or users.get(block.target)
+
+    while not all(map(read, blocks)):
+        blocks = list(filter(read, blocks))
+        users = _users(blocks)
     blocks_by_id = {id(b): b for b in blocks}
     gone, todo = set(), [b for b in blocks if not b.clock]
     moved = True

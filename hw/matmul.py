@@ -15,7 +15,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.array import Array
 from tilewright.hw.column import slices
-from tilewright.hw.float import delay, stage, wire
+from tilewright.hw.float import delay, wire
 from tilewright.hw.foot import Foot
 from tilewright.hw.matmul_front import PASS
 from tilewright.hw.memory import AccRead, AccWrite, SpadRead
@@ -128,37 +128,48 @@ class Matmul(wiring.Component):
                 m.d.sync += active.eq(0)
         m.d.comb += [self.spad_w.en.eq(active), self.spad_w.addr.eq(address)]
         keep = Mux(index < valid_k, (1 << dim) - 1, 0)
-        word = self._operand(m, "w", self.spad_w, kind, keep)
+        valid = self._chain(m, active, INPUT, "w_valid")
         m.d.comb += [
-            self.array.i_w.eq(word),
-            self.array.i_w_valid.eq(self._wait(m, active, INPUT, "w_valid")),
+            self.array.i_w.eq(self._operand(m, "w", self.spad_w, kind, keep, valid)),
+            self.array.i_w_valid.eq(valid[-1]),
         ]
         return last | ~active
 
-    def _operand(self, m, name, port, kind, keep):
+    def _operand(self, m, name, port, kind, keep, valid):
         """`port`'s data as the array's lanes at its input, INPUT cycles after the slot.
 
-        `keep` : a bit for each lane; the others are zero.
+        `keep` : a bit for each lane; the others are zero. `valid` : the slot's bit, delayed by 1 to
+        INPUT cycles; without it the lanes stay.
         """
         kind = delay(m, "array", kind, MEM_READ, f"{name}_kind")
         keep = delay(m, "array", keep, MEM_READ, f"{name}_keep")
-        lanes = []
-        for j, (wide, byte) in enumerate(
-            zip(slices(port.pair, 16), slices(port.data, 8), strict=True)
-        ):
-            signed = kind == Type.I8
+        keep = Cat(k.replicate(self.array.column.LANE) for k in keep)
+        signed = kind == Type.I8
+        held = Signal(self.array.i_a.shape(), name=f"{name}_lanes", reset_less=True)
+        with m.If(valid[MEM_READ - 1]):
             if self.config.array == "int8":
-                value = Cat(byte, signed & byte[7])
+                words = [Cat(byte, signed & byte[7]) for byte in slices(port.data, 8)]
+                m.d.array += held.eq(Cat(words) & keep)
             else:
-                value = Mux(kind == Type.BF16, wide, to_bf16(m, byte, signed, f"{name}{j}"))
-            lanes.append(Mux(keep[j], value, 0))
-        return stage(m, "array", Cat(*lanes), f"{name}_lanes")
+                with m.If(kind == Type.BF16):
+                    m.d.array += held.eq(port.pair & keep)
+                with m.Else():
+                    words = [
+                        to_bf16(m, byte, signed, f"{name}{j}")
+                        for j, byte in enumerate(slices(port.data, 8))
+                    ]
+                    m.d.array += held.eq(Cat(words) & keep)
+        return held
 
-    def _wait(self, m, bit, cycles, name):
-        """Delay a control bit, with reset; rests with the array, when no pass is under way."""
+    def _chain(self, m, bit, cycles, name):
+        """A control bit delayed by 1 to `cycles`; rests with the array, while no pass is inside."""
         chain = Signal(cycles, name=name)
         m.d.array += chain.eq(Cat(bit, chain[: cycles - 1]))
-        return chain[cycles - 1]
+        return chain
+
+    def _wait(self, m, bit, cycles, name):
+        """A control bit delayed by `cycles`."""
+        return self._chain(m, bit, cycles, name)[-1]
 
     def _rows(self, m, loaded):
         """Take the pending pass, stream its rows, keep its period."""
@@ -206,9 +217,10 @@ class Matmul(wiring.Component):
             m.d.sync += [as0.eq(latch["as0"]), as1.eq(latch["as1"]), kind.eq(latch["a_type"])]
             m.d.sync += [address.eq(next_pass.a), line.eq(next_pass.a)]
             m.d.sync += keep.eq(Cat(next_pass.k > j for j in range(dim)))
+        valid = self._chain(m, row, INPUT, "valid")
         m.d.comb += [
-            self.array.i_a.eq(self._operand(m, "a", self.spad_a, kind, keep)),
-            self.array.i_valid.eq(self._wait(m, row, INPUT, "valid")),
+            self.array.i_a.eq(self._operand(m, "a", self.spad_a, kind, keep, valid)),
+            self.array.i_valid.eq(valid[-1]),
             self.array.i_switch.eq(self._wait(m, first, INPUT, "switch")),
             self.o_row.eq(row),
             self.o_macs.eq(macs),

@@ -144,8 +144,10 @@ class _Scheduler:
         return order
 
 
-def one_step(text, clock):
+def one_step(text, clock, enable=""):
     """Return the Verilog `text` of one module with all logic in one block clocked by `clock`.
+
+    `enable` : an input; while it is 0 all registers stay.
 
     Raises
     ------
@@ -176,5 +178,8 @@ def one_step(text, clock):
     result += [f"  assign {line}" for logic in outside for line in logic.lines]
     result.append(f"  always @(posedge {clock}) begin : step")
     result += [f"    automatic reg {parsed.widths[n]}{_spell(n)};" for n in sorted(inside)]
+    if enable:  # a variable that is always written first stays in a processor's register
+        result += [f"    {_spell(n)} = 0;" for n in sorted(inside)]
+        body = [f"if ({enable}) begin", *body, "end"]
     result += [f"    {line}" for line in body]
     return "\n".join([*result, "  end", "endmodule", ""])
