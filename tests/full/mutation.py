@@ -5,8 +5,10 @@
 Mutants are drawn from `hw/` uniformly over all places where an operator, a constant, a condition,
 an assignment ... can be changed (`mutation_places.py`), in a seeded order. One whose Verilog equals
 the original's, or which does not elaborate, does not count. Each other one goes through the stages
-of `mutation_stages.py` until one fails. FILE keeps one line of JSON for each mutant; the command
-goes on where it was stopped. With `--report` it only prints what FILE says.
+of `mutation_stages.py` until one fails. Survivors are explained in `mutation_survivors.json`; those
+which compute the same in every run ("equivalent: ...") are printed, but do not count either. FILE
+keeps one line of JSON for each mutant; the command goes on where it was stopped. With `--report` it
+only prints what FILE says.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from rich.progress import Progress
 ROOT = Path(__file__).parents[2]
 REASONS = Path(__file__).with_name("mutation_survivors.json")
 COUNTED = ("caught", "alive")
+EQUIVALENT = "equivalent: "  # how the reason of a survivor begins which is the same circuit
 
 _space: Workspace  # a worker's own copy
 
@@ -47,8 +50,8 @@ def _work(module: str, text: str, stages: tuple[str, ...]) -> tuple[Verdict, flo
 class Results:
     """The lines of a results file: a header, then one record for each mutant."""
 
-    def __init__(self, path: Path, header: dict):
-        self.path, self.records = path, {}
+    def __init__(self, path: Path, header: dict, reasons: dict[str, str]):
+        self.path, self.records, self.reasons = path, {}, reasons
         if path.exists() and path.stat().st_size:
             first, *rest = map(json.loads, path.read_text().splitlines())
             for key in ("config", "seed", "rtl"):
@@ -85,6 +88,12 @@ class Results:
         """Have them judged again."""
         self.records = {k: r for k, r in self.records.items() if r["verdict"] != "alive"}
 
+    def counts(self, record: dict) -> bool:
+        """Whether it is a mutant: another circuit than the original, as far as is known."""
+        equivalent = self.reasons.get(record["key"], "").startswith(EQUIVALENT)
+        alive = record["verdict"] == "alive"
+        return record["verdict"] == "caught" or (alive and not equivalent)
+
     def judged(self, mutants: list[Mutant], count: int) -> tuple[list[dict], bool]:
         """Records in the drawn order up to the first that is missing or `count` that count."""
         out, counted = [], 0
@@ -94,16 +103,17 @@ class Results:
             if mutant.key not in self.records:
                 return out, False
             out.append(self.records[mutant.key])
-            counted += out[-1]["verdict"] in COUNTED
+            counted += self.counts(out[-1])
         return out, True
 
 
-def summary(header: dict, records: list[dict], reasons: dict[str, str]) -> dict:
+def summary(results: Results, records: list[dict]) -> dict:
     """The figures."""
     verdicts = Counter(r["verdict"] for r in records)
-    alive = [r | {"reason": reasons.get(r["key"], "")} for r in records if r["verdict"] == "alive"]
-    counted = sum(verdicts[v] for v in COUNTED)
-    return header | {
+    counted = sum(map(results.counts, records))
+    kept = [r | {"reason": results.reasons.get(r["key"], "")} for r in records]
+    alive = [r for r in kept if r["verdict"] == "alive"]
+    return results.header | {
         "mutants": counted,
         "caught": verdicts["caught"],
         "score": round(verdicts["caught"] / counted, 4) if counted else None,
@@ -115,8 +125,10 @@ def summary(header: dict, records: list[dict], reasons: dict[str, str]) -> dict:
         },
         "same_netlist": verdicts["same netlist"],
         "does_not_elaborate": verdicts["does not elaborate"],
+        "unfiltered": round(verdicts["caught"] / max(sum(verdicts[v] for v in COUNTED), 1), 4),
         "minutes": round(sum(r["seconds"] for r in records) / 60, 1),
-        "survivors": alive,
+        "equivalent": [r for r in alive if not results.counts(r)],
+        "survivors": [r for r in alive if results.counts(r)],
     }
 
 
@@ -131,10 +143,12 @@ def text_of(figures: dict) -> str:
         f"caught: {stages}",
         f"kinds: {kinds}",
         f"besides: {figures['same_netlist']} with the same netlist, "
-        f"{figures['does_not_elaborate']} that do not elaborate",
+        f"{figures['does_not_elaborate']} that do not elaborate, "
+        f"{len(figures['equivalent'])} equivalent "
+        f"(if these count: {100 * figures['unfiltered']:.1f} %)",
         f"{figures['minutes']} minutes of one worker",
     ]
-    for r in figures["survivors"]:
+    for r in figures["survivors"] + figures["equivalent"]:
         lines += ["", f"survivor {r['key']}, {r['where']} ({r['kind']})", f"  - {r['old']}",
                   f"  + {r['new']}", f"  {r['reason'] or 'not explained'}"]  # fmt: skip
     return "\n".join(lines)
@@ -167,7 +181,7 @@ def run(arguments: argparse.Namespace, results: Results, mutants: list[Mutant], 
     with ProcessPoolExecutor(arguments.jobs, initializer=_start_worker, initargs=start) as pool:
         pending = {}
         left = (m for m in mutants if m.key not in results.records)
-        number = sum(r["verdict"] in COUNTED for r in results.records.values())
+        number = sum(map(results.counts, results.records.values()))
         with progress(arguments.count, number) as show:
             while not results.judged(mutants, arguments.count)[1]:
                 while len(pending) < arguments.jobs and (mutant := next(left, None)):
@@ -175,7 +189,7 @@ def run(arguments: argparse.Namespace, results: Results, mutants: list[Mutant], 
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     mutant = pending.pop(future)
                     record = results.add(mutant, *future.result())
-                    number += record["verdict"] in COUNTED
+                    number += results.counts(record)
                     show(record, number)
             for future in pending:
                 future.cancel()
@@ -209,7 +223,8 @@ def main(argv: list[str] | None = None) -> int:
         snapshot(ROOT, commit, arguments.tests, tree)
         header = {"config": arguments.config, "seed": arguments.seed, "commit": commit,
                   "rtl": rtl_digest(tree)}  # fmt: skip
-        results = Results(arguments.resume, header)
+        reasons = json.loads(REASONS.read_text()) if REASONS.exists() else {}
+        results = Results(arguments.resume, header, reasons)
         mutants = draw(sources(tree / "tilewright" / "hw"), arguments.seed)
         if arguments.retry:
             results.forget_survivors()
@@ -218,8 +233,7 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     records, _ = results.judged(mutants, arguments.count)
-    reasons = json.loads(REASONS.read_text()) if REASONS.exists() else {}
-    figures = summary(results.header, records, reasons)
+    figures = summary(results, records)
     print(json.dumps(figures, indent=1) if arguments.json else text_of(figures))
     return not (figures["mutants"] and figures["score"] >= 0.95)
 
