@@ -4,6 +4,8 @@ Bursts are aligned to the bus, have 1 to 16 beats, never cross 4 KiB; a refused 
 is; and the beats of the data side are exactly those that the addresses promised.
 """
 
+from itertools import combinations
+
 from amaranth.hdl import Assert, Assume, Const, Cover, Module, Mux, Signal, Value
 from amaranth.hdl._ir import Fragment
 from formal import Property
@@ -15,9 +17,17 @@ from tilewright.isa.timing import LOAD_OUTSTANDING
 PAGE = 4096
 #: Text added to the modules under proof, so that their state can be named in an invariant.
 SEE_LOAD = (
-    "        self._request(m, slot, first, end, beat, burst, outstanding)\n        return m",
-    "        self._request(m, slot, first, end, beat, burst, outstanding)\n"
-    "        self.state = active, held, end, burst, outstanding\n        return m",
+    (
+        "        self._request(m, slot, first, end, beat, burst, outstanding)\n        return m",
+        "        self._request(m, slot, first, end, beat, burst, outstanding)\n"
+        "        self.state = active, held, end, burst, outstanding\n"
+        "        self.more = beat, lead, nest, extra, step, last\n        return m",
+    ),
+    ("        levels = {}\n", "        levels = {}\n        self.left, self.levels = left, levels\n"),
+    (
+        "left = Signal(range(config.dim + drain))",
+        "self.left = left = Signal(range(config.dim + drain))",
+    ),
 )
 SEE_STORE = (
     "        self._outputs(m, keep)\n",
@@ -53,15 +63,17 @@ class Load(Property):
 
     def __init__(self, *changes, config=CONFIG):
         super().__init__()
-        self.source, self.config = mutant("tilewright.hw.load_address", SEE_LOAD, *changes), config
+        self.source, self.config = mutant("tilewright.hw.load_address", *SEE_LOAD, *changes), config
 
     def build(self, m):
         bus = self.config.bus_bytes
         dut = self.source.AddressGenerator(self.config)
         m.submodules.dut = Fragment.get(dut, None)  # now, so that its state can be named
         active, held, end, burst, outstanding = dut.state
+        _, lead, _, extra, _, _ = dut.more
         start, ready, ends = (self.free(1, n) for n in ("start", "arready", "burst_end"))
-        for name in ("run", "c1", "c2", "c3", "dram", "s1", "s2", "s3", "fill"):
+        kinds = ("fill", "gather", "xpose")
+        for name in ("run", "c1", "c2", "c3", "dram", "s1", "s2", "s3", "pad", *kinds):
             field = getattr(dut.desc, name)
             m.d.comb += field.eq(self.free(len(field), name))
         out = Signal(range(LOAD_OUTSTANDING + 1))
@@ -73,6 +85,8 @@ class Load(Property):
             Assume((dut.desc.run != 0) & (dut.desc.run < (1 << 20))),
             *(Assume(dut.desc[c] != 0) for c in ("c1", "c2", "c3")),
             Assume(~ends | (out != 0)),
+            *(Assume(~(dut.desc[a] & dut.desc[b])) for a, b in combinations(kinds, 2)),
+            dut.offset.eq(self.free(32, "offset")),
         ]
         legal(m, dut.arvalid, dut.araddr, dut.arlen, bus)
         stays(m, dut.arvalid, ready, dut.araddr, dut.arlen)
@@ -82,10 +96,11 @@ class Load(Property):
         m.d.sync += [slot.eq(dut.issuing), seen.eq(dut.arvalid & ~ready)]
         with m.If(start):
             m.d.sync += filling.eq(dut.desc.fill)
-        was_filling = Signal()
-        m.d.sync += was_filling.eq(filling)
+        plain, was_plain = Signal(), Signal()  # slots have beats
+        m.d.comb += plain.eq(~filling & (extra.left == 0) & (lead == 0))
+        m.d.sync += was_plain.eq(plain)
         m.d.comb += fresh.eq(dut.arvalid & ~seen)
-        with m.If(slot & ~was_filling):
+        with m.If(slot & was_plain):
             m.d.comb += Assert(fresh == (beats == 0))
             m.d.sync += beats.eq(Mux(fresh, dut.arlen, beats - 1))
         with m.Else():
@@ -93,11 +108,14 @@ class Load(Property):
         m.d.sync += out.eq(out + fresh - ends)
         rest = Signal(5)  # slots of this burst to come
         m.d.comb += [
-            rest.eq(Mux(slot & ~was_filling, Mux(fresh, dut.arlen, beats - 1), beats)),
-            Assert(~active | (end != 0)),
+            rest.eq(Mux(slot & was_plain, Mux(fresh, dut.arlen, beats - 1), beats)),
+            Assert(~active | ~plain | (end != 0)),
             Assert(~active | ((held.run != 0) & (held.run < (1 << 20)) & (held.fill == filling))),
+            Assert((lead == 0) | (active & held.gather & ~held.xpose & (extra.left == 0))),
+            Assert(~active | ~(held.gather & held.fill)),
+            Assert((extra.left == 0) | (active & held.xpose)),
             Assert(rest == burst),
-            Assert((rest == 0) | (active & ~filling)),
+            Assert((rest == 0) | (active & plain)),
             Assert((rest == 0) | (rest <= ((end - 1) >> (bus.bit_length() - 1)) + 1)),
             Assert(outstanding == out + fresh),
             Assert(out <= LOAD_OUTSTANDING),
@@ -113,7 +131,7 @@ class Covered(Property):
 
     def __init__(self, *changes, config=CONFIG):
         super().__init__()
-        self.source, self.config = mutant("tilewright.hw.load_address", SEE_LOAD, *changes), config
+        self.source, self.config = mutant("tilewright.hw.load_address", *SEE_LOAD, *changes), config
 
     def build(self, m):
         bus = self.config.bus_bytes
