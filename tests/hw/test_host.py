@@ -110,6 +110,27 @@ def test_start_is_one_pulse_and_ignored_while_running():
     drive(body)
 
 
+def test_what_the_host_asks_for_is_one_pulse_each():
+    """START, ABORT and RESUME of CTRL, and a look at a local memory, in the cycle of the answer."""
+
+    async def body(ctx, dut):
+        names = ("start", "abort", "resume", "peek")
+        asks = [(0x004, 1, "start"), (0x004, 2, "abort"), (0x004, 4, "resume"), (0x030, 8, "peek")]
+        for address, value, name in asks:
+            for port, x in (("awaddr", address), ("wdata", value), ("awvalid", 1), ("wvalid", 1)):
+                ctx.set(getattr(dut.bus, port), x)
+            ctx.set(dut.bus.bready, 1)
+            await ctx.tick()
+            ctx.set(dut.bus.awvalid, 0)
+            ctx.set(dut.bus.wvalid, 0)
+            assert [n for n in names if ctx.get(getattr(dut, n))] == [name]
+            for _ in range(3):
+                await ctx.tick()
+                assert not any(ctx.get(getattr(dut, n)) for n in names)
+
+    drive(body)
+
+
 def test_status_is_write_one_to_clear_and_interrupts():
     async def body(ctx, dut):
         await write(ctx, dut, 0x020, 1)

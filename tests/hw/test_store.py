@@ -199,6 +199,22 @@ def test_bytes_are_right_under_back_pressure(chip, stall):
     assert len(bench.log["done"]) == len(program)
 
 
+def test_a_stopped_bus_stops_the_slots_after_32_beats_and_loses_none(chip):
+    """32 beats of credit, and 2 that the slice at the boundary has taken."""
+    config, model = chip
+    program = [rows(config, 100)]
+    bench = sb.Bench(config, model, sb.Memories(config, 20), 20, stall=1.0)
+    bench.cycle(sb.pack(config, program[0]))
+    for _ in range(300):
+        bench.cycle()
+    assert len(bench.log["acc_r"]) * config.dim // config.bus_bytes == 32 + 2
+    bench.stall = 0.0
+    while not bench.log["done"]:
+        bench.cycle()
+        assert bench.now < 2000
+    check_bytes(bench, config, program, 20)
+
+
 def test_bytes_are_right_with_idle_gaps(chip):
     rng = random.Random(4)
     program = [draw(rng, chip[0]) for _ in range(60)]
