@@ -1,8 +1,15 @@
 """The host's registers over AXI4-Lite."""
 
+import importlib.util
+from pathlib import Path
+
 from amaranth.sim import Simulator
 from tilewright.hw.host import Host
 from tilewright.isa.config import PRESETS, parse_config
+
+_spec = importlib.util.spec_from_file_location("vsim", Path(__file__).parent / "vsim.py")
+vsim = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(vsim)
 
 
 def drive(body, config=PRESETS["tw16"]):
@@ -181,3 +188,28 @@ def test_counters():
         assert await read(ctx, dut, 0x100) == 0 and await read(ctx, dut, 0x104) == 0
 
     drive(body)
+
+
+def test_counters_of_macs_have_64_bits():
+    """256 in each of more than 2^24 cycles, first useful ones, then padding."""
+    text = vsim.convert(Host(PRESETS["tw16"]), name="host").replace("abort", "stop")  # C's
+    model = vsim.build(None, name="host", sources={"host.v": text.replace("__", "_")})
+    model.set("run", 1)
+    model.set("row", 1)
+    cycles = (1 << 24) + 5
+    for macs in (256, 0):
+        model.set("row_macs", macs)
+        model.tick(cycles)
+    model.set("row", 0)
+    words = []
+    for address in (0x104, 0x108, 0x10C, 0x110):
+        model.set("bus_araddr", address)
+        model.set("bus_arvalid", 1)
+        model.tick()
+        model.set("bus_arvalid", 0)
+        model.tick(3)
+        words.append(model.get("bus_rdata"))
+        model.set("bus_rready", 1)
+        model.tick()
+        model.set("bus_rready", 0)
+    assert words == 2 * [(256 * cycles) & 0xFFFFFFFF, 1]
