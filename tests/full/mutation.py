@@ -85,8 +85,10 @@ class Results:
             self._append(self.records[key])
 
     def forget_survivors(self) -> None:
-        """Have them judged again."""
-        self.records = {k: r for k, r in self.records.items() if r["verdict"] != "alive"}
+        """Have them judged again, unless they are equivalent."""
+        kept = {k: r for k, r in self.records.items() if r["verdict"] != "alive"}
+        equivalent = {k: r for k, r in self.records.items() if not self.counts(r)}
+        self.records = equivalent | kept
 
     def counts(self, record: dict) -> bool:
         """Whether it is a mutant: another circuit than the original, as far as is known."""
