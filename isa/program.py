@@ -1,9 +1,9 @@
 """A program: code, data, what goes in and out, and where each instruction comes from; one file.
 
-The file is in the safetensors format: tensors ``code`` and ``data.N`` (bytes), and as metadata one
-JSON manifest with the format's version and the SHA-256 of all content. Equal programs are equal
-files. Reading a damaged or
-foreign file fails with one `ProgramError` that says what, where, and how to mend it.
+The file is in the safetensors format: tensors ``code``, ``relocs`` and ``data.N`` (bytes), and as
+metadata one JSON manifest with the format's version and the SHA-256 of all content. Equal programs
+are equal files. Reading a damaged or foreign file fails with one `ProgramError` that says what,
+where, and how to mend it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as write_tensors
 from tilewright.isa.config import INSTR_BYTES, ChipConfig, ConfigError
 from tilewright.isa.encoding import Instr, decode_program
+from tilewright.isa.program_checks import PartError, check_config, check_parts
 
 FORMAT = "tilewright-program"
 VERSION = 1
@@ -41,6 +42,15 @@ class Port:
     dtype: str
     addr: int
     layout: str = "row-major"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stretch of DRAM that a loader may put elsewhere: what for, byte address, bytes."""
+
+    name: str
+    addr: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,9 @@ class Program:
     source_map : one `Origin` for each instruction, or empty.
     dram_size : bytes of DRAM that it uses, from address 0.
     meta : whatever else is to be kept, as JSON values.
+    places : all of its DRAM, if it can be moved; data and ports begin where places do.
+    relocs : what to change then: for each address in the code three little-endian 32-bit words, the
+        instruction's number, the bit of its 32-bit field, and the place to whose move it follows.
 
     Raises
     ------
@@ -80,6 +93,8 @@ class Program:
     source_map: tuple[Origin, ...] = ()
     dram_size: int = 0
     meta: dict[str, Any] = field(default_factory=dict)
+    places: tuple[Place, ...] = ()
+    relocs: bytes = b""
 
     def __post_init__(self) -> None:
         if len(self.code) % INSTR_BYTES:
@@ -123,6 +138,7 @@ class Program:
     def to_bytes(self) -> bytes:
         """The content of its file."""
         tensors = {"code": self.code, **{f"data.{i}": d for i, (_, d) in enumerate(self.data)}}
+        tensors |= {"relocs": self.relocs} if self.places else {}
         manifest = {
             "format": VERSION,
             "config": self.config.to_dict(),
@@ -132,6 +148,7 @@ class Program:
             "source_map": [[o.kernel, o.equation, o.line] for o in self.source_map],
             "dram_size": self.dram_size,
             "meta": self.meta,
+            "places": [asdict(p) for p in self.places],
         }
         manifest["sha256"] = _digest(manifest, tensors)
         arrays = {k: np.frombuffer(v, np.uint8) for k, v in tensors.items()}
@@ -166,10 +183,10 @@ class Program:
             raise _damaged(where, "its checksum does not fit")
         try:
             return _build(manifest, tensors)
-        except (ProgramError, ConfigError) as e:
+        except (ProgramError, ConfigError, PartError) as e:
             raise ProgramError(f"{where}: {e}; compile the program again") from e
         except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise _damaged(where, f"manifest: {e!r}") from e
+            raise _damaged(where, f"manifest: {e!r:.200}") from e
 
 
 def _damaged(where: str, why: str) -> ProgramError:
@@ -214,7 +231,8 @@ def _port(fields: dict[str, Any]) -> Port:
 
 
 def _build(manifest: dict[str, Any], tensors: dict[str, bytes]) -> Program:
-    return Program(
+    check_config(manifest["config"])
+    program = Program(
         ChipConfig(**manifest["config"]),
         tensors["code"],
         tuple((addr, tensors[f"data.{i}"]) for i, addr in enumerate(manifest["data"])),
@@ -223,4 +241,8 @@ def _build(manifest: dict[str, Any], tensors: dict[str, bytes]) -> Program:
         tuple(Origin(*o) for o in manifest["source_map"]),
         manifest["dram_size"],
         manifest["meta"],
+        tuple(Place(**p) for p in manifest.get("places", [])),
+        tensors.get("relocs", b""),
     )
+    check_parts(program)
+    return program

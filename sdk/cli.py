@@ -25,6 +25,8 @@ COMMANDS = {
     "bench": ("cli_bench", "bench"),
     "fuzz": ("cli_fuzz", "fuzz"),
     "verilog": ("cli_tools", "verilog"),
+    "header": ("cli_c", "header"),
+    "export-c": ("cli_c", "export_c"),
     "doctor": ("cli_tools", "doctor"),
 }
 

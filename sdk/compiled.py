@@ -15,7 +15,8 @@ from functools import cached_property
 from os import PathLike
 from typing import Any
 
-from tilewright import profiler, sim
+import numpy as np
+from tilewright import artifact_tree, profiler, sim
 from tilewright.array import Array, put_leaf
 from tilewright.compiler import emit, tree
 from tilewright.compiler.core import Jaxpr, ShapedArray
@@ -28,7 +29,7 @@ from tilewright.compiler.trace import aval_of
 from tilewright.config import settings
 from tilewright.device import Device, current_device
 from tilewright.isa.config import ChipConfig
-from tilewright.isa.program import Program
+from tilewright.isa.program import Place, Program
 from tilewright.listing import listing
 from tilewright.runs import execute_program
 
@@ -188,9 +189,18 @@ class Compiled:
         )  # fmt: skip
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the program file; `tw.load` reads it, also where there is no compiler."""
-        meta = {**self.program.meta, "name": self.name}
-        dataclasses.replace(self.program, meta=meta).save(path)
+        """Write the program file; `tw.load` reads it, also where there is no compiler.
+
+        **Raises** ProgramTreeError: the arguments or results hold a class that only Python knows.
+        """
+        trees = [artifact_tree.describe(t) for t in (self.lowered.in_tree, self.lowered.out_tree)]
+        meta = {**self.program.meta, "name": self.name, "trees": trees}
+        addresses = self.back.addresses
+        places = tuple(Place(b.name, at, b.nbytes) for b, at in addresses.items())
+        numbers = {b: i for i, b in enumerate(addresses)}
+        table = [(r.number, r.at, numbers[r.buffer]) for r in self.back.relocs]
+        relocs = np.array(table, "<u4").tobytes()
+        dataclasses.replace(self.program, meta=meta, places=places, relocs=relocs).save(path)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run with arguments of exactly the types that it was compiled for."""

@@ -46,7 +46,7 @@ def test_program_files_need_no_compiler(tmp_path):
         "import sys; sys.modules['tilewright.compiler'] = None;"
         "import numpy as np, tilewright as tw\n"
         "with tw.profile() as p:\n"
-        f"    (y,) = tw.load({str(tmp_path / 'p.tw')!r})(np.float32([[1, 2], [3, 4]]))\n"
+        f"    y = tw.load({str(tmp_path / 'p.tw')!r})(np.float32([[1, 2], [3, 4]]))\n"
         "p.report(); p.listing()\n"
         "print(y.tolist())"
     )

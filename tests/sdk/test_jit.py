@@ -227,7 +227,7 @@ def test_program_file_runs_without_recompiling(tmp_path):
     compiled = tw.jit(dense).lower(x, w, b).compile()
     compiled.save(tmp_path / "dense.tw")
     loaded = tw.load(tmp_path / "dense.tw")
-    (out,) = loaded(x, w, b, engine="functional")
+    out = loaded(x, w, b, engine="functional")
     assert out.tobytes() == np.asarray(compiled(x, w, b)).tobytes()
     assert (loaded.name, loaded.inputs[1].shape) == ("dense", (6, 7))
     with pytest.raises(TypeError, match=r"in1 must be float32\[6, 7\], not float32\[7, 6\]"):
