@@ -55,6 +55,7 @@ class LoadedProgram:
     ----------
     program : what to run.
     name : for messages and profiles.
+    where : the file, for errors; by default its name.
 
     Raises
     ------
@@ -62,9 +63,9 @@ class LoadedProgram:
         The structures in the program's `meta` do not fit its inputs and outputs.
     """
 
-    def __init__(self, program: Program, name: str):
+    def __init__(self, program: Program, name: str, where: str | None = None):
         self.program, self.name = program, name
-        self._in_tree, self._out_tree = _trees(program, name)
+        self._in_tree, self._out_tree = _trees(program, where or name)
 
     @property
     def config(self) -> ChipConfig:
@@ -159,4 +160,5 @@ def load(path: str | PathLike[str], config: str | ChipConfig | None = None) -> L
             f"{parse_config(config).geometry}; compile it again for that chip"
         )
     name = program.meta.get("name")
-    return LoadedProgram(program, name if isinstance(name, str) and name else str(path))
+    name = name if isinstance(name, str) and name else str(path)
+    return LoadedProgram(program, name, str(path))
