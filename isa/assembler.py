@@ -26,6 +26,7 @@ from tilewright.isa.config import INSTR_BYTES, PRESETS, ChipConfig, ConfigError,
 from tilewright.isa.encoding import Instr, encode, lacks
 from tilewright.isa.operands import parse_instruction
 from tilewright.isa.program import Origin, Port, Program, ProgramError
+from tilewright.isa.program_checks import SPACE, port_bytes
 from tilewright.isa.table import INSTRUCTIONS
 from tilewright.isa.text import AssemblyError, Line, Token, float_bits, near
 
@@ -49,6 +50,7 @@ class _Pass:
     origins: list[Origin] = field(default_factory=list)
     segments: list[tuple[int, bytearray]] = field(default_factory=list)
     ports: dict[str, list[Port]] = field(default_factory=lambda: {".input": [], ".output": []})
+    port_lines: list[tuple[Line, Token, Port]] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
     config: ChipConfig | None = None
     dram: int | None = None
@@ -85,6 +87,7 @@ def assemble(text: str, file: str = "<text>", config: ChipConfig | None = None) 
     for line, token, instr in state.instrs:
         if why := lacks(instr, chip.array):
             raise line.error(why, token, f"{chip.name} has none; .config names the chip")
+    _check_room(state)
     try:
         return Program(
             chip,
@@ -97,6 +100,20 @@ def assemble(text: str, file: str = "<text>", config: ChipConfig | None = None) 
         )
     except ProgramError as e:
         raise AssemblyError(file, 1, 1, str(e), "", text.split("\n", 1)[0]) from e
+
+
+def _check_room(state: _Pass) -> None:
+    """Refuse an array that ends outside of the DRAM: what `.dram` says, else 32 bits."""
+    room = SPACE if state.dram is None else state.dram
+    for line, token, port in state.port_lines:
+        end = port.addr + port_bytes(port)
+        if end > room:
+            raise line.error(
+                f"'{port.name}' needs {port_bytes(port)} bytes at {port.addr:#x}, up to {end:#x}, "
+                f"but the DRAM ends at {room:#x}",
+                token,
+                ".dram says how large it is, up to 0x100000000 bytes",
+            )
 
 
 def _settle(text: str, file: str, state: _Pass) -> _Pass:
@@ -196,7 +213,9 @@ def _directive(line: Line, state: _Pass) -> None:
     elif name == ".config":
         _config(line, state)
     elif name in (".input", ".output"):
-        state.ports[name].append(_port(line))
+        port = _port(line)
+        state.ports[name].append(port)
+        state.port_lines.append((line, token, port))
     else:
         every = (*_DATA, ".data", ".const", ".raw", ".dram", ".config", ".input", ".output")
         raise line.error(f"'{name}' is no directive", token, near(name, every))

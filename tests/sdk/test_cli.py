@@ -1,12 +1,15 @@
 """The command line: what each command prints, and one clear error for each kind of wrong input."""
 
+import functools
 import json
 
 import numpy as np
 import pytest
+import tilewright
 from click.testing import CliRunner
-from tilewright import cli
-from tilewright.isa.program import Program
+from tilewright import cli, device
+from tilewright.isa.config import parse_config
+from tilewright.isa.program import Port, Program
 
 ADD = """\
 .config tw4
@@ -180,6 +183,38 @@ def test_illegal_program_is_one_error(add):
     assert "fault FIELD at instruction 1" in err and "c0 must be nonzero" in err
     code, out, _ = call("check", add)
     assert code == 1 and "fault FIELD" in out
+
+
+@pytest.mark.parametrize("command", ["run", "report", "check", "asm"])
+@pytest.mark.parametrize("port, says", [
+    ("int32[4], 0xf4", "'y' needs 16 bytes at 0xf4, up to 0x104, but the DRAM ends at 0x100"),
+    ("int8[65536, 65537], 0x0", "'y' needs 4295032832 bytes at 0x0"),
+])  # fmt: skip
+def test_arrays_that_do_not_fit_the_dram_are_one_error(add, command, port, says):
+    add.write_text(ADD.replace("int32[4], 0x40", port))
+    err = one_error(command, add)
+    assert "add.s:4:1: " in err and says in err and ".dram says how large it is" in err
+
+
+def test_arrays_that_end_above_32_bits_are_one_error(add, tmp_path):
+    add.write_text(ADD.replace(".dram 0x100\n", "").replace("[4], 0x40", "[4], 0xfffffff4"))
+    err = one_error("run", add)
+    assert "up to 0x100000004, but the DRAM ends at 0x100000000" in err
+    port = Port("x", (1 << 16, 1 << 16), "int32", 0)
+    big = Program(parse_config("tw4"), bytes(64), inputs=(port,))
+    big.save(tmp_path / "big.tw")
+    for command in ("run", "report", "check"):
+        assert "x's address must be such that it ends in 32 bits" in one_error(
+            command, tmp_path / "big.tw"
+        )
+
+
+def test_bench_of_a_product_that_no_dram_holds_is_one_error(monkeypatch):
+    """Compiled and run in Python, a product's arrays come from the device's pool."""
+    small = functools.partial(device.Device, dram_bytes=1 << 12)
+    monkeypatch.setattr(tilewright, "Device", small)
+    err = one_error("bench", "gemm", 128, 128, 128, "--config", "tw4")
+    assert "the chip's DRAM must have 16384 contiguous bytes" in err and "are free" in err
 
 
 def test_racy_program_is_refused(add):
