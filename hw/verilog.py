@@ -2,8 +2,8 @@
 
 The chip is one text; modules that it instances many times (the array's column, lanes of foot and
 epilogue, memory banks) are texts of their own. `lazy` and `one_step` rewrite them for the speed
-of simulation. Amaranth's builtin Yosys is used always, so that the text is the same on every
-machine.
+of simulation; `plain` text, for synthesis, is Amaranth's own. Amaranth's builtin Yosys is used
+always, so that the text is the same on every machine.
 """
 
 import gc
@@ -20,16 +20,21 @@ from tilewright.isa.config import ChipConfig, ConfigError, parse_config
 TOP = "tilewright"
 
 
-def export(config: ChipConfig) -> dict[str, str]:
-    """All sources of one chip: file name -> Verilog text. The top module is `tilewright`."""
+def export(config: ChipConfig, plain: bool = False) -> dict[str, str]:
+    """All sources of one chip: file name -> Verilog text. The top module is `tilewright`.
+
+    With `plain`, nothing is rewritten for the speed of simulation: Verilog 2005 for synthesis.
+    """
     before = os.environ.get("AMARANTH_USE_YOSYS")
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     collecting = gc.isenabled()
     gc.disable()  # Amaranth makes millions of objects that stay: a third of the time
     try:
-        boxes = BlackBoxes()
+        boxes = None if plain else BlackBoxes()
         text = verilog.convert(Chip(config), name=TOP, emit_src=False, platform=boxes)
-        columns = array_verilog_sources(config.dim, kind=config.array)
+        columns = array_verilog_sources(config.dim, fast=not plain, kind=config.array)
+        if boxes is None:
+            return {f"{TOP}.v": text, **columns}
         return {f"{TOP}.v": lazy(text), **columns, **boxes.sources()}
     finally:
         if collecting:

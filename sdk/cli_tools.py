@@ -19,18 +19,20 @@ from tilewright.cli import chip_option, json_option, print_json
 @chip_option(default="tw16", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("verilog"),
               show_default=True, metavar="DIR", help="Folder of the Verilog files.")  # fmt: skip
-def verilog(config: Any, out: Path) -> None:
+@click.option("--plain", is_flag=True, help="For synthesis: nothing rewritten for simulators.")
+def verilog(config: Any, out: Path, plain: bool) -> None:
     """Write the chip's Verilog; the top module is `tilewright`.
 
     \b
     Examples:
         tilewright verilog
         tilewright verilog --config dim=8,spad_kib=32,acc_kib=16 --out rtl
+        tilewright verilog --config tw4 --plain --out fpga
     """
     from tilewright.sim.rtl_sources import chip_sources
 
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in chip_sources(config).items():
+    for name, text in chip_sources(config, plain).items():
         (out / name).write_text(text, encoding="utf-8")
         click.echo(f"{out / name}: {len(text.splitlines()):,} lines")
 

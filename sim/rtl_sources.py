@@ -24,11 +24,11 @@ endmodule
 """
 
 
-def chip_sources(config: ChipConfig) -> dict[str, str]:
+def chip_sources(config: ChipConfig, plain: bool = False) -> dict[str, str]:
     """All sources of a chip: file name -> Verilog text; the top module is `tilewright`."""
     from tilewright.hw.verilog import export
 
-    return export(config)
+    return export(config, plain)
 
 
 def array_sources(config: ChipConfig) -> dict[str, str]:
