@@ -32,9 +32,6 @@ def test_export_is_deterministic_and_has_the_contract_s_ports():
     want |= {"trace_start", "trace_done"}
     want |= {f"trace_id_{u}" for u in ("load", "matmul", "vector", "store")}
     assert ports == want
-    # 8 banks each: words of two granules that are written apart; rows of 2 x 32 bits
-    memories = {name for name in sources if "sram" in name}
-    assert memories == {"tw_sram_32x128x2.v", "tw_sram_64x32x1.v"}
 
 
 def test_command_prints_or_refuses(capsys):

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from amaranth.back import rtlil
 from amaranth.sim import Simulator
+from tilewright.hw.blackbox import BlackBoxes
 from tilewright.hw.memory import Accumulator, Scratchpad
 from tilewright.isa.config import BANKS, ChipConfig
 
@@ -131,3 +133,16 @@ def test_read_data_holds_until_the_next_read():
             assert ctx.get(dut.r_store.data) == 77
 
     run(dut, bench)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_a_bank_is_one_ram_without_a_bit_too_many(config):
+    """Pairs of granules that are written apart; rows of `dim` words of 32 bits; 8 banks each."""
+    parts = {
+        Scratchpad: (16 * config.dim, 1024 * config.spad_kib // (8 * 2 * config.dim), 2),
+        Accumulator: (32 * config.dim, 1024 * config.acc_kib // (8 * 4 * config.dim), 1),
+    }
+    for part, (width, depth, masks) in parts.items():
+        boxes = BlackBoxes()
+        rtlil.convert(part(config), platform=boxes)
+        assert list(boxes.sources()) == [f"tw_sram_{width}x{depth}x{masks}.v"]
