@@ -8,6 +8,11 @@ import linecache
 import types
 
 
+def text_of(name: str) -> str:
+    """The source text of module `name`."""
+    return importlib.util.find_spec(name).loader.get_source(name)
+
+
 def mutant(name: str, *changes: tuple[str, str]) -> types.ModuleType:
     """Return module `name` with each (old, new) applied to its source text.
 

@@ -18,7 +18,11 @@ UNITS = ("load", "matmul", "store")
 PORTS = ("spad_r", "spad_w", "acc_r", "acc_w")
 #: docs/microarchitecture.md §2: what an item takes, and what frees it.
 TAKES = {
-    "load": {"spad_w": (("spad_w",), "done"), "acc_w": (("acc_w",), "done")},
+    "load": {
+        "spad_r": (("spad_r",), "read"),
+        "spad_w": (("spad_w",), "done"),
+        "acc_w": (("acc_w",), "done"),
+    },
     "matmul": {"spad_r": (("spad_r",), "read"), "acc": (("acc_r", "acc_w"), "done")},
     "store": {
         "spad_r": (("spad_r",), "read"),
@@ -165,6 +169,8 @@ class Issue(Property):
     def build(self, m):
         dut = self.source.Issue()
         m.submodules.dut = Fragment.get(dut, None)  # now, so that its parts can be named
+        self.hold = self.free(1, "hold")  # an alarm keeps back what has not started
+        m.d.comb += dut.hold.eq(self.hold)
         self.dut, self.lanes = dut, [Lane(self, m, dut, name) for name in UNITS]
         self.claim(m)
 
@@ -197,14 +203,15 @@ class Ports(Issue):
                 a.held.eq(a.by_port(held)),
                 a.wants.eq(a.by_port(a.masks)),
                 a.request.eq(a.queue.stays & a.ready),  # a head asks from its second cycle on
-                Assert(~a.start | a.request),
+                Assert(a.inside.ok == a.queue.stays),
+                Assert(~a.start | (a.request & ~self.hold)),
             ]
         for a in lanes:
             others = [b for b in lanes if b is not a]
             older = [b.request & (b.head.id < a.head.id) for b in others]
             free = [(a.wants & b.held) == 0 for b in others]
             m.d.comb += Assert(
-                ~a.request | a.blocked | Cat(older).any() | ~Cat(free).all() | a.start
+                ~a.request | a.blocked | self.hold | Cat(older).any() | ~Cat(free).all() | a.start
             )
             for b in others:
                 m.d.comb += [

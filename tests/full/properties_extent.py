@@ -1,0 +1,173 @@
+"""No instruction leaves the sequencer whose DRAM operand is not wholly in the granted window.
+
+The sequencer with its real decoder, resolver, rules and EXTENT; the fetched words, the registers
+and everything at its ports are any. EXTENT's multiplier is cut out: a product is any number. What
+is shown for that number: the multiplier gets (count - 1) and the stride of dimension k in its k-th
+DRAM step, and the verdict is exactly "base + the negative products, or base + the positive products
++ run - 1, is not in the window", in integers, without wrapping. The RTL's clock of the sequencer
+may rest where nothing changes; here it runs.
+"""
+
+from amaranth.hdl import Assert, Cover, DomainRenamer, Module, Mux, Signal, Value, signed
+from amaranth.hdl._ir import Fragment
+from amaranth.lib.wiring import In
+from formal import Property
+from mutate import mutant, text_of
+from properties_bursts import CONFIG
+from tilewright.hw import extent, fetch
+from tilewright.hw.decode import fields
+from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, OPCODE_BITS, TYPE_BYTES, Dest
+
+SEE_SEQUENCER = (
+    (
+        "        with m.FSM():\n",
+        "        self.has_extent = has_extent\n        with m.FSM() as fsm:\n"
+        "            self.ongoing = {s: fsm.ongoing(s) for s in ('RESOLVE', 'EXTENT', 'EXEC')}\n",
+    ),
+    ("value.eq(Mux(written.bit_select(number, 1), port.data, 0)),", "value.eq(self.any[name]),"),
+    ('"mul": a * b,', '"mul": a ^ b,'),  # any value: registers are cut away
+)
+SEE_EXTENT = (
+    ("self._count * self._stride", "self.any_reach"),
+    (
+        "        bad = Signal()\n",
+        "        bad = Signal()\n        self.see = check, operand, fenced\n",
+    ),
+)
+#: Byte address, counts with strides, inner first, and the field that says an element's size.
+DRAM = {
+    "load": ("dram", (("c1", "s1"), ("c2", "s2"), ("c3", "s3")), "conv", CONV_BYTES),
+    "store": ("dst", (("c1", "s1"), ("c2", "s2")), "out", TYPE_BYTES),
+}
+
+
+class AnyFetch(fetch.Fetch):
+    """In the place of instruction fetch: any word in every cycle."""
+
+    def __init__(self, prop):
+        super().__init__()
+        names = ("readable", "word", "error", "idle")
+        self.any = {n: prop.free(len(getattr(self, n)), f"fetch_{n}") for n in names}
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += [getattr(self, n).eq(value) for n, value in self.any.items()]
+        return m
+
+
+class Granted(Property):
+    """LOAD and STORE get only instructions inside the window, `ldw` and `stw` only such words."""
+
+    def __init__(self, *changes):
+        super().__init__()
+        names = {n: f"tilewright.hw.{n}" for n in ("extent", "sequencer")}
+        mine = {n: [c for c in changes if c[0] in text_of(names[n])] for n in names}
+        if sum(len(c) for c in mine.values()) != len(changes):
+            raise ValueError(f"{changes!r} must each occur in one of {tuple(names)}")
+        stage = mutant(names["extent"], *SEE_EXTENT, *mine["extent"])
+        self.source = mutant(names["sequencer"], *SEE_SEQUENCER, *mine["sequencer"])
+        self.reach = stage.Extent.any_reach = self.free(signed(48), "reach")
+        self.source.Extent = stage.Extent
+        self.source.Fetch = lambda: AnyFetch(self)
+        reads = ("operand", "read_a", "read_d")
+        self.source.Sequencer.any = {n: self.free(32, f"any_{n}") for n in reads}
+
+    def build(self, m):
+        dut = self.source.Sequencer(CONFIG)
+        inside = Fragment.get(dut, None)  # now, so that its parts can be named
+        m.submodules.dut = DomainRenamer({"always": "sync"})(inside)
+        self.base = self.constant(m, 32, "window_first")
+        self.limit = self.constant(m, 32, "window_last")
+        for path, member, value in dut.signature.flatten(dut):
+            name = "_".join(str(p) for p in path)
+            if name in ("window_base", "window_limit"):
+                m.d.comb += value.eq(self.base if name == "window_base" else self.limit)
+            elif member.flow == In:
+                value = Value.cast(value)
+                m.d.comb += value.eq(self.free(len(value), f"{name}_in"))
+        self._words(m, dut)
+        m.d.comb += Assert(~dut._extent.see[0] | dut.ongoing["EXTENT"] | dut.ongoing["EXEC"])
+        at = 0
+        for name in extent.UNITS:
+            start, at = at, at + extent.STEPS[name]
+            on = Signal(name=f"is_{name}")
+            m.d.comb += on.eq(dut._ir[:OPCODE_BITS] == INSTRUCTIONS[name].opcode)
+            self._walk(m, dut, name, on, start, at)
+
+    def _in(self, first, last):
+        return (first >= self.base) & (last <= self.limit)
+
+    def _words(self, m, dut):
+        for word in (dut.ldw, dut.stw):
+            m.d.comb += [
+                Assert(~word.valid | ((word.addr[:2] == 0) & self._in(word.addr, word.addr | 3))),
+                Cover(word.valid & (word.addr == self.base) & (self.base != 0)),
+            ]
+
+    def _walk(self, m, dut, name, on, start, end):
+        """The steps of one instruction; and, if it has a DRAM operand, what they come to."""
+        ext, now = dut._extent, dut.ongoing
+        check, operand, fenced = ext.see
+        m.d.comb += [
+            Assert(~(on & now["RESOLVE"]) | (dut.has_extent & (ext._at == start) & ~fenced)),
+            Assert(~(on & now["EXTENT"]) | ((ext._at >= start) & (ext._at < end))),
+            Assert(~(on & now["EXTENT"]) | (~fenced & ~(check & operand.dram))),
+        ]
+        if name not in DRAM:
+            return
+        v = fields(INSTRUCTIONS[name], dut._ir)
+        base, terms, kind, sizes = DRAM[name]
+        indexed = v["gather" if name == "load" else "scatter"]
+        exists = ~v["fill"] if name == "load" else v["dest"] == Dest.DRAM
+        run = Signal(19, name=f"{name}_bytes")
+        with m.Switch(v[kind]):
+            for code, size in sizes.items():
+                with m.Case(code):
+                    m.d.comb += run.eq(v["c0"] * size)
+        low, high = [signed54(m, f"{name}_low", 0)], [signed54(m, f"{name}_high", run - 1)]
+        for k, (count, stride) in enumerate(terms):
+            here = now["EXTENT"] & on & (ext._at == end - len(terms) + k)
+            most = Mux(indexed, v["bound"], v[count]) if k == 0 else v[count]
+            product = Signal(signed(48), name=f"{name}_product{k}")
+            with m.If(here):
+                m.d.sync += product.eq(self.reach)
+            m.d.comb += [
+                Assert(~here | (ext._count == (most - 1)[:16])),
+                Assert(~here | (ext._stride == v[stride])),
+                Assert(~here | (k == 0) | ((ext._lo == low[k]) & (ext._hi == high[k]))),
+            ]
+            low.append(signed54(m, f"{name}_low{k}", low[k] + Mux(product < 0, product, 0)))
+            high.append(signed54(m, f"{name}_high{k}", high[k] + Mux(product < 0, 0, product)))
+        first = signed54(m, f"{name}_first", v[base] + low[-1])
+        last = signed54(m, f"{name}_last", v[base] + high[-1])
+        fine = Signal(name=f"{name}_granted")
+        m.d.comb += fine.eq(~exists | self._in(first, last))
+        summed = (ext._lo == low[-1]) & (ext._hi == high[-1]) & ~fenced & operand.dram
+        summed &= (operand.exists == exists) & (operand.base == v[base])
+        push, entry = self._pushed(dut, name)
+        m.d.comb += [
+            Assert(~(on & now["EXEC"]) | Mux(check, summed, fenced == ~fine)),
+            # the claim
+            Assert(~push | (on & fine)),
+            Assert(~push | ~indexed | ((v["bound"] != 0) & (v["bound"] < (1 << 16)))),
+            Assert(~push | ~indexed | (v["s1"][: (CONFIG.bus_bytes - 1).bit_length()] == 0)),
+            *(Assert(~push | (v[c] != 0)) for c in ("c0", *(c for c, _ in terms))),
+            *(Assert(~push | (Value.cast(entry[f]) == v[f].as_unsigned())) for f in self._used(v)),
+            Cover(push & exists & (last == self.limit) & (first == self.base) & (first != last)),
+        ]
+
+    def _pushed(self, dut, name):
+        dispatch = getattr(dut, f"dispatch_{name}")
+        return dispatch.push, dispatch.entry.instr
+
+    def _used(self, v):
+        """All fields that the address generators read."""
+        names = "c0 c1 c2 c3 s1 s2 s3 dram dst conv out fill dest gather scatter bound xpose pack"
+        return [n for n in names.split() if n in v]
+
+
+def signed54(m: Module, name: str, value) -> Signal:
+    """A named number that is wide enough for every sum here."""
+    out = Signal(signed(54), name=name)
+    m.d.comb += out.eq(value)
+    return out
