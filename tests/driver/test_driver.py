@@ -15,7 +15,7 @@ from tilewright import c_source, cli, demo, sim
 from tilewright.isa.config import PRESETS, parse_config
 from tilewright.isa.encoding import Instr, encode
 from tilewright.isa.program import Port, Program
-from tilewright.isa.registers import COUNTERS, UNIT_COUNTERS, geometry_word
+from tilewright.isa.registers import COUNTERS, REGISTERS, UNIT_COUNTERS, geometry_word
 from tilewright.isa.table import Conv, Fault, Unit
 from tilewright.sim import cycle, rtl_build
 from tilewright.sim.result import QUEUED
@@ -269,3 +269,44 @@ def test_export_c_refuses_a_name_that_is_none(tmp_path):
     program_of(I("halt")).save(tmp_path / "p.tw")
     done = CliRunner().invoke(cli.main, ["export-c", str(tmp_path / "p.tw"), "--name", "a-b"])
     assert done.exit_code == 2 and re.search("must be a C name such as a_b, not 'a-b'", done.output)
+
+
+def test_default_hooks_link_as_the_sdk_does(tmp_path):
+    """Registers and DRAM that are arrays: the code is what `Compiled.link` makes."""
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc (Debian: apt-get install gcc)")
+    w = np.arange(42, dtype=np.float32).reshape(6, 7)
+    network = tw.jit(lambda x: x @ w @ w.T @ w)
+    compiled = network.lower(np.zeros((5, 6), np.float32)).compile()
+    compiled.save(tmp_path / "dense.tw")
+    (tmp_path / "tilewright.h").write_text(c_source.header(compiled.config))
+    command("export-c", tmp_path / "dense.tw", "--name", "dense", "--out", tmp_path / "dense.h")
+    run("gcc", *STRICT, f"-I{tmp_path}", HERE / "memory.c", "-o", tmp_path / "memory")
+    lines = (line.split(" ") for line in run(tmp_path / "memory").splitlines())
+    found = {name: bytes.fromhex(content) for name, content in lines}
+    addresses = struct.unpack(f"<{len(found['addresses']) // 4}I", found["addresses"])
+    assert len(set(addresses)) == len(compiled.back.buffers) > 2
+    want = compiled.back.link(dict(zip(compiled.back.buffers, addresses, strict=True)))
+    assert found["code"] == want != compiled.program.code
+    assert found["data"] == compiled.program.data[0][1]
+    assert found["input"][:12] == np.float32([1, 2, 3]).tobytes()
+    words = np.frombuffer(found["registers"], "<u4")
+    want = {"CTRL": 1, "STATUS": 2, "CODE_BASE": 0x5000, "CODE_COUNT": len(compiled.program)}
+    assert {name: words[REGISTERS[name].offset // 4] for name in want} == want
+
+
+def test_the_document_s_example_compiles(tmp_path):
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc (Debian: apt-get install gcc)")
+    text = (HERE.parent.parent / "docs" / "driver.md").read_text()
+    (code,) = re.findall(r"```c\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "tilewright.h").write_text(c_source.header(PRESETS["tw16"]))
+    source = c_source.program_source(program_of(I("halt")), "digits")
+    (tmp_path / "digits.h").write_text(source)
+    prototypes = (
+        "#include <stdint.h>\nint report(const char *fault, const char *unit, uint32_t pc);\n"
+        "int classify(const void *images, void *logits);\n"
+    )
+    (tmp_path / "main.c").write_text(prototypes + code)
+    run("gcc", *STRICT, "-ffreestanding", "-c", tmp_path / "main.c",
+        "-o", tmp_path / "main.o")  # fmt: skip
