@@ -209,19 +209,22 @@ def _users(blocks):
     return users
 
 
-def _sink(blocks, widths, opaque):
-    """Move what only one branch of one block reads into it; return the blocks that remain.
-
-    What nobody reads, as Yosys keeps names of it, goes first.
-    """
-    users = _users(blocks)
+def _read(blocks, opaque):
+    """Without the logic that nobody reads: Yosys keeps it for its name."""
 
     def read(block):
-        return block.clock or block.target in opaque or users.get(block.target)
+        return block.clock or block.target in opaque or block.target in users
 
+    users = _users(blocks)
     while not all(map(read, blocks)):
         blocks = list(filter(read, blocks))
         users = _users(blocks)
+    return blocks
+
+
+def _sink(blocks, widths, opaque):
+    """Move what only one branch of one block reads into it; return the blocks that remain."""
+    users = _users(blocks)
     blocks_by_id = {id(b): b for b in blocks}
     gone, todo = set(), [b for b in blocks if not b.clock]
     moved = True
@@ -246,13 +249,16 @@ def _sink(blocks, widths, opaque):
     return [b for b in blocks if id(b) not in gone]
 
 
-def lazy(text):
-    """Rewrite the Verilog `text`, module by module."""
+def lazy(text, keep_names=False):
+    """Rewrite the Verilog `text`, module by module.
+
+    `keep_names` : keep logic that has a name but no reader, for waves.
+    """
     parts = re.split(r"(?m)^(?=module )|(?<=^endmodule\n)", text)
-    return "".join(_module(p) if p.startswith("module ") else p for p in parts)
+    return "".join(_module(p, keep_names) if p.startswith("module ") else p for p in parts)
 
 
-def _module(text):
+def _module(text, keep_names):
     lines = text.split("\n")
     widths, blocks, registers, rest = {}, [], [], []
     ports, at = set(), 0
@@ -281,10 +287,10 @@ def _module(text):
                 ports.add(match[1])
             rest.append(line)
         at += 1
-    return _emit(rest, widths, ports, blocks, registers)
+    return _emit(rest, widths, ports, blocks, registers, keep_names)
 
 
-def _emit(rest, widths, ports, blocks, registers):
+def _emit(rest, widths, ports, blocks, registers, keep_names):
     other = [s for s in rest if not _WIRE.match(s) and not _PORT.match(s)]
     opaque = ports | names("\n".join(other))
     readers = {}
@@ -297,8 +303,12 @@ def _emit(rest, widths, ports, blocks, registers):
         readers[name] = 2
     registers = _fuse(blocks, registers, readers)
     opaque |= {value for _, _, value in registers}
+    declared = {b.target for b in blocks}
+    if not keep_names:
+        blocks = _read(blocks, opaque)
+    unread = declared - {b.target for b in blocks}
     blocks = _sink(blocks, widths, opaque)
-    inside = {name for b in blocks for name in b.variables}
+    inside = unread.union(*(b.variables for b in blocks))
     end = max(i for i, s in enumerate(rest) if s == "endmodule")
     kept = [s for s in rest[:end] if not ((match := _WIRE.match(s)) and match[2] in inside)]
     for n, block in enumerate(blocks):

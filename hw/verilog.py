@@ -20,10 +20,11 @@ from tilewright.isa.config import ChipConfig, ConfigError, parse_config
 TOP = "tilewright"
 
 
-def export(config: ChipConfig, plain: bool = False) -> dict[str, str]:
+def export(config: ChipConfig, plain: bool = False, keep_names: bool = False) -> dict[str, str]:
     """All sources of one chip: file name -> Verilog text. The top module is `tilewright`.
 
-    With `plain`, nothing is rewritten for the speed of simulation: Verilog 2005 for synthesis.
+    With `plain`, nothing is rewritten for the speed of simulation: Verilog 2005 for synthesis. With
+    `keep_names`, signals that nothing reads stay, for waves.
     """
     before = os.environ.get("AMARANTH_USE_YOSYS")
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
@@ -35,7 +36,7 @@ def export(config: ChipConfig, plain: bool = False) -> dict[str, str]:
         columns = array_verilog_sources(config.dim, fast=not plain, kind=config.array)
         if boxes is None:
             return {f"{TOP}.v": text, **columns}
-        return {f"{TOP}.v": lazy(text), **columns, **boxes.sources()}
+        return {f"{TOP}.v": lazy(text, keep_names), **columns, **boxes.sources()}
     finally:
         if collecting:
             gc.enable()

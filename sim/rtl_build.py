@@ -183,5 +183,6 @@ def library(config: ChipConfig, traced: bool = False) -> Path:
             print(f"building the {what} for {config.name} (once) ...", file=sys.stderr)
         from tilewright.hw.verilog import export
 
-        compile_verilog(export(config), HARNESS, out, config.bus_bytes, VERILATOR_FLAGS, traced)
+        sources = export(config, keep_names=traced)
+        compile_verilog(sources, HARNESS, out, config.bus_bytes, VERILATOR_FLAGS, traced)
     return out

@@ -89,6 +89,10 @@ def gtkwave(signals: Mapping[str, int], wave: Path) -> str:
     save.comment("Tilewright: 1 cycle = 1 ns")
     save.dumpfile(str(wave))
     save.timestart(0)
+    save.size(1600, 900)
+    save.zoom_markers(-16.5)  # about 400 cycles are seen
+    save.sst_expanded(False)
+    save.signals_width(280)
     save.treeopen(CHIP)
     for title, rows in groups(signals).items():
         with save.group(title):
