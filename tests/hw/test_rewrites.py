@@ -6,13 +6,14 @@ random inputs; another few claims are about the text.
 
 import importlib.util
 import os
+import random
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from amaranth.back import verilog
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.blackbox import BlackBoxes, keep_module
@@ -24,6 +25,7 @@ vsim = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(vsim)
 
 CYCLES = 4000
+DESIGNS = 12  # random ones
 INPUTS = {"a": 8, "b": 8, "sel": 2, "en": 1, "rst": 1}
 _PORTS = "".join(
     f"  input {f'[{width - 1}:0] ' if width > 1 else ''}{name};\n"
@@ -256,6 +258,87 @@ LAZY = {
     "unknown": UNKNOWN,
 }  # fmt: skip
 
+
+class Random(Elaboratable):
+    """A random design: logic that reads earlier logic and registers, nested conditions, parts."""
+
+    REGISTERS, WIRES = 3, 6
+
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+        self.inputs = {n: Signal(w, name=n) for n, w in INPUTS.items() if n != "rst"}
+        self.q = Signal(8, name="q")
+
+    def expression(self, depth=1):
+        """Over all that may be read now."""
+        pick = self.rng.choice
+        if depth == 0 or self.rng.random() < 0.2:
+            x = pick(self.readable)
+            low = self.rng.randrange(len(x))
+            number = Const(self.rng.randrange(256), 8)
+            return pick([x, x, x[low:], x.as_signed()[: low + 1], number])
+        a, b = self.expression(depth - 1), self.expression(depth - 1)
+        return pick([a + b, a - b, a & b, a ^ b, a | b, ~a, Cat(a, b), Mux(a.any(), b, a),
+                     a == b, a < b.as_signed(), a * b])[:12]  # fmt: skip
+
+    def write(self, domain, target):
+        """The whole, or a part of it."""
+        if self.rng.random() < 0.3:
+            low = self.rng.randrange(len(target))
+            target = target[low : self.rng.randint(low + 1, len(target))]
+        domain += target.eq(self.expression())
+
+    def block(self, m, domain, target, depth):
+        """Statements that drive `target`: assignments, if, switch."""
+        for _ in range(self.rng.randint(1, 2)):
+            kind = self.rng.random() if depth else 0
+            if kind < 0.4:
+                self.write(domain, target)
+            elif kind < 0.7:
+                with m.If(self.expression().any()):
+                    self.block(m, domain, target, depth - 1)
+                if self.rng.random() < 0.5:
+                    with m.Elif(self.expression()[0]):
+                        self.block(m, domain, target, depth - 1)
+                if self.rng.random() < 0.5:
+                    with m.Else():
+                        self.block(m, domain, target, depth - 1)
+            else:
+                with m.Switch(Cat(self.expression()[0], self.expression()[0])):
+                    for label in self.rng.sample(["00", "01", "1-"], self.rng.randint(1, 3)):
+                        with m.Case(label):
+                            self.block(m, domain, target, depth - 1)
+                    if self.rng.random() < 0.5:
+                        with m.Default():
+                            self.block(m, domain, target, depth - 1)
+
+    def elaborate(self, platform):
+        m = Module()
+        registers = [
+            Signal(self.rng.randint(1, 12), name=f"r{i}", init=self.rng.randrange(2),
+                   reset_less=i % 2)
+            for i in range(self.REGISTERS)
+        ]  # fmt: skip
+        self.readable = [*self.inputs.values(), *registers]
+        wires = [Signal(self.rng.randint(1, 12), name=f"w{i}") for i in range(self.WIRES)]
+        for wire in wires:
+            self.block(m, m.d.comb, wire, 1)
+            self.readable.append(wire)
+        for register in registers:
+            self.block(m, m.d.sync, register, 2)
+        mixed = Const(0, 8)
+        for x in (*registers, *self.rng.sample(wires, 3)):
+            mixed = (mixed << 1) ^ x ^ (mixed >> 7)
+        m.d.comb += self.q.eq(mixed)
+        return m
+
+    def text(self, name):
+        """Its Verilog."""
+        ports = [*self.inputs.values(), self.q]
+        text = verilog.convert(self, name=name, ports=ports, emit_src=False)
+        return text[text.index("module ") :]
+
+
 # feed-forward pipelines for `one_step`; the second has an enable afterwards
 PIPE = module("m_pipe", r"""
   reg [7:0] q = 8'h00;
@@ -298,6 +381,7 @@ ACCUMULATES = module("m_accumulates", r"""
     first <= a ^ b;
 """)  # fmt: skip
 ENABLED = ACCUMULATES.replace("q <= ", "if (en) q <= ").replace("first <= ", "if (en) first <= ")
+RANDOM = {f"random{seed}": seed for seed in range(DESIGNS)}
 ONE_STEP = {"pipe": PIPE, "accumulates": ACCUMULATES}
 
 
@@ -327,11 +411,15 @@ def stimuli():
 @pytest.fixture(scope="module")
 def runs():
     """Outputs of every module, before and after."""
-    modules = {f"m_{n}" for n in (*LAZY, *ONE_STEP, "enabled")}
+    os.environ["AMARANTH_USE_YOSYS"] = "builtin"
+    modules = {f"m_{n}" for n in (*LAZY, *RANDOM, *ONE_STEP, "enabled")}
+    drawn = [Random(seed).text(f"m_{name}") for name, seed in RANDOM.items()]
     before = [*LAZY.values(), *ONE_STEP.values(), ENABLED.replace("m_accumulates", "m_enabled")]
+    before += drawn
     after = [lazy(text) for text in LAZY.values()]
     after += [one_step(text, "clk") for text in ONE_STEP.values()]
     after.append(one_step(ACCUMULATES, "clk", "en").replace("m_accumulates", "m_enabled"))
+    after += [lazy(text) for text in drawn]
     outputs = [f"o_{m}" for m in sorted(modules)]
     return [
         vsim.build(None, sources={"top.v": top(texts)}, name="top", opt="-O0").run(
@@ -341,10 +429,10 @@ def runs():
     ]
 
 
-@pytest.mark.parametrize("name", [*LAZY, *ONE_STEP, "enabled"])
+@pytest.mark.parametrize("name", [*LAZY, *RANDOM, *ONE_STEP, "enabled"])
 def test_rewritten_module_does_the_same(runs, name):
     before, after = (r[f"o_m_{name}"] for r in runs)
-    assert len(np.unique(before)) > 16
+    assert len(np.unique(before)) > (1 if name in RANDOM else 16)
     np.testing.assert_array_equal(after, before)
 
 
