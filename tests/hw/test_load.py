@@ -226,9 +226,10 @@ def check(simulator, config, loads, seed, ideal=True, gap=0.2):
     want = [[(m, a, b.tobytes()) for m, a, b in x.writes(data, config.dim)] for x in loads]
     due = np.cumsum([len(w) for w in want])
     flat = [w for part in want for w in part]
-    expected, wrote, ended = Expected(config), [], []
+    expected, wrote, ended, read = Expected(config), [], [], 0
 
     async def bench(io):
+        nonlocal read
         t, issued = 0, 0
         while len(ended) < len(loads):
             assert t < 20000
@@ -248,6 +249,7 @@ def check(simulator, config, loads, seed, ideal=True, gap=0.2):
                 expected.start(t, loads[issued])
                 issued += 1
             asked.append(io.get("spad_r__addr") if io.get("spad_r__en") else None)
+            read += asked[-1] is not None
             write = local_write(io, config)
             if write is not None:
                 assert write == flat[len(wrote)], (t, len(wrote))
@@ -262,6 +264,8 @@ def check(simulator, config, loads, seed, ideal=True, gap=0.2):
 
     simulator.run(bench)
     assert len(wrote) == len(flat)
+    lists = [x.c for x in loads if x.gather]  # no pair of indices is read twice, nor anything else
+    assert read == sum(c[2] * c[3] * -(-2 * c[1] // config.dim) for c in lists)
     if ideal:
         assert ended == expected.dones
         assert memory.bursts == expected.bursts
