@@ -57,10 +57,11 @@ def test_fetch_reads_the_program_in_any_order(latency, stall):
         nonlocal seen
         memory = Memory(dut.bus, latency, stall, seed=1)
         await begin(ctx, dut, count)
-        pc, reading = 0, None
+        pc, reading, last = 0, None, None
         for t in range(6000):
             memory.ready(ctx)
             memory.beat(ctx, t)
+            assert last is None or ctx.get(dut.word) == instruction(last)  # until the next read
             ctx.set(dut.pc, pc)
             ctx.set(dut.read, 0)
             ctx.set(dut.jump, 0)
@@ -78,7 +79,7 @@ def test_fetch_reads_the_program_in_any_order(latency, stall):
                 following = pc
                 if ctx.get(dut.readable) and rng.random() < 0.7:
                     ctx.set(dut.read, 1)
-                    reading = pc
+                    reading = last = pc
             memory.accept(ctx, t, word)
             await ctx.tick()
             pc = following
