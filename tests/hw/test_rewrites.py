@@ -473,6 +473,12 @@ def test_lazy_drops_what_nobody_reads():
     assert "assign q = a - b;" in logic
 
 
+def test_lazy_keeps_names_for_waves():
+    text = lazy(DEAD, keep_names=True)
+    for piece in ("unread = ", r"\read.by.unread  = a * b;", "lonely = b;", "assign q = a - b;"):
+        assert piece in text
+
+
 def test_lazy_leaves_memories_and_what_it_does_not_know_alone():
     text = lazy(MEMORY)
     for piece in ("reg [7:0] words [15:0];", "words[address] <= b;", "q <= words[b[3:0]];",
