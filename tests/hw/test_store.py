@@ -78,7 +78,7 @@ def draw(rng, config):
             pair = np.array([rng.uniform(-9, 9), rng.uniform(-9, 9)], np.float32).view(np.uint32)
             f["lo"], f["hi"] = (int(x) if rng.random() < 0.8 else rng.getrandbits(32) for x in pair)
         f["c0"] = rng.randrange(1, rng.choice((3, 4)) * config.dim + 1)
-        f["c1"], f["c2"] = rng.choice((1, 1, 2, 3)), rng.choice((1, 1, 2))
+        f["c1"], f["c2"] = rng.choice((1, 1, 2, 3)), rng.choice((1, 1, 2, 3))
         pair = f["type"] == Type.BF16
         for name in ("l0", "l1", "l2"):
             f[name] = rng.randrange(-6, 7) * (2 if pair else 1)
