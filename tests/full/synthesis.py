@@ -2,6 +2,7 @@
 
     python tests/full/synthesis.py check tw4 tw16    # no latch, no multiple driver, no loop
     python tests/full/synthesis.py cells tw4         # LUTs, flip-flops, multipliers, RAM per unit
+    python tests/full/synthesis.py estimate tw4      # the longest paths, before placement
     python tests/full/synthesis.py ecp5 tw4          # the same, then the clock it reaches
 
 The Verilog is `tilewright verilog --plain`. Each unit is synthesised on its own (its boundary is
@@ -30,6 +31,9 @@ from tilewright.hw.chip import GATED, Chip
 from tilewright.hw.verilog import TOP, export
 from tilewright.isa.config import ChipConfig, parse_config
 
+sys.path.insert(0, str(Path(__file__).parent))  # the modules of this folder name each other plainly
+from synthesis_timing import NET_NS, Netlist, TimingPath
+
 #: Modules whose cells are counted apart; what is in none of them counts as its parent's.
 UNITS = (
     "acc", "front", "host", "issue", "load", "matmul", "matmul.array", "matmul.foot", "sequencer",
@@ -51,6 +55,7 @@ MEMORIES = (f"setattr -set no_rw_check 1 {BANKS}", f'setattr -set ram_style "blo
 #: LFE5U-85F in its largest package and slowest grade.
 DEVICE = ("--85k", "--package", "CABGA756", "--speed", "6")
 TARGET_MHZ = 50
+PATHS = 12  #: How many paths an estimate prints.
 LATCHES = "t:$dlatch t:$adlatch t:$sr t:$dlatchsr t:$_DLATCH_* t:$_SR_*"
 RUN = "import sys, {module} as m; sys.exit(m.{run}(sys.argv[1:]))"
 #: An instance's register -> the name that the hardware's author gave it.
@@ -285,10 +290,20 @@ def path_table(speed: Speed) -> Table:
     return table
 
 
+def estimate_table(paths: list[TimingPath]) -> Table:
+    """The longest paths between registers, by estimate."""
+    table = Table(title=f"estimated with {NET_NS} ns for each net")
+    for name, right in (("ns", True), ("cells", True), ("from", False), ("to", False)):
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for path in paths:
+        table.add_row(f"{path.nanoseconds:.1f}", str(path.cells), path.source, path.target)
+    return table
+
+
 def main(arguments: list[str]) -> int:
     """Print figures of each configuration; exit code 1 if a check fails or the clock is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("check", "cells", "ecp5"))
+    parser.add_argument("what", choices=("check", "cells", "estimate", "ecp5"))
     parser.add_argument("config", nargs="*", default=["tw4"])
     parser.add_argument("--seed", type=int, default=1, help="of the placement")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -309,6 +324,11 @@ def main(arguments: list[str]) -> int:
         figures |= {"cells": cells.units, "synthesis_seconds": cells.seconds}
         if not options.json:
             console.print(cells_table(config, cells), f"synthesis took {cells.seconds:.0f} s")
+        if options.what == "estimate":
+            paths = Netlist(cells.netlist).paths(PATHS)
+            figures["paths"] = [asdict(path) for path in paths]
+            if not options.json:
+                console.print(estimate_table(paths))
         if options.what == "ecp5":
             speed = place_and_route(cells, options.seed)
             figures |= asdict(speed)
