@@ -171,6 +171,28 @@ SHARED = module("m_shared", r"""
   always @(posedge clk)
     other <= \$2 ;
 """)  # fmt: skip
+GUARDED = module("m_guarded", r"""
+  reg [7:0] q = 8'h00;
+  reg [7:0] \$next ;
+  wire [7:0] guard;
+  wire [1:0] which;
+  assign guard = a + b;
+  assign which = a[1:0] ^ sel;
+  always @* begin
+    \$next  = q;
+    if (en) begin
+      if (guard[7]) begin
+        \$next  = guard;
+      end
+      casez (which)
+        2'h1:
+            \$next  = { which, b[5:0] };
+      endcase
+    end
+  end
+  always @(posedge clk)
+    q <= \$next ;
+""")  # fmt: skip
 TWO_READERS = module("m_two_readers", r"""
   wire [7:0] q;
   reg [7:0] kept = 8'h07;
@@ -254,8 +276,8 @@ UNKNOWN = module("m_unknown", r"""
 """)  # fmt: skip
 LAZY = {
     "enable": ENABLE, "case": CASE, "default": DEFAULT, "dead": DEAD, "shared": SHARED,
-    "two_readers": TWO_READERS, "swap": SWAP, "memory": MEMORY, "signed": SIGNED,
-    "unknown": UNKNOWN,
+    "guarded": GUARDED, "two_readers": TWO_READERS, "swap": SWAP, "memory": MEMORY,
+    "signed": SIGNED, "unknown": UNKNOWN,
 }  # fmt: skip
 
 
