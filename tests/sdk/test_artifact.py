@@ -232,7 +232,7 @@ def test_any_change_of_the_manifest_loads_or_is_one_clear_error(path, tmp_path):
     spots = [s for s in spots if s[:2] != ("meta", "equations")] + [("source_map", 3, 1)]
     refused = 0
     for i, spot in enumerate(spots):
-        for junk in JUNK[i % 2 :: 2]:
+        for junk in JUNK[i % 4 :: 4]:
 
             def change(m, spot=spot, junk=junk):
                 for key in spot[:-1]:
@@ -245,7 +245,7 @@ def test_any_change_of_the_manifest_loads_or_is_one_clear_error(path, tmp_path):
             except ProgramError as error:
                 assert "p.tw: " in str(error)
                 refused += 1
-    assert refused > 3 * len(spots)
+    assert refused > 2 * len(spots)
 
 
 def test_relocations_that_leave_the_program_are_refused(path):
