@@ -53,7 +53,9 @@ def _parse(text, clock):
     lines = iter(text.splitlines())
     for line in lines:
         if match := _DECLARATION.match(line):
-            kind, width, name, _ = match.groups()
+            kind, width, name, initial = match.groups()
+            if initial and not re.fullmatch(r" = (\d+'[bhd])?0+", initial):
+                raise ValueError(f"a register must not start from anything but 0, not {line!r}")
             if kind in ("input", "output"):
                 parsed.directions[name] = kind
                 parsed.ports.append(line)

@@ -535,6 +535,7 @@ def test_one_step_is_one_clocked_block():
      "  always @(posedge clk)\n    back <= loop;", "registers must not form a loop, but"),
     ("  wire [7:0] x;\n  reg [7:0] r = 0;\n  assign x = a + b;\n  assign q = x;\n"
      "  always @(posedge clk)\n    r <= x;", "outputs must be registers, but logic reads"),
+    ("  reg [7:0] r = 8'hb0;", "a register must not start from anything but 0"),
 ])  # fmt: skip
 def test_one_step_refuses_what_is_not_feed_forward(line, says):
     with pytest.raises(ValueError, match=re.escape(says)):
