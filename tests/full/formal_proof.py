@@ -12,8 +12,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))  # the folder's modules name each other plainly
 
 import properties_bursts as bursts
+import properties_extent as extent
+import properties_gather as gather
 import properties_issue as issue
 import properties_small as small
+import properties_window as window
+import properties_write as write
 from formal import Netlist
 from mutate import mutant
 
@@ -31,9 +35,18 @@ PROOFS = {
     "load coverage": (bursts.Covered, (("cover", 30), ("bmc", 12))),
     "store bursts": (bursts.Store, (("cover", 8), ("induction", 1))),
     "fetch bursts": (bursts.Fetch, (("cover", 20), ("induction", 20))),
+    "window: verdict": (extent.Granted, (("cover", 17), ("induction", 1))),
+    "window: load": (window.LoadWindow, (("cover", 8), ("induction", 1))),
+    "window: gather indices": (gather.Indices, (("cover", 12), ("induction", 4))),
+    "window: gather queue": (gather.Taken, (("cover", 16), ("bmc", 14))),
+    "window: store": (write.StoreWindow, (("cover", 8), ("induction", 1))),
+    "window: strobes": (write.Strobes, (("cover", 8), ("induction", 1))),
+    "window: stw": (write.Word, (("cover", 4), ("induction", 1))),
 }
 
-#: Mistake: (proof, depth that shows it, text, its replacement).
+#: Mistake: (proof, depth that shows it, text, its replacement). Depth INDUCTION: the proof's own
+#: induction fails (a run from reset that shows the mistake would be long).
+INDUCTION = 0
 MISTAKES = {
     "queue drops a push while the head loads": (
         "queue", 8, "with m.If(self.push):", "with m.If(self.push & ~load):"),
@@ -81,6 +94,46 @@ MISTAKES = {
         "store bursts", 8, "room.eq(MAX_BURST - 1 - place)", "room.eq(MAX_BURST - 1)"),
     "fetch's second burst is off": (
         "fetch bursts", 22, "following.eq(address + half)", "following.eq(address + half + 128)"),
+    "extent forgets a row's last byte": (
+        "window: verdict", INDUCTION, 'self._span.eq(v["run"] - 1)', 'self._span.eq(v["run"] - 2)'),
+    "extent ignores negative strides": (
+        "window: verdict", INDUCTION, "next_lo.eq(Mux(reach < 0, lo + reach, lo))",
+        "next_lo.eq(lo)"),
+    "a gather's extent is that of c1 rows": (
+        "window: verdict", INDUCTION, 'Mux(v["gather"], v["bound"], v["c1"])', 'v["c1"]'),
+    "the verdict refuses words only": (
+        "window: verdict", INDUCTION,
+        "self._is(*UNITS) & self._extent.fenced | word & fenced", "word & fenced"),
+    "a word's end is not looked at": (
+        "window: verdict", INDUCTION, "ends = self._address | 3", "ends = self._address"),
+    "load reads a beat too many": (
+        "window: load", INDUCTION, "end.eq(bytes_ + to[:low])", "end.eq(bytes_ + to[:low] + bus)"),
+    "load swaps two strides": (
+        "window: load", INDUCTION, "Mux(~self.end[1], steps[1], steps[2])",
+        "Mux(~self.end[1], steps[2], steps[1])"),
+    "load adds an offset to every row": (
+        "window: load", INDUCTION, "Mux(held.gather & ~self.start, self.offset, 0)", "self.offset"),
+    "gather lets x = bound pass": (
+        "window: gather indices", 12, "index >= held.bound", "index > held.bound"),
+    "gather lets negative x pass": (
+        "window: gather indices", INDUCTION, "with m.If(index[-1]):",
+        "with m.If(index[-1] & index[0]):"),
+    "gather reads its indices for one i2 only": (
+        "window: gather queue", 14, "issue & nest.end[0] & nest.end[1] & nest.end[2]",
+        "issue & nest.end[0]"),
+    "store strobes before its row": (
+        "window: store", INDUCTION, "late.first.eq(self.first)", "late.first.eq(0)"),
+    "store strobes behind its row": (
+        "window: store", INDUCTION, "late.end.eq(left[:shift])", "late.end.eq(0)"),
+    "scatter adds a distance too early": (
+        "window: store", INDUCTION, "with m.If(self.waiting == 1):",
+        "with m.If(self.waiting == 2):"),
+    "scatter takes index = bound": (
+        "window: store", INDUCTION, 'inside = index < k["bound"]', 'inside = index <= k["bound"]'),
+    "the packer cuts every beat's end": (
+        "window: strobes", INDUCTION, "late.last & (late.end != 0)", "late.end != 0"),
+    "stw strobes the wrong word": (
+        "window: stw", 4, "at[2:shift]", "self.stw_addr[2:shift]"),
 }  # fmt: skip
 
 
@@ -95,7 +148,7 @@ def mistake(name: str):
     """The verdict on a mutant; it must not hold."""
     proof, depth, old, new = MISTAKES[name]
     with Netlist(PROOFS[proof][0]((old, new)), name) as netlist:
-        return netlist.ask("bmc", depth)
+        return netlist.ask("induction", 1) if depth == INDUCTION else netlist.ask("bmc", depth)
 
 
 def main():

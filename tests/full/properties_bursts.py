@@ -23,7 +23,10 @@ SEE_LOAD = (
         "        self.state = active, held, end, burst, outstanding\n"
         "        self.more = beat, lead, nest, extra, step, last\n        return m",
     ),
-    ("        levels = {}\n", "        levels = {}\n        self.left, self.levels = left, levels\n"),
+    (
+        "        levels = {}\n",
+        "        levels = {}\n        self.left, self.levels = left, levels\n",
+    ),
     (
         "left = Signal(range(config.dim + drain))",
         "self.left = left = Signal(range(config.dim + drain))",

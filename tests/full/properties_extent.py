@@ -124,35 +124,44 @@ class Granted(Property):
             for code, size in sizes.items():
                 with m.Case(code):
                     m.d.comb += run.eq(v["c0"] * size)
-        low, high = [signed54(m, f"{name}_low", 0)], [signed54(m, f"{name}_high", run - 1)]
+        low, high = (Signal(signed(54), name=f"{name}_{n}") for n in ("low", "high"))
+        sums = low, high  # of the negative products; of the run and the positive ones
         for k, (count, stride) in enumerate(terms):
             here = now["EXTENT"] & on & (ext._at == end - len(terms) + k)
             most = Mux(indexed, v["bound"], v[count]) if k == 0 else v[count]
-            product = Signal(signed(48), name=f"{name}_product{k}")
+            before = sums if k else (0, run - 1)
+            less = self.reach < 0
             with m.If(here):
-                m.d.sync += product.eq(self.reach)
+                m.d.sync += low.eq(before[0] + Mux(less, self.reach, 0))
+                m.d.sync += high.eq(before[1] + Mux(less, 0, self.reach))
             m.d.comb += [
                 Assert(~here | (ext._count == (most - 1)[:16])),
                 Assert(~here | (ext._stride == v[stride])),
-                Assert(~here | (k == 0) | ((ext._lo == low[k]) & (ext._hi == high[k]))),
+                Assert(~here | (k == 0) | (run == 0) | ((ext._lo == low) & (ext._hi == high))),
+                Assert(~here | (k == 0) | ((low >= -(k << 47)) & (low <= 0))),
+                Assert(~here | (k == 0) | (run == 0) | (high <= (k << 47) + (1 << 19))),
+                Assert(~here | (k == 0) | (run == 0) | (high >= 0)),
             ]
-            low.append(signed54(m, f"{name}_low{k}", low[k] + Mux(product < 0, product, 0)))
-            high.append(signed54(m, f"{name}_high{k}", high[k] + Mux(product < 0, 0, product)))
-        first = signed54(m, f"{name}_first", v[base] + low[-1])
-        last = signed54(m, f"{name}_last", v[base] + high[-1])
+        first = signed54(m, f"{name}_first", v[base] + low)
+        last = signed54(m, f"{name}_last", v[base] + high)
         fine = Signal(name=f"{name}_granted")
         m.d.comb += fine.eq(~exists | self._in(first, last))
-        summed = (ext._lo == low[-1]) & (ext._hi == high[-1]) & ~fenced & operand.dram
+        summed = (ext._lo == low) & (ext._hi == high) & ~fenced & operand.dram
         summed &= (operand.exists == exists) & (operand.base == v[base])
         push, entry = self._pushed(dut, name)
         m.d.comb += [
-            Assert(~(on & now["EXEC"]) | Mux(check, summed, fenced == ~fine)),
+            # a run of no bytes has no last one: such an instruction breaks a rule
+            Assert(~(on & now["EXEC"]) | (run == 0) | Mux(check, summed, fenced == ~fine)),
+            Assert(~push | (run != 0)),
             # the claim
             Assert(~push | (on & fine)),
             Assert(~push | ~indexed | ((v["bound"] != 0) & (v["bound"] < (1 << 16)))),
             Assert(~push | ~indexed | (v["s1"][: (CONFIG.bus_bytes - 1).bit_length()] == 0)),
             *(Assert(~push | (v[c] != 0)) for c in ("c0", *(c for c, _ in terms))),
-            *(Assert(~push | (Value.cast(entry[f]) == v[f].as_unsigned())) for f in self._used(v)),
+            *(
+                Assert(~push | (Value.cast(entry[f]).as_unsigned() == v[f].as_unsigned()))
+                for f in self._used(v)
+            ),
             Cover(push & exists & (last == self.limit) & (first == self.base) & (first != last)),
         ]
 
