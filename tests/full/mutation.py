@@ -1,6 +1,6 @@
 """Mutation test of the RTL: how many one-line mistakes do the tests catch?
 
-    python tests/full/mutation.py --config tw4 --count 200 --seed 1 --jobs 2 --resume FILE
+    python tests/full/mutation.py --config tw4 --count 200 --seed 1 --jobs 2 [--resume FILE]
 
 Mutants are drawn from `hw/` uniformly over all places where an operator, a constant, a condition,
 an assignment ... can be changed (`mutation_places.py`), in a seeded order. One whose Verilog equals
@@ -31,6 +31,7 @@ from rich.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 REASONS = Path(__file__).with_name("mutation_survivors.json")
+RESULTS = Path(__file__).with_name("mutation_results.jsonl")
 COUNTED = ("caught", "alive")
 EQUIVALENT = "equivalent: "  # how the reason of a survivor begins which is the same circuit
 
@@ -204,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=200, help="mutants that count (default: 200)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
-    parser.add_argument("--resume", type=Path, default=Path("mutation.jsonl"), metavar="FILE")
+    parser.add_argument("--resume", type=Path, default=RESULTS, metavar="FILE")
     parser.add_argument("--commit", help="of the RTL (default: FILE's, else HEAD)")
     parser.add_argument("--tests", default="HEAD", help="commit of the tests (default: HEAD)")
     parser.add_argument("--stages", default=",".join(STAGES), help="(default: %(default)s)")

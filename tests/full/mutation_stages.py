@@ -121,11 +121,17 @@ class Workspace:
             new = set(re.findall(r"tilewright\.hw\.(\w+)", texts)) - found
         return found
 
+    def with_helpers(self, test: Path) -> str:
+        """The text of a test, and of the files beside it that it names: it loads those."""
+        text = test.read_text()
+        helpers = [p for p in test.parent.glob("*.py") if not p.name.startswith("test_")]
+        return "".join([text, *(p.read_text() for p in helpers if f'"{p.stem}' in text)])
+
     def test_stages(self, module: str = "") -> dict[str, list[str]]:
         """The stages that are pytest runs, with the files that may notice a mutant of `module`."""
         hw = sorted((self.folder / "tests" / "hw").glob("test_*.py"))
         if module:
-            hw = [path for path in hw if module in self.imported(path.read_text())]
+            hw = [path for path in hw if module in self.imported(self.with_helpers(path))]
         stems = {path: path.stem.removeprefix("test_") for path in hw}
         own = [p for p, stem in stems.items() if f"{module}_".startswith(f"{stem}_")]
         rtl = [path for pattern in SIM_TESTS for path in sorted(self.folder.glob(pattern))]
