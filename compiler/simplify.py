@@ -13,7 +13,7 @@ from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var, check_jaxpr
 from tilewright.compiler.errors import JaxprError
 from tilewright.compiler.rewrites import RULES, Expr
 
-FOLD_BYTES = 1 << 16  # a folded constant may be this large even if it grew (a small broadcast)
+FOLD_BYTES = 1 << 16  # a folded constant may be this large even if it grew (a conversion)
 COMMUTATIVE = (p.add_p, p.mul_p, p.max_p, p.min_p, p.eq_p, p.ne_p)
 
 
@@ -104,8 +104,11 @@ class Builder:
         if expr.primitive.uses_dim or not all(isinstance(v, np.ndarray) for v in values):
             return None
         aval = expr.primitive.abstract(*(a.aval for a in expr.inputs), **expr.params)
+        size = max(v.nbytes for v in values)
+        if expr.primitive is p.broadcast_in_dim_p and aval.nbytes > size:
+            return None  # it costs nothing as it is, and an epilogue wants the vector
         is_fill = aval.shape and all(isinstance(a, Literal) for a in expr.inputs)
-        if is_fill or aval.nbytes > max(FOLD_BYTES, *(v.nbytes for v in values)):
+        if is_fill or aval.nbytes > max(FOLD_BYTES, size):
             return None
         value = np.array(expr.primitive.impl(*values, **expr.params))
         if not aval.shape:

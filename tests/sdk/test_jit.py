@@ -150,6 +150,12 @@ def test_captured_arrays_become_constants():
     assert np.allclose(f(x), x @ w + np.asarray(kept), atol=0.1)
 
 
+def test_a_captured_bias_gives_the_bits_of_an_argument():
+    x, w, b = floats(7, 5), floats(5, 6), floats(6)
+    closed = tw.jit(lambda x: dense(x, w, b))
+    assert np.asarray(closed(x)).tobytes() == np.asarray(tw.jit(dense)(x, w, b)).tobytes()
+
+
 def test_results_that_nothing_computes(device):
     x = tw.device_put(floats(2, 3))
     same, twice, number = tw.jit(lambda x: (x, (x, x), tnp.full((2,), 7)))(x)
