@@ -372,11 +372,16 @@ class Issue(wiring.Component):
                     sems.take_n[j].eq(n),
                     sems.take_en[j].eq(en),
                 ]
-        m.d.sync += self.blame.exists.eq(0)
         for i, (en, sem, pc) in enumerate(signals):
             m.d.comb += [sems.signal_en[i].eq(en), sems.signal_sem[i].eq(sem)]
-            with m.If(en & sems.over.bit_select(sem, 1)):
-                m.d.sync += [self.blame.pc.eq(pc), self.blame.exists.eq(1)]
+            # who signalled in the cycle before, in which the counts that are over became so
+            was = Signal(name=f"signalled{i}")
+            to, by = Signal(5, name=f"signalled{i}_sem"), Signal(PC_BITS, name=f"signalled{i}_pc")
+            m.d.sync += was.eq(en)
+            with m.If(en):
+                m.d.sync += [to.eq(sem), by.eq(pc)]
+            with m.If(sems.overflow & was & sems.over.bit_select(to, 1)):
+                m.d.comb += [self.blame.pc.eq(by), self.blame.exists.eq(1)]
         seq = self.semaphore
         m.d.comb += [
             sems.read_sem[-1].eq(self.debug_sem),

@@ -5,7 +5,7 @@ granted a bank's port to one unit before an access comes, so nothing is arbitrat
 takes the client that addresses it. Two clients in one bank's port in one cycle is a bug elsewhere.
 """
 
-from amaranth.hdl import ClockSignal, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, ClockSignal, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -168,35 +168,42 @@ class _Banks(wiring.Component):
         m = Module()
         reads = [getattr(self, f"r_{n}") for n in self.readers]
         writes = [getattr(self, f"w_{n}") for n in self.writers]
+        reading, writing = self._hits(m, "r", reads), self._hits(m, "w", writes)
         banks = []
         for b in range(BANKS):
             bank = SRAM(self.width, self.depth, self.parts)
             m.submodules[f"bank{b}"] = bank
             banks.append(bank)
-            self._select(m, b, reads, bank.r_en, bank.r_addr)
-            last = self._select(m, b, writes, None, bank.w_addr)
-            data, mask = writes[0].data, self._mask(writes[0])
-            for port, hit in zip(writes[1:], last[1:], strict=True):
-                data, mask = Mux(hit, port.data, data), Mux(hit, self._mask(port), mask)
-            m.d.comb += bank.w_data.eq(data)
-            m.d.comb += bank.w_en.eq(Mux(sum(last[1:], last[0]) != 0, mask, 0))
+            words = [self._word(port)[1] for port in reads]
+            m.d.comb += bank.r_en.eq(Cat(hit[b] for hit in reading).any())
+            m.d.comb += bank.r_addr.eq(self._choose(b, reading, words))
+            words = [self._word(port)[1] for port in writes]
+            mask = self._choose(b, writing, [self._mask(port) for port in writes])
+            m.d.comb += [
+                bank.w_en.eq(Mux(Cat(hit[b] for hit in writing).any(), mask, 0)),
+                bank.w_addr.eq(self._choose(b, writing, words)),
+                bank.w_data.eq(self._choose(b, writing, [port.data for port in writes])),
+            ]
         for name, port in zip(self.readers, reads, strict=True):
             self._output(m, name, port, banks)
         return m
 
-    def _select(self, m, b, ports, en, addr):
-        """Drive `en` and `addr` of bank `b` from whoever addresses it; return who does."""
-        hits, chosen = [], None
-        for port in ports:
-            bank, word = self._word(port)
-            hit = Signal(name=f"hit{b}_{len(hits)}")
-            m.d.comb += hit.eq(port.en & (bank == b))
-            chosen = word if chosen is None else Mux(hit, word, chosen)
+    def _hits(self, m, name, ports):
+        """For each port one bit a bank: the bank that it addresses, if any."""
+        hits = []
+        for i, port in enumerate(ports):
+            hit = Signal(BANKS, name=f"{name}_hit{i}")
+            bank, _ = self._word(port)
+            m.d.comb += hit.eq(Mux(port.en, Const(1, 1) << bank, 0))
             hits.append(hit)
-        m.d.comb += addr.eq(chosen)
-        if en is not None:
-            m.d.comb += en.eq(sum(hits[1:], hits[0]) != 0)
         return hits
+
+    def _choose(self, b, hits, values):
+        """The value of the port that addresses bank `b`."""
+        chosen = values[0]
+        for hit, value in zip(hits[1:], values[1:], strict=True):
+            chosen = Mux(hit[b], value, chosen)
+        return chosen
 
     def _mask(self, port):
         return port.mask if self.parts > 1 else Const(1, 1)

@@ -35,9 +35,9 @@ class Semaphores(wiring.Component):
     clear : In(1)
         All counts become 0.
     over : Out(32)
-        Counts that go above SEM_MAX in this cycle; they stay there.
+        Counts that went above SEM_MAX in the cycle before; they stay there.
     overflow : Out(1)
-        There was one in the cycle before.
+        There is one.
 
     **Timing** : an access at t is seen in `read` from t + 1; `read` is combinational in `read_sem`.
     """
@@ -64,7 +64,9 @@ class Semaphores(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        counts = [Signal(SEMAPHORES, name=f"count_{k}") for k in range(COUNT_BITS)]
+        # one register, which rests with the adders while nothing is added
+        state = Signal(SEMAPHORES * (COUNT_BITS + 1), name="state")
+        counts = [state[SEMAPHORES * k :][:SEMAPHORES] for k in range(COUNT_BITS)]
         for sem, value in zip(self.read_sem, self.read, strict=True):
             m.d.comb += value.eq(Cat(plane.bit_select(sem, 1) for plane in counts))
 
@@ -82,14 +84,19 @@ class Semaphores(wiring.Component):
         total = self._add(m, "posted", total, post)
         total = self._add(m, "left", total, taken, subtract=True)
 
-        over = self.over
+        over = Signal(SEMAPHORES, name="over_now")
         m.d.comb += over.eq(total[COUNT_BITS] | total[COUNT_BITS + 1])
-        for plane, bits in zip(counts, total, strict=False):
-            with m.If(self.clear):
-                m.d.sync += plane.eq(0)
-            with m.Else():
-                m.d.sync += plane.eq(bits | over)
-        m.d.sync += self.overflow.eq(over.any() & ~self.clear)
+        moving = Cat(*self.signal_en, self.post_en, *self.take_en).any()
+        with m.If(self.clear):
+            m.d.sync += state.eq(0)
+        with m.Elif(moving):
+            m.d.sync += state.eq(Cat(*(plane | over for plane in total[:COUNT_BITS]), over))
+        with m.Else():
+            m.d.sync += state[SEMAPHORES * COUNT_BITS :].eq(0)
+        m.d.comb += [
+            self.over.eq(state[SEMAPHORES * COUNT_BITS :]),
+            self.overflow.eq(self.over.any()),
+        ]
         return m
 
     def _hot(self, m, name, en, sem):
