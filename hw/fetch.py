@@ -43,6 +43,8 @@ class Fetch(wiring.Component):
         The memory answered with an error.
     idle : Out(1)
         No beat is in flight.
+    busy : Out(1)
+        The clock is needed, even if nothing is read and nothing jumps.
     bus : Out(AXIRead())
         To the boundary slice.
 
@@ -65,6 +67,7 @@ class Fetch(wiring.Component):
                 "target": In(PC_BITS),
                 "error": Out(1),
                 "idle": Out(1),
+                "busy": Out(1),
                 "bus": Out(AXIRead(data=8 * IBUS_BYTES)),
             }
         )
@@ -133,6 +136,7 @@ class Fetch(wiring.Component):
         m.d.comb += [
             ask.eq(self.run & (first | second) & room & ~self._discard),
             sent.eq(ask & bus.arready),
+            self.busy.eq(ask | (phase != 0) | (self._in_flight != 0)),
             address.eq(self.base + Cat(Const(0, exact_log2(2 * half)), self._next)),
             bus.arvalid.eq(ask),
             bus.araddr.eq(Mux(second, following, address)),

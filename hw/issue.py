@@ -324,8 +324,8 @@ class Issue(wiring.Component):
             held[mask] = _hold(
                 m,
                 f"{name}_{mask}",
-                Mux(lane.grant, lane.masks[mask], 0),
-                Mux(release, item.data.masks[mask], 0),
+                (lane.grant, lane.masks[mask]),
+                (release, item.data.masks[mask]),
             )
         m.d.comb += [
             lane.held.eq(_by_port(name, held)),
@@ -443,12 +443,16 @@ def _by_port(name, masks):
 def _hold(m, name, grant, release):
     """Count the holders of each of BANKS ports; which ports are held.
 
+    `grant`, `release` : (when, which ports).
+
     The counts are fields of one register, because one wide addition simulates faster than eight;
     none goes above INFLIGHT or below 0, so that no carry crosses a field.
     """
     bits = INFLIGHT.bit_length()
     counts = Signal(BANKS * bits, name=f"{name}_holders")
     pad = Const(0, bits - 1)
-    up, down = (Cat(Cat(mask[b], pad) for b in range(BANKS)) for mask in (grant, release))
-    m.d.sync += counts.eq(counts + up - down)
+    masks = (Mux(when, mask, 0) for when, mask in (grant, release))
+    up, down = (Cat(Cat(mask[b], pad) for b in range(BANKS)) for mask in masks)
+    with m.If(grant[0] | release[0]):
+        m.d.sync += counts.eq(counts + up - down)
     return Cat(counts[b * bits : (b + 1) * bits].any() for b in range(BANKS))

@@ -10,7 +10,7 @@ holds back everything that has not started; when all transfers have ended the fa
 Domain "sync" may rest while the sequencer does (`busy` is 0); what must not is in domain "always".
 """
 
-from amaranth.hdl import Cat, DomainRenamer, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.axi import AXIRead
@@ -84,7 +84,7 @@ class Sequencer(wiring.Component):
     stopped, paused : Out(1)
         At the breakpoint; and all units are quiet.
     busy : Out(1)
-        Domain "sync" needs its clock: it neither is idle nor waits in EXEC.
+        Domain "sync" needs its clock: it is not idle, does not wait in EXEC, or fetches.
     hold : Out(1)
         There is an alarm: units must start nothing.
     bus : Out(AXIRead())
@@ -153,8 +153,7 @@ class Sequencer(wiring.Component):
         return m
 
     def _parts(self, m):
-        self._fetch = fetch = Fetch()
-        m.submodules.fetch = DomainRenamer("always")(fetch)
+        m.submodules.fetch = self._fetch = fetch = Fetch()
         m.submodules.decoder = self._decoder = decoder = Decoder()
         m.submodules.resolver = self._resolver = resolver = Resolver()
         m.submodules.rules = self._rules = rules = Rules(self.config.array)
@@ -290,10 +289,10 @@ class Sequencer(wiring.Component):
             with m.Else():
                 m.next = "EXEC"
 
-        m.d.comb += self.busy.eq(~(waiting & in_exec & again))
+        m.d.comb += self.busy.eq(fetch.busy | ~(waiting & in_exec & again))
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.busy.eq(self.start)
+                m.d.comb += self.busy.eq(fetch.busy | self.start)
                 with m.If(self.start):
                     m.d.comb += self.clear.eq(1)
                     m.d.sync += self.pc.eq(0)
