@@ -71,7 +71,8 @@ MISTAKES = {
         "issue ports", 6, "older[o.name, lane.name]).replicate",
         "~older[o.name, lane.name]).replicate"),
     "ports are never freed": (
-        "issue ports", 8, "(release, item.data.masks[mask]),", "(release, item.data.masks[mask] & 0),"),
+        "issue ports", 8, "(release, item.data.masks[mask]),",
+        "(release, item.data.masks[mask] & 0),"),
     "matmul's passes signal each": (
         "issue tokens", 6, "write.data.done_en.eq(sync.done_en & lane.last)",
         "write.data.done_en.eq(sync.done_en)"),
