@@ -10,9 +10,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.axi import AXILite, AXIRead, AXIWrite, BusSlice
 from tilewright.hw.debug import Peek
+from tilewright.hw.dispatch import ID_BITS, UNITS
 from tilewright.hw.fetch import PC_BITS
 from tilewright.hw.host import Host
-from tilewright.hw.issue import ID_BITS, INFLIGHT, UNITS, Issue
+from tilewright.hw.issue import INFLIGHT, Issue
 from tilewright.hw.load import Load
 from tilewright.hw.matmul import Matmul
 from tilewright.hw.matmul_front import MatmulFront

@@ -8,8 +8,8 @@ from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.axi import AXILite
+from tilewright.hw.dispatch import PC, UNITS
 from tilewright.hw.fetch import PC_BITS
-from tilewright.hw.issue import PC, UNITS
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.registers import (
     COUNTERS,

@@ -10,22 +10,29 @@ The VECTOR unit has a place in the counters only: the sequencer refuses its inst
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
+from tilewright.hw.dispatch import (
+    ENTRY_MASKS,
+    ID_BITS,
+    PC,
+    UNITS,
+    DispatchSignature,
+    SemaphoreSignature,
+    entry,
+)
 from tilewright.hw.fetch import PC_BITS
 from tilewright.hw.matmul_front import MatmulFrontSignature
-from tilewright.hw.payload import UnitSignature, payload
+from tilewright.hw.payload import UnitSignature
 from tilewright.hw.queue import Queue
 from tilewright.hw.semaphores import COUNT_BITS, Semaphores
 from tilewright.isa.config import BANKS, QUEUE_DEPTH
 from tilewright.isa.registers import CAUSES
-from tilewright.isa.table import SYNC, Unit
+from tilewright.isa.table import Unit
 
 INFLIGHT = 32  # items of one unit that are granted and not done; the units' own limits are lower
-ID_BITS = 32
 PORTS = ("spad_r", "spad_w", "acc_r", "acc_w")
-UNITS = ("load", "matmul", "store")  # those that exist
 
 #: What an item holds: (mask, its ports, whether read_release or done frees it).
 HOLDS = {
@@ -41,59 +48,6 @@ HOLDS = {
         ("spad_w", ("spad_w",), "done"),
     ),
 }
-#: Masks that travel with an instruction (MATMUL's come from its front).
-ENTRY_MASKS = {
-    "load": ("spad_r", "spad_w", "acc_w"),
-    "matmul": (),
-    "store": ("spad_r", "acc_r", "spad_w"),
-}
-SYNC_LAYOUT = data.StructLayout({f.name: unsigned(f.bits) for f in SYNC})
-
-
-def entry(name: str) -> data.StructLayout:
-    """Layout of a queue entry of one unit."""
-    return data.StructLayout(
-        {
-            "instr": payload(name),
-            "sync": SYNC_LAYOUT,
-            "masks": data.StructLayout({p: BANKS for p in ENTRY_MASKS[name]}),
-            "id": ID_BITS,
-            "pc": PC_BITS,
-        }
-    )
-
-
-class DispatchSignature(wiring.Signature):
-    """From the sequencer (as written) to one queue: push, entry, and whether it is full or quiet.
-
-    `quiet`: queue, head and pipeline hold nothing, in this cycle; a push at t shows from t + 1.
-    `idle`: the pipeline holds nothing.
-    `still`: the pipeline holds nothing, and there is no head or one whose waits do not hold.
-    """
-
-    def __init__(self, name: str):
-        super().__init__(
-            {
-                "push": Out(1),
-                "entry": Out(entry(name)),
-                "full": In(1),
-                "quiet": In(1),
-                "idle": In(1),
-                "still": In(1),
-            }
-        )
-
-
-PC = data.StructLayout({"pc": PC_BITS, "exists": 1})  # an instruction's address, if there is one
-
-
-class SemaphoreSignature(wiring.Signature):
-    """The sequencer's access to a semaphore: post adds n, take subtracts it, `enough` compares."""
-
-    def __init__(self):
-        super().__init__(
-            {"sem": Out(5), "n": Out(8), "post": Out(1), "take": Out(1), "enough": In(1)}
-        )
 
 
 @dataclass

@@ -15,9 +15,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.axi import AXIRead
 from tilewright.hw.decode import IR_BITS, OPCODES, Decoder, Resolver, Rules
-from tilewright.hw.extent import Extent
-from tilewright.hw.fetch import COUNT_BITS, PC_BITS, Fetch
-from tilewright.hw.issue import (
+from tilewright.hw.dispatch import (
     ENTRY_MASKS,
     ID_BITS,
     PC,
@@ -25,6 +23,8 @@ from tilewright.hw.issue import (
     DispatchSignature,
     SemaphoreSignature,
 )
+from tilewright.hw.extent import Extent
+from tilewright.hw.fetch import COUNT_BITS, PC_BITS, Fetch
 from tilewright.isa.config import IBUS_BYTES, REGISTERS, ChipConfig
 from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, SYNC, Fault, Unit
 
