@@ -1,4 +1,4 @@
-"""From kernels to a program: schedules, tiles, synchronisation, addresses, words.
+"""From kernels to a program: tiles, addresses, words.
 
 `compile_kernels` is the back end in one function; it reads top to bottom. The program's DRAM is
 laid out from address 0: constants, temporaries, inputs, outputs, each 64-byte aligned.
@@ -13,47 +13,16 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 import numpy as np
-from tilewright.compiler.kernels import Buffer, Contract, KernelProgram, Map
-from tilewright.compiler.schedule import A_BANKS, Schedule, cell_granules, cell_rows, choose
-from tilewright.compiler.sync import synchronise
-from tilewright.compiler.tile_contract import problem, tile_contract
-from tilewright.compiler.tile_map import tile_map, tile_move
-from tilewright.compiler.tiles import Op, Plan, TileProgram
+from tilewright.compiler.kernels import Buffer, KernelProgram
+from tilewright.compiler.schedule import Schedule
+from tilewright.compiler.tile_program import tile
+from tilewright.compiler.tiles import TileProgram
 from tilewright.isa.config import INSTR_BYTES, ChipConfig
 from tilewright.isa.encoding import Instr, encode
 from tilewright.isa.program import Origin, Port, Program
-from tilewright.isa.table import INSTRUCTIONS, Mem
+from tilewright.isa.table import INSTRUCTIONS
 
 ALIGN = 64
-
-
-def tile(
-    config: ChipConfig, kernels: KernelProgram, schedules: Mapping[int, Schedule] | None = None
-) -> TileProgram:
-    """Tile every kernel and derive all waits and signals.
-
-    Parameters
-    ----------
-    schedules : by kernel number, for contractions; the others get the default one.
-    """
-    plan = Plan(config, A_BANKS)
-    ops: list[Op] = []
-    texts: list[str] = []
-    half = 0
-    for number, kernel in enumerate(kernels.kernels):
-        if isinstance(kernel.source, Contract):
-            schedule = (schedules or {}).get(number) or choose(config, problem(kernel))
-            more, half = tile_contract(plan, kernel, number, schedule, half)
-            texts.append(str(schedule))
-        elif isinstance(kernel.source, Map):
-            more, half = tile_map(plan, kernel, number, half)
-            texts.append("rows through a half")
-        else:
-            more = tile_move(plan, kernel, number)
-            texts.append("pieces through the scratchpad")
-        ops += more
-    synchronise(ops, {Mem.SPAD: cell_granules(config), Mem.ACC: cell_rows(config)})
-    return TileProgram(kernels.kernels, tuple(ops), tuple(texts))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,46 @@
+"""All kernels of a program as one synchronised tile program: a schedule and a tiler for each.
+
+Waits and signals are derived over the whole program, so that a kernel boundary is no barrier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tilewright.compiler.kernels import Contract, KernelProgram, Map
+from tilewright.compiler.schedule import A_BANKS, Schedule, cell_granules, cell_rows, choose
+from tilewright.compiler.sync import synchronise
+from tilewright.compiler.tile_contract import problem, tile_contract
+from tilewright.compiler.tile_map import tile_map, tile_move
+from tilewright.compiler.tiles import Op, Plan, TileProgram
+from tilewright.isa.config import ChipConfig
+from tilewright.isa.table import Mem
+
+
+def tile(
+    config: ChipConfig, kernels: KernelProgram, schedules: Mapping[int, Schedule] | None = None
+) -> TileProgram:
+    """Tile every kernel and derive all waits and signals.
+
+    Parameters
+    ----------
+    schedules : by kernel number, for contractions; the others get the default one.
+    """
+    plan = Plan(config, A_BANKS)
+    ops: list[Op] = []
+    texts: list[str] = []
+    half = 0
+    for number, kernel in enumerate(kernels.kernels):
+        if isinstance(kernel.source, Contract):
+            schedule = (schedules or {}).get(number) or choose(config, problem(kernel))
+            more, half = tile_contract(plan, kernel, number, schedule, half)
+            texts.append(str(schedule))
+        elif isinstance(kernel.source, Map):
+            more, half = tile_map(plan, kernel, number, half)
+            texts.append("rows through a half")
+        else:
+            more = tile_move(plan, kernel, number)
+            texts.append("pieces through the scratchpad")
+        ops += more
+    synchronise(ops, {Mem.SPAD: cell_granules(config), Mem.ACC: cell_rows(config)})
+    return TileProgram(kernels.kernels, tuple(ops), tuple(texts))
