@@ -25,7 +25,7 @@ from tilewright.isa.program import Program
 from tilewright.sim import rtl, rtl_build
 from tilewright.sim.generate import FAULTS, bins, generate
 
-lazy.lazy = lambda text: text  # before anything imports them by name
+lazy.lazy = lambda text, *rest: text  # before anything imports them by name
 onestep.one_step = lambda text, *rest: text
 
 CANDIDATES = 400  # seeds, of which those are run that cover what none has covered
