@@ -53,11 +53,16 @@ def result_dtype(lhs, rhs, preferred_element_type):
     return preferred_element_type
 
 
+def check_precision(precision):
+    """Check that a contraction's precision is one of PRECISIONS."""
+    if precision not in PRECISIONS:
+        raise OperandError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+
+
 @dot_general_p.rule("abstract")
 def _dot_aval(lhs, rhs, *, dimension_numbers, precision="default", preferred_element_type=None):
     (lc, rc), (lb, rb) = dimension_numbers
-    if precision not in PRECISIONS:
-        raise OperandError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    check_precision(precision)
     for side, aval, contracting, batch in (("lhs", lhs, lc, lb), ("rhs", rhs, rc, rb)):
         dims = (*contracting, *batch)
         if len(set(dims)) != len(dims) or any(not 0 <= d < aval.ndim for d in dims):
@@ -80,13 +85,13 @@ def _dot_aval(lhs, rhs, *, dimension_numbers, precision="default", preferred_ele
     return ShapedArray(tuple(shape), dtype, weak)
 
 
-def _matmul(a, w, precision, dim):
+def matmul(a, w, precision, dim, name="dot_general"):
     """Multiply (M, K) by (K, N) in the accumulator's type, float32 or int32."""
     if a.dtype in FLOATS:
         if a.dtype == core.float32:
             if precision != "default":
                 raise UnsupportedError(
-                    f"dot_general of float32 at precision {precision!r} is not available: the "
+                    f"{name} of float32 at precision {precision!r} is not available: the "
                     "multi-pass contraction is not defined yet; use precision 'default'"
                 )
             a, w = numerics.f32_to_bf16(a), numerics.f32_to_bf16(w)
@@ -110,5 +115,5 @@ def _dot_impl(
     dtype = result_dtype(lhs.dtype, rhs.dtype, preferred_element_type)
     out = np.empty((prod(batch), prod(rows), prod(cols)), dtype)
     for i in range(len(out)):
-        out[i] = convert(_matmul(a[i], w[i], precision, dim), new_dtype=dtype)
+        out[i] = convert(matmul(a[i], w[i], precision, dim), new_dtype=dtype)
     return out.reshape((*batch, *rows, *cols))

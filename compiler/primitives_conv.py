@@ -1,0 +1,198 @@
+"""The convolution primitive: type rule and NumPy implementation in the chip's order of additions.
+
+A convolution is a contraction over (kernel row, kernel column, channel of the group), row major.
+That axis is cut into segments, each zero-padded to a multiple of `dim` (see `packing`); the
+segments one after another are the flattened K of `dot_general`, which ascends in blocks of `dim`.
+Zeros from padding and from `lhs_dilation` are multiplied like any other value.
+
+``dimension_numbers`` are JAX's: ``lhs_spec`` = (batch, feature, *spatial) dimensions of lhs,
+``rhs_spec`` = (out feature, in feature, *spatial) of rhs, ``out_spec`` as ``lhs_spec``.
+"""
+
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+from tilewright.compiler.core import Primitive, ShapedArray
+from tilewright.compiler.errors import OperandError, UnsupportedError
+from tilewright.compiler.primitives import convert
+from tilewright.compiler.primitives_dot import check_precision, matmul, result_dtype
+from tilewright.compiler.primitives_pad import check_positive, dilated_size, padded, window_count
+
+conv_general_dilated_p = Primitive("conv_general_dilated", uses_dim=True)
+
+
+class ConvDimensionNumbers(NamedTuple):
+    """Which dimension of each array is what, as JAX's class of the same name."""
+
+    lhs_spec: tuple[int, ...]
+    rhs_spec: tuple[int, ...]
+    out_spec: tuple[int, ...]
+
+
+def segments(kind: str, kh: int, kw: int, c: int) -> tuple[int, int]:
+    """Return (count, elements of each) of the segments of a packing, before zero-padding."""
+    return {"tap": (kh * kw, c), "row": (kh, kw * c), "window": (1, kh * kw * c)}[kind]
+
+
+def packing(kh: int, kw: int, c: int, dim: int) -> str:
+    """Return how a kernel's taps are packed into blocks of `dim`: "tap", "row" or "window".
+
+    Taps are flattened row major: (kh, kw, c), with c the channels of one group; 1-D kernels have
+    kh = 1. "tap" makes one segment of each tap, "row" of each kernel row, "window" a single one;
+    each segment is zero-padded to a multiple of `dim`. The choice is architecture for floats,
+    for it fixes the order of additions. "tap" reuses pixels on the chip best (a shifted window is
+    the same rows at another offset), "window" least; so the first of them that has few zero blocks
+    (within 1/32 of the least) is taken. If only "window" has, its row of blocks must fit on the
+    chip: 64 blocks at most.
+    """
+    tap, row, window = (
+        count * -(-size // dim)
+        for count, size in (segments(kind, kh, kw, c) for kind in ("tap", "row", "window"))
+    )
+    if 32 * tap <= 33 * window:
+        return "tap"
+    if 32 * row <= 33 * window:
+        return "row"
+    if window <= 64:
+        return "window"
+    return "row" if row < tap else "tap"
+
+
+def _check_groups(lhs, rhs, numbers, feature_groups, batch_groups):
+    batch, features = (lhs.shape[d] for d in numbers.lhs_spec[:2])
+    outputs, inputs = (rhs.shape[d] for d in numbers.rhs_spec[:2])
+    for name, count in (
+        ("feature_group_count", feature_groups),
+        ("batch_group_count", batch_groups),
+    ):
+        if count < 1:
+            raise OperandError(f"{name} must be at least 1, not {count}")
+        if outputs % count:
+            raise OperandError(f"{name} must divide rhs's {outputs} output features, not {count}")
+    if feature_groups > 1 and batch_groups > 1:
+        raise OperandError(
+            f"at most one of feature_group_count and batch_group_count may be above 1, "
+            f"not {feature_groups} and {batch_groups}"
+        )
+    if features % feature_groups:
+        raise OperandError(
+            f"feature_group_count must divide lhs's {features} features, not {feature_groups}"
+        )
+    if features // feature_groups != inputs:
+        raise OperandError(
+            f"rhs must have {features // feature_groups} input features (lhs's {features} / "
+            f"feature_group_count {feature_groups}), not {inputs}"
+        )
+    if batch % batch_groups:
+        raise OperandError(
+            f"batch_group_count must divide lhs's batch of {batch}, not {batch_groups}"
+        )
+
+
+def _check_numbers(numbers, ndim):
+    for name, spec in zip(numbers._fields, numbers, strict=True):
+        if sorted(spec) != list(range(ndim)):
+            raise OperandError(f"{name} must permute {ndim} dimensions, not {spec}")
+
+
+@conv_general_dilated_p.rule("abstract")
+def _conv_aval(
+    lhs, rhs, *, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers,
+    feature_group_count=1, batch_group_count=1, precision="default", preferred_element_type=None,
+):  # fmt: skip
+    check_precision(precision)
+    if lhs.ndim != rhs.ndim:
+        raise OperandError(f"lhs and rhs must have one rank, not {lhs.ndim} and {rhs.ndim}")
+    count = lhs.ndim - 2
+    if count not in (1, 2):
+        raise UnsupportedError(
+            f"a convolution must have 1 or 2 spatial dimensions, not {count}: the chip has no "
+            f"{count}-D one"
+        )
+    _check_numbers(dimension_numbers, lhs.ndim)
+    _check_groups(lhs, rhs, dimension_numbers, feature_group_count, batch_group_count)
+    check_positive("window_strides", window_strides, count)
+    check_positive("lhs_dilation", lhs_dilation, count)
+    check_positive("rhs_dilation", rhs_dilation, count)
+    if len(padding) != count:
+        raise OperandError(f"padding must have {count} (low, high) pairs, not {tuple(padding)}")
+    spatial = []
+    for i, (low, high) in enumerate(padding):
+        size = dilated_size(lhs.shape[dimension_numbers.lhs_spec[2 + i]], lhs_dilation[i])
+        if size + low + high < 0:
+            raise OperandError(
+                f"padding must not crop more than the size {size} of spatial dimension {i}, "
+                f"not {(low, high)}"
+            )
+        window = dilated_size(rhs.shape[dimension_numbers.rhs_spec[2 + i]], rhs_dilation[i])
+        spatial.append(window_count(size + low + high, window, window_strides[i]))
+    dtype = result_dtype(lhs.dtype, rhs.dtype, preferred_element_type)
+    batch = lhs.shape[dimension_numbers.lhs_spec[0]] // batch_group_count
+    outputs = rhs.shape[dimension_numbers.rhs_spec[0]]
+    shape = [0] * lhs.ndim
+    for d, n in zip(dimension_numbers.out_spec, (batch, outputs, *spatial), strict=True):
+        shape[d] = n
+    weak = lhs.weak_type and rhs.weak_type and preferred_element_type is None
+    return ShapedArray(tuple(shape), dtype, weak)
+
+
+def _patches(x, kernel, out, strides, dilation):
+    """Return (N, OH, OW, KH, KW, C) of a padded (N, H, W, C): what each output position sees."""
+    patches = np.empty((x.shape[0], *out, *kernel, x.shape[3]), x.dtype)
+    for i in range(kernel[0]) if patches.size else ():
+        for j in range(kernel[1]):
+            rows, cols = (
+                slice(t * d, t * d + (n - 1) * s + 1, s)
+                for t, d, n, s in zip((i, j), dilation, out, strides, strict=True)
+            )
+            patches[:, :, :, i, j] = x[:, rows, cols]
+    return patches
+
+
+def _blocks(matrix, kh, kw, c, dim):
+    """Flatten (R, kh, kw, c) to (R, K) with each segment zero-padded to a multiple of `dim`."""
+    count, size = segments(packing(kh, kw, c, dim), kh, kw, c)
+    cut = matrix.reshape(matrix.shape[0], count, size)
+    cut = np.pad(cut, ((0, 0), (0, 0), (0, -size % dim)))
+    return cut.reshape(cut.shape[0], cut.shape[1] * cut.shape[2])
+
+
+@conv_general_dilated_p.rule("impl")
+def _conv_impl(
+    lhs, rhs, *, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers,
+    feature_group_count=1, batch_group_count=1, precision="default", preferred_element_type=None,
+    dim,
+):  # fmt: skip
+    lhs_spec, rhs_spec, out_spec = dimension_numbers
+    flat = len(lhs_spec) == 3  # 1-D: as 2-D with one row
+    lead = (1,) if flat else ()
+    config = [(lo, hi, d - 1) for (lo, hi), d in zip(padding, lhs_dilation, strict=True)]
+    x = lhs.transpose((lhs_spec[0], *lhs_spec[2:], lhs_spec[1]))
+    x = padded(x, np.zeros((), x.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+    x = x.reshape(x.shape[0], *lead, *x.shape[1:])
+    w = rhs.transpose((rhs_spec[0], *rhs_spec[2:], rhs_spec[1]))
+    w = w.reshape(w.shape[0], *lead, *w.shape[1:])
+    strides, dilation = (*lead, *window_strides), (*lead, *rhs_dilation)
+    outputs, *kernel, c = w.shape
+    space = tuple(
+        window_count(n, dilated_size(k, d), s)
+        for n, k, d, s in zip(x.shape[1:3], kernel, dilation, strides, strict=True)
+    )
+    dtype = result_dtype(lhs.dtype, rhs.dtype, preferred_element_type)
+    batch, groups = x.shape[0] // batch_group_count, feature_group_count * batch_group_count
+    share = outputs // groups
+    out = np.empty((batch, *space, outputs), dtype)
+    for g in range(groups):
+        images, channels = slice(None), slice(g * c, (g + 1) * c)
+        if batch_group_count > 1:
+            images, channels = slice(g * batch, (g + 1) * batch), slice(None)
+        patches = _patches(x[images, :, :, channels], kernel, space, strides, dilation)
+        a = _blocks(patches.reshape(batch * prod(space), *kernel, c), *kernel, c, dim)
+        b = _blocks(w[g * share : (g + 1) * share], *kernel, c, dim).T
+        result = convert(matmul(a, b, precision, dim, "conv_general_dilated"), new_dtype=dtype)
+        out[..., g * share : (g + 1) * share] = result.reshape(batch, *space, share)
+    if flat:
+        out = out[:, 0]
+    order = (0, out.ndim - 1, *range(1, out.ndim - 1))  # batch, feature, spatial of `out`
+    return out.transpose([order[out_spec.index(d)] for d in range(out.ndim)])
