@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 from tilewright.compiler import core
-from tilewright.compiler.kernels import Contract, Epilogue, Map, Vector, View
+from tilewright.compiler.kernels import Contract, Convolve, Epilogue, Map, Vector, View
 
 BYTES = (core.int8, core.uint8, core.bool_)
 
@@ -30,7 +30,7 @@ class Chain:
     eqns : the equations that it computes.
     """
 
-    source: Contract | Map
+    source: Contract | Convolve | Map
     shape: tuple[int, ...]
     dtype: np.dtype
     epilogue: Epilogue
@@ -38,15 +38,17 @@ class Chain:
     eqns: tuple[int, ...] = ()
 
     @staticmethod
-    def start(source: Contract | Map, shape: tuple[int, ...], dtype: np.dtype) -> Chain:
-        """A chain that does nothing yet; `dtype` is the source's (Contract: int32 or float32)."""
+    def start(
+        source: Contract | Convolve | Map, shape: tuple[int, ...], dtype: np.dtype
+    ) -> Chain:
+        """A chain that does nothing yet; `dtype` is the source's (sums: int32 or float32)."""
         integer = dtype not in core.FLOATS
         return Chain(source, shape, dtype, Epilogue(dtype, int_path=integer))
 
     @property
     def cols(self) -> int:
         """Columns of the source; vectors have one element for each."""
-        return self.source.sizes[2] if isinstance(self.source, Contract) else self.source.x.shape[1]
+        return self.source.cols
 
     @property
     def rows(self) -> int:
@@ -62,9 +64,7 @@ class Chain:
 
     @property
     def _integer_source(self) -> bool:
-        if isinstance(self.source, Contract):
-            return self.source.a.dtype in (core.int8, core.uint8)
-        return self.source.x.dtype not in core.FLOATS
+        return self.source.is_integer
 
     def _is_free(self, *later: str) -> bool:
         """Whether none of the named steps is taken yet."""

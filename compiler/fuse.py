@@ -15,28 +15,29 @@ import numpy as np
 from tilewright.compiler import core
 from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var
+from tilewright.compiler.fuse_conv import convolution
 from tilewright.compiler.kernel_builder import KernelBuilder, Node, Number
-from tilewright.compiler.kernels import Contract, KernelProgram, Map, View
+from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, View
 from tilewright.compiler.primitives_dot import free_dims
-from tilewright.isa.config import ARRAYS
+from tilewright.isa.config import ChipConfig
 
 ARITHMETIC = (
     *("add", "sub", "mul", "div", "neg", "max", "min", "clamp"),
     *("round_nearest_even", "convert_element_type"),
 )
-MOVEMENT = ("reshape", "transpose", "slice", "broadcast_in_dim")
+MOVEMENT = ("reshape", "transpose", "slice", "broadcast_in_dim", "rev")
 BYTES = (core.int8, core.uint8)
 
 
-def fuse(jaxpr: Jaxpr, array: str = ARRAYS[0]) -> KernelProgram:
-    """Kernels of a simplified jaxpr, for chips with this `array`.
+def fuse(jaxpr: Jaxpr, config: ChipConfig) -> KernelProgram:
+    """Kernels of a simplified jaxpr, for this chip.
 
     Raises
     ------
     UnsupportedError
         An equation that this chip cannot run: its name, shapes, the reason and the user's line.
     """
-    fuser = _Fuser(jaxpr, array)
+    fuser = _Fuser(jaxpr, config)
     for number, eqn in enumerate(jaxpr.eqns):
         fuser.number, fuser.source = number, eqn.source
         (out,) = eqn.outputs
@@ -48,9 +49,9 @@ def fuse(jaxpr: Jaxpr, array: str = ARRAYS[0]) -> KernelProgram:
 class _Fuser(KernelBuilder):
     """The value of each equation, from the values of its operands."""
 
-    def __init__(self, jaxpr: Jaxpr, array: str):
+    def __init__(self, jaxpr: Jaxpr, config: ChipConfig):
         super().__init__(jaxpr)
-        self.array = array
+        self.config = config
 
     def equation(self, eqn: Eqn) -> Node:
         name = eqn.primitive.name
@@ -58,6 +59,10 @@ class _Fuser(KernelBuilder):
             return self._movement(eqn)
         if name == "dot_general":
             return self._dot(eqn)
+        if name == "conv_general_dilated":
+            return self._conv(eqn)
+        if name == "pad":
+            return self._pad(eqn)
         if name in ARITHMETIC:
             return self._arithmetic(eqn)
         raise self.unsupported(name, "element-wise work outside a contraction's epilogue needs the "
@@ -78,6 +83,8 @@ class _Fuser(KernelBuilder):
         if name == "slice":
             step = p.get("strides") or (1,) * len(view.shape)
             return view.slice(p["start_indices"], p["limit_indices"], step)
+        if name == "rev":
+            return view.reverse(p["dimensions"])
         if name == "broadcast_in_dim":
             return view.broadcast(p["shape"], p["broadcast_dimensions"])
         return self.reshape(view, shape)
@@ -86,34 +93,69 @@ class _Fuser(KernelBuilder):
         lhs, rhs = eqn.inputs
         (lc, rc), (lb, rb) = eqn.params["dimension_numbers"]
         aval = eqn.outputs[0].aval
-        dtype = lhs.aval.dtype
-        if dtype in (core.int32, core.uint32):
-            why = "the array takes int8, uint8, bfloat16 and float32 operands"
-            raise self.unsupported("dot_general", why, lhs, rhs)
-        precision = eqn.params.get("precision") or "default"
-        if dtype == core.float32 and precision != "default":
-            raise self.unsupported(
-                "dot_general", f"precision {precision!r} is not built yet", lhs, rhs
-            )
+        self._check_operands(eqn)
         left, right = lhs.aval.shape, rhs.aval.shape
         lf, rf = free_dims(len(left), lc, lb), free_dims(len(right), rc, rb)
         b, k = prod(left[d] for d in lb), prod(left[d] for d in lc)
         m, n = prod(left[d] for d in lf), prod(right[d] for d in rf)
         if not b * m * n * k:
             return Number(np.zeros((), aval.dtype)[()], aval.shape)
-        if self.array == "int8" and dtype not in BYTES:
-            why = "a contraction of floats needs a chip with array=bf16, this one has array=int8"
-            raise self.unsupported("dot_general", why, lhs, rhs)
         a = self.reshape(self.view(lhs).transpose((*lb, *lf, *lc)), (b, m, k))
         w = self.reshape(self.view(rhs).transpose((*rb, *rc, *rf)), (b, k, n))
-        total = core.int32 if dtype in BYTES else core.float32
-        chain = Chain.start(Contract(a, w), aval.shape, total)
-        chain = replace(chain, eqns=(self.number,))
-        if aval.dtype in BYTES:
-            return self.move(self.end(chain), take=aval.dtype)
-        done = chain.convert(aval.dtype)
-        assert done is not None, f"an accumulator of {total} gives {aval.dtype}"
+        return self._sums(Contract(a, w), aval.shape, aval.dtype)
+
+    def _conv(self, eqn: Eqn) -> Node:
+        """A convolution computes (batch, space, features); others are a view of that."""
+        aval = eqn.outputs[0].aval
+        self._check_operands(eqn)
+        if not prod(aval.shape) * prod(eqn.inputs[1].aval.shape):
+            return Number(np.zeros((), aval.dtype)[()], aval.shape)
+        source = convolution(self, eqn, self.config.dim)
+        batch, feature, *space = eqn.params["dimension_numbers"].out_spec
+        order = (batch, *space, feature)
+        node = self._sums(source, tuple(aval.shape[d] for d in order), aval.dtype)
+        if order == tuple(range(len(order))):
+            return node
+        view = node if isinstance(node, View) else self.end(node)
+        return view.transpose(tuple(order.index(d) for d in range(len(order))))
+
+    def _check_operands(self, eqn: Eqn) -> None:
+        """Refuse what the array does not take."""
+        name, (lhs, rhs) = eqn.primitive.name, eqn.inputs
+        dtype = lhs.aval.dtype
+        if dtype in (core.int32, core.uint32):
+            why = "the array takes int8, uint8, bfloat16 and float32 operands"
+            raise self.unsupported(name, why, lhs, rhs)
+        precision = eqn.params.get("precision") or "default"
+        if dtype == core.float32 and precision != "default":
+            raise self.unsupported(name, f"precision {precision!r} is not built yet", lhs, rhs)
+        if self.config.array == "int8" and dtype not in BYTES:
+            why = "a contraction of floats needs a chip with array=bf16, this one has array=int8"
+            raise self.unsupported(name, why, lhs, rhs)
+
+    def _sums(self, source: Contract | Convolve, shape: tuple[int, ...], dtype: np.dtype) -> Node:
+        """What the array adds up, converted from int32 or float32 to `dtype`."""
+        total = core.int32 if source.is_integer else core.float32
+        chain = replace(Chain.start(source, shape, total), eqns=(self.number,))
+        if dtype in BYTES:
+            return self.move(self.end(chain), take=dtype)
+        done = chain.convert(dtype)
+        assert done is not None, f"an accumulator of {total} gives {dtype}"
         return done
+
+    def _pad(self, eqn: Eqn) -> Node:
+        """A number stays one if it is padded with itself; else what is inside is copied."""
+        operand, value = eqn.inputs
+        node, fill = self.node(operand), self.node(value)
+        shape, config = eqn.outputs[0].aval.shape, eqn.params["padding_config"]
+        if not isinstance(fill, Number):
+            raise self.unsupported("pad", "padding_value must be known when tracing", *eqn.inputs)
+        same = isinstance(node, Number) and node.value.tobytes() == fill.value.tobytes()
+        if same or not prod(operand.aval.shape):
+            return Number(fill.value, shape)
+        if all(c == (0, 0, 0) for c in config):
+            return node
+        return self.pad(self.view(operand), fill.value, config)
 
     def _arithmetic(self, eqn: Eqn) -> Node:
         """Extend the chain of an operand; else end it and start a map; else refuse."""

@@ -7,6 +7,7 @@ decides what each equation becomes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -17,12 +18,15 @@ from tilewright.compiler.core import Jaxpr, Literal, Var
 from tilewright.compiler.errors import UnsupportedError
 from tilewright.compiler.kernels import (
     Buffer,
-    Contract,
     Epilogue,
     Kernel,
     KernelProgram,
+    KernelSource,
     Move,
+    Pad,
     View,
+    views_of,
+    with_views,
 )
 from tilewright.compiler.source import UNKNOWN, Source
 
@@ -68,7 +72,7 @@ class KernelBuilder:
 
     def _count_uses(self) -> None:
         for eqn in self.jaxpr.eqns:
-            dots = eqn.primitive.name == "dot_general"
+            dots = eqn.primitive.name in ("dot_general", "conv_general_dilated")
             for atom in eqn.inputs:
                 if isinstance(atom, Var):
                     self.uses[id(atom)] = self.uses.get(id(atom), 0) + 1
@@ -140,10 +144,34 @@ class KernelBuilder:
         dtype = take or view.dtype
         out = out or self._temp(view.shape, dtype)
         if prod(view.shape):
-            name = f"k{len(self.kernels)}"
-            eqns = () if self.number is None else (self.number,)
-            self.kernels.append(Kernel(name, Move(view), Epilogue(dtype), out, eqns, self.source))
+            self._add(Move(view), Epilogue(dtype), out)
         return View.whole(out)
+
+    def pad(self, view: View, value: np.generic, config: Sequence[tuple[int, int, int]]) -> View:
+        """A new array: the view padded by (low, high, interior) in each dimension, as `lax.pad`."""
+        shape, begin, end, start = [], [], [], []
+        for n, (low, high, interior) in zip(view.shape, config, strict=True):
+            step = interior + 1
+            size = low + high + (n - 1) * step + 1
+            first = max(0, -(low // step)) if low < 0 else 0  # elements that are left out
+            last = min(n, (size - 1 - low) // step + 1)
+            shape.append(size)
+            begin.append(first)
+            end.append(max(first, last))
+            start.append(low + first * step)
+        steps = tuple(i + 1 for _, _, i in config)
+        inner = view.slice(tuple(begin), tuple(end), (1,) * len(shape))
+        out = self._temp(tuple(shape), view.dtype)
+        if prod(shape):
+            source = Pad(inner, np.asarray(value, view.dtype), tuple(start), steps)
+            self._add(source, Epilogue(view.dtype), out)
+        return View.whole(out)
+
+    def _add(self, source: KernelSource, epilogue: Epilogue, out: Buffer) -> None:
+        """A kernel of the equation at hand."""
+        eqns = () if self.number is None else (self.number,)
+        name = f"k{len(self.kernels)}"
+        self.kernels.append(Kernel(name, source, epilogue, out, eqns, self.source))
 
     def unsupported(self, name: str, why: str, *atoms: Var | Literal) -> UnsupportedError:
         """The error for an equation that this chip cannot run."""
@@ -195,8 +223,7 @@ class KernelBuilder:
             return replace(v, buffer=new) if isinstance(v, View) and v.buffer is old else v
 
         for i, k in enumerate(self.kernels):
-            s, e = k.source, k.epilogue
-            s = Contract(view(s.a), view(s.w)) if isinstance(s, Contract) else type(s)(view(s.x))
+            s, e = with_views(k.source, view), k.epilogue
             e = replace(e, ibias=view(e.ibias), scale=view(e.scale), bias=view(e.bias))
             self.kernels[i] = replace(k, source=s, epilogue=e, out=new if k.out is old else k.out)
         for key, node in self.nodes.items():
@@ -205,8 +232,7 @@ class KernelBuilder:
 
 def _buffers(kernel: Kernel) -> list[Buffer]:
     """What a kernel reads and writes; its output is last."""
-    source = kernel.source
-    views = [source.a, source.w] if isinstance(source, Contract) else [source.x]
+    views = views_of(kernel.source)
     views += [v for v in kernel.epilogue.vectors if isinstance(v, View)]
     return [v.buffer for v in views] + [kernel.out]
 

@@ -5,19 +5,22 @@ and broadcast move no data), has at most one contraction, applies one STORE epil
 dense row-major buffer::
 
     kernel   ::= name: out = source [epilogue]
-    source   ::= contract(a[B,M,K], w[B,K,N]) | map(x[R,C]) | move(x[...])
-    epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype
+    source   ::= contract(a[B,M,K], w[B,K,N]) | convolve(x[G,B,H,W,C], w[G,I,J,C,O], ...)
+               | map(x[R,C]) | move(x[...]) | pad(x[...], value, ...)
+    epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype [max-pool]
 
-`move` copies bits; `map` applies the epilogue to an array. Everything is immutable and prints.
+`move` and `pad` copy bits; `map` applies the epilogue to an array. Everything is immutable and
+prints.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
-from tilewright.compiler.core import SHORT_NAMES
+from tilewright.compiler.core import FLOATS, SHORT_NAMES
 from tilewright.compiler.source import UNKNOWN, Source
 
 
@@ -88,6 +91,18 @@ class View:
         strides = tuple(x * s for x, s in zip(self.strides, step, strict=True))
         offset = self.offset + sum(a * x for a, x in zip(start, self.strides, strict=True))
         return View(self.buffer, shape, strides, offset)
+
+    def reverse(self, dims: tuple[int, ...]) -> View:
+        """The last element of these dimensions first."""
+        strides = tuple(-s if d in dims else s for d, s in enumerate(self.strides))
+        offset = self.offset + sum((self.shape[d] - 1) * self.strides[d] for d in dims)
+        return View(self.buffer, self.shape, strides, offset)
+
+    def grouped(self, dim: int, count: int) -> View:
+        """A new first dimension: the `count` equal parts of `dim`, one after another."""
+        part = self.shape[dim] // count
+        shape = (count, *self.shape[:dim], part, *self.shape[dim + 1 :])
+        return View(self.buffer, shape, (part * self.strides[dim], *self.strides), self.offset)
 
     def broadcast(self, shape: tuple[int, ...], dims: tuple[int, ...]) -> View:
         """Repeat along new dimensions and dimensions of size 1; `dims` as in broadcast_in_dim."""
@@ -161,8 +176,71 @@ class Contract:
         b, m, k = self.a.shape
         return b, m, self.w.shape[2], k
 
+    @property
+    def cols(self) -> int:
+        """Columns of the result; vectors have one element for each."""
+        return self.w.shape[2]
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether sums are int32."""
+        return self.a.dtype not in FLOATS
+
     def __str__(self) -> str:
         return f"contract({self.a}, {self.w})"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A spatial axis of a convolution: index in the padded image = out * stride + tap * dilation.
+
+    Parameters
+    ----------
+    size, taps, out : elements of the image, of the kernel, and of the result.
+    stride, dilation : steps in the padded image from one result, one tap, to the next.
+    gap : step of the image's own elements in it, zeros in between (JAX's lhs_dilation).
+    pad : zeros before the image; negative: elements of it that are left out.
+    """
+
+    size: int
+    taps: int
+    out: int
+    stride: int = 1
+    dilation: int = 1
+    gap: int = 1
+    pad: int = 0
+
+    def __str__(self) -> str:
+        names = (("stride", 1), ("dilation", 1), ("gap", 1), ("pad", 0))
+        extra = "".join(f" {n} {v}" for n, usual in names if (v := getattr(self, n)) != usual)
+        return f"{self.out} of {self.size} by {self.taps}{extra}"
+
+
+@dataclass(frozen=True)
+class Convolve:
+    """x (G, B, H, W, C) with w (G, I, J, C, O): a result (B, OH, OW, G * O).
+
+    `packing` says how taps and channels make K (`primitives_conv.packing`); "row" needs an image
+    without padding or gaps along W, "window" one without any.
+    """
+
+    x: View
+    w: View
+    axes: tuple[Axis, Axis]
+    packing: str
+
+    @property
+    def cols(self) -> int:
+        """Columns of the result, of all groups; vectors have one element for each."""
+        return self.w.shape[0] * self.w.shape[4]
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether sums are int32."""
+        return self.x.dtype not in FLOATS
+
+    def __str__(self) -> str:
+        return f"convolve({self.x}, {self.w}, {self.axes[0]} x {self.axes[1]}, {self.packing})"
 
 
 @dataclass(frozen=True)
@@ -170,6 +248,16 @@ class Map:
     """An array (R, C) to which the epilogue applies; vectors run along C."""
 
     x: View
+
+    @property
+    def cols(self) -> int:
+        """Columns of the result; vectors have one element for each."""
+        return self.x.shape[1]
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether elements are integers."""
+        return self.x.dtype not in FLOATS
 
     def __str__(self) -> str:
         return f"map({self.x})"
@@ -183,6 +271,37 @@ class Move:
 
     def __str__(self) -> str:
         return f"move({self.x})"
+
+
+@dataclass(frozen=True)
+class Pad:
+    """An array, copied bit by bit to start + i * step of each dimension of the result.
+
+    The other elements of the result are `value`, an array of no dimensions of its dtype.
+    """
+
+    x: View
+    value: np.ndarray
+    start: tuple[int, ...]
+    step: tuple[int, ...]
+
+    def __str__(self) -> str:
+        at = ", ".join(f"{a}+{s}i" for a, s in zip(self.start, self.step, strict=True))
+        return f"pad({self.x}, {self.value}, at {at})"
+
+
+KernelSource = Contract | Convolve | Map | Move | Pad
+
+
+def views_of(source: KernelSource) -> list[View]:
+    """The arrays that a source reads."""
+    return [v for v in vars(source).values() if isinstance(v, View)]
+
+
+def with_views(source: KernelSource, change: Callable[[View], View]) -> KernelSource:
+    """The same source, each view changed."""
+    changed = {k: change(v) for k, v in vars(source).items() if isinstance(v, View)}
+    return replace(source, **changed)
 
 
 #: A per-column operand: a view (C,) of float32 (ibias: int32), or one number for all columns.
@@ -226,7 +345,7 @@ class Kernel:
     """
 
     name: str
-    source: Contract | Map | Move
+    source: KernelSource
     epilogue: Epilogue
     out: Buffer
     eqns: tuple[int, ...] = ()

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tilewright.compiler.kernels import Contract, KernelProgram, Map
-from tilewright.compiler.schedule import A_BANKS, Schedule, cell_granules, cell_rows, choose
+from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, Pad
+from tilewright.compiler.schedule import A_BANKS, Schedule, choose
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import problem, tile_contract
+from tilewright.compiler.tile_conv import conv_plan, tile_conv
 from tilewright.compiler.tile_map import tile_map, tile_move
+from tilewright.compiler.tile_pad import tile_pad
 from tilewright.compiler.tiles import Op, Plan, TileProgram
 from tilewright.isa.config import ChipConfig
-from tilewright.isa.table import Mem
 
 
 def tile(
@@ -35,6 +36,13 @@ def tile(
             schedule = (schedules or {}).get(number) or choose(config, problem(kernel))
             more, half = tile_contract(plan, kernel, number, schedule, half)
             texts.append(str(schedule))
+        elif isinstance(kernel.source, Convolve):
+            sizes = conv_plan(config, kernel, (schedules or {}).get(number))
+            more, half = tile_conv(plan, kernel, number, sizes, half)
+            texts.append(str(sizes.schedule))
+        elif isinstance(kernel.source, Pad):
+            more = tile_pad(plan, kernel, number)
+            texts.append("rows through the scratchpad")
         elif isinstance(kernel.source, Map):
             more, half = tile_map(plan, kernel, number, half)
             texts.append("rows through a half")
@@ -42,5 +50,5 @@ def tile(
             more = tile_move(plan, kernel, number)
             texts.append("pieces through the scratchpad")
         ops += more
-    synchronise(ops, {Mem.SPAD: cell_granules(config), Mem.ACC: cell_rows(config)})
+    synchronise(ops)
     return TileProgram(kernels.kernels, tuple(ops), tuple(texts))

@@ -74,7 +74,7 @@ class Lowered:
     @cached_property
     def _compiled(self) -> Compiled:
         simple = simplify(self.jaxpr)
-        back = emit.compile_kernels(self.config, fuse(simple, self.config.array))
+        back = emit.compile_kernels(self.config, fuse(simple, self.config))
         meta = {**back.program.meta, "equations": _equations(simple)}
         back = dataclasses.replace(back, program=dataclasses.replace(back.program, meta=meta))
         if settings.check_programs:

@@ -52,12 +52,13 @@ def jaxpr_of(function, *args):
 
 def kernels_of(function, *args):
     """The fused kernels."""
-    return fuse(simplify(jaxpr_of(function, *args)))
+    return fuse(simplify(jaxpr_of(function, *args)), parse_config("tw4"))
 
 
 def compiled(function, *args, config="tw4", schedules=None):
     """The compiled program."""
-    return compile_kernels(parse_config(config), kernels_of(function, *args), schedules)
+    chip = parse_config(config)
+    return compile_kernels(chip, fuse(simplify(jaxpr_of(function, *args)), chip), schedules)
 
 
 def execute(back, *args, program=None):
@@ -78,7 +79,8 @@ def execute(back, *args, program=None):
 def assert_same_bits(function, *args, config="tw4", schedules=None):
     """Compile, prove the program legal and race-free, run it, compare; return what was compiled."""
     jaxpr = jaxpr_of(function, *args)
-    back = compile_kernels(parse_config(config), fuse(simplify(jaxpr)), schedules)
+    chip = parse_config(config)
+    back = compile_kernels(chip, fuse(simplify(jaxpr), chip), schedules)
     checker.check(back.program, sim.load_memory(back.program)).require()
     want = eval_jaxpr(jaxpr, args, dim=back.config.dim)
     got = execute(back, *args)

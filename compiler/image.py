@@ -1,0 +1,290 @@
+"""How a convolution's image and weights lie in the scratchpad, and the LOADs that put them there.
+
+A *segment* is a piece of K: the channels of one tap ("tap"), of one kernel row ("row") or of all
+taps ("window"); each is zero-padded to a multiple of `dim`. A local *pixel* is one segment's
+elements: of an image position ("tap"), or of the window that begins there. A tile's part of the
+image is a grid of pixels; a tap is an offset into it, so that neighbours share what they read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import prod
+
+from tilewright.compiler.kernels import Axis, Convolve, View
+from tilewright.compiler.schedule import ceil_div
+from tilewright.compiler.tile_contract import OPERAND_CONV, OPERAND_TYPE, span_bytes
+from tilewright.compiler.tiles import Local, Op
+from tilewright.isa.table import Mem, Type
+
+Level = tuple[int, int]  # count, step
+Spans = tuple[tuple[int, int], tuple[int, int]]  # results along H and along W
+
+
+def is_sampled(axis: Axis) -> bool:
+    """Whether only positions that a result needs are kept: nothing is shared between taps."""
+    return axis.taps == 1 and axis.gap == 1
+
+
+def length(axis: Axis, outs: int) -> int:
+    """Local positions along an axis for this many results in a row."""
+    if is_sampled(axis):
+        return outs
+    return (outs - 1) * axis.stride + (axis.taps - 1) * axis.dilation + 1
+
+
+def step(axis: Axis) -> int:
+    """Local positions from one result to the next."""
+    return 1 if is_sampled(axis) else axis.stride
+
+
+@dataclass(frozen=True)
+class Part:
+    """Elements of the image among the local positions of some results.
+
+    `count` of them, from local position `at` in steps of `step`, element `first` of the image in
+    steps of `source_step`; the other positions are zero.
+    """
+
+    at: int
+    count: int
+    step: int
+    first: int
+    source_step: int
+
+    @staticmethod
+    def of(axis: Axis, o0: int, o1: int) -> Part:
+        """For results o0 <= o < o1."""
+        if is_sampled(axis):
+            low = max(o0, ceil_div(axis.pad, axis.stride))
+            high = min(o1 - 1, (axis.size - 1 + axis.pad) // axis.stride)
+            first = low * axis.stride - axis.pad
+            return Part(low - o0, max(0, high - low + 1), 1, first, axis.stride)
+        begin = o0 * axis.stride - axis.pad
+        end = begin + length(axis, o1 - o0) - 1
+        first, last = max(0, ceil_div(begin, axis.gap)), min(axis.size - 1, end // axis.gap)
+        return Part(first * axis.gap - begin, max(0, last - first + 1), axis.gap, first, 1)
+
+    def covers(self, positions: int) -> bool:
+        """Whether no position is zero."""
+        return self.count == positions
+
+
+def merged(levels: list[Level]) -> list[Level]:
+    """Levels, innermost first, without those of one step; a run of runs is one."""
+    out: list[Level] = []
+    for n, s in levels:
+        if n == 1:
+            continue
+        if out and out[-1][0] * out[-1][1] == s:
+            out[-1] = (out[-1][0] * n, out[-1][1])
+        else:
+            out.append((n, s))
+    return out
+
+
+@dataclass(frozen=True)
+class Image:
+    """A convolution as the array sees it.
+
+    Attributes
+    ----------
+    axes : of the local image; taps that lie inside a pixel are no taps of it.
+    segments : number of pieces of K.
+    depth : elements of a segment.
+    blocks : its K-blocks.
+    """
+
+    conv: Convolve
+    dim: int
+
+    @cached_property
+    def local(self) -> int:
+        """Granules of `dim` elements."""
+        return 2 if OPERAND_TYPE[self.conv.x.dtype] == Type.BF16 else 1
+
+    @cached_property
+    def axes(self) -> tuple[Axis, Axis]:
+        inside = {"tap": (), "row": (1,), "window": (0, 1)}[self.conv.packing]
+        return tuple(
+            Axis(a.size, 1, a.out, a.stride) if i in inside else a
+            for i, a in enumerate(self.conv.axes)
+        )  # type: ignore[return-value]
+
+    @cached_property
+    def pixel(self) -> list[Level]:
+        """A pixel's elements in the image, in bytes, innermost first."""
+        x = self.conv.x
+        size = x.dtype.itemsize
+        levels = [(x.shape[4], x.strides[4] * size)]
+        for i in (1, 0):
+            axis = self.conv.axes[i]
+            if self.axes[i].taps != axis.taps:
+                levels.append((axis.taps, axis.dilation * x.strides[2 + i] * size))
+        return merged(levels)
+
+    @cached_property
+    def depth(self) -> int:
+        _, _, _, c, _ = self.conv.w.shape
+        return c * prod(a.taps for a in self.conv.axes) // self.segments
+
+    @cached_property
+    def segments(self) -> int:
+        return prod(a.taps for a in self.axes)
+
+    @cached_property
+    def blocks(self) -> int:
+        return ceil_div(self.depth, self.dim)
+
+    def tap(self, segment: int, pitch: int) -> int:
+        """Pixels from the first of a tile's local image to the first that this segment reads."""
+        i, j = divmod(segment, self.axes[1].taps)
+        return i * self.axes[0].dilation * pitch + j * self.axes[1].dilation
+
+    def granules(self, height: int, width: int) -> int:
+        """Scratchpad granules of the local image of height x width results."""
+        pixels = length(self.axes[0], height) * length(self.axes[1], width)
+        return pixels * self.blocks * self.local
+
+    # ---- loads
+
+    def loads(self, group: int, batch: int, spans: Spans, slot: Local, number: int) -> list[Op]:
+        """LOADs of a tile's local image; positions outside of the image are filled with zeros."""
+        x = self.conv.x
+        unit = self.blocks * self.local  # granules of a pixel
+        parts = [Part.of(a, *s) for a, s in zip(self.axes, spans, strict=True)]
+        height, width = (length(a, s[1] - s[0]) for a, s in zip(self.axes, spans, strict=True))
+        ops = [
+            _fill(x, slot.lo + (r0 * width + c0) * unit, (r1 - r0, width * unit), (c1 - c0, unit),
+                  self, number)
+            for (r0, r1), (c0, c1) in _zeros(parts, height, width)
+        ]  # fmt: skip
+        rows, cols = parts
+        if rows.count and cols.count:
+            size = x.dtype.itemsize
+            first = (rows.first, cols.first)
+            origin = x.offset + group * x.strides[0] + batch * x.strides[1]
+            origin += sum(f * s for f, s in zip(first, x.strides[2:4], strict=True))
+            last = [p.first + (p.count - 1) * p.source_step + 1 for p in parts]
+            for i, (axis, inner) in enumerate(zip(self.conv.axes, self.axes, strict=True)):
+                if inner.taps != axis.taps:
+                    last[i] += (axis.taps - 1) * axis.dilation
+            low, high = (group, batch, *first, 0), (group + 1, batch + 1, *last, x.shape[4])
+            outer = [
+                (p.count, p.source_step * s * size, p.step * pitch)
+                for p, s, pitch in ((cols, x.strides[3], unit), (rows, x.strides[2], width * unit))
+            ]
+            at = slot.lo + (rows.at * width + cols.at) * unit
+            ops += _box(x, origin * size, self.pixel, outer, at, self, span_bytes(x, low, high),
+                        slot, number)  # fmt: skip
+        return ops
+
+    def weight_loads(self, group: int, first: int, last: int, cols: tuple[int, int], slot: Local,
+                     number: int) -> list[Op]:  # fmt: skip
+        """LOADs of K-blocks first <= block < last (of all segments') for these columns of a group.
+
+        Weight row k of a block is the local row of that number, so blocks follow each other.
+        """
+        w, d = self.conv.w, self.dim
+        size = w.dtype.itemsize
+        n0, n1 = cols
+        unit = ceil_div(n1 - n0, d) * self.local  # granules of a weight row
+        run = merged([(n1 - n0, w.strides[4] * size)])
+        ops: list[Op] = []
+        _, _, taps_w, c, _ = w.shape
+        inside = self.depth // c  # taps of a segment
+        for segment in range(first // self.blocks, ceil_div(last, self.blocks)):
+            base = segment * self.blocks
+            k0 = max(0, first - base) * d
+            k1 = min(self.depth, (last - base) * d)
+            for (t0, t1), (c0, c1) in _ranges(k0, k1, c):
+                taps = range(segment * inside + t0, segment * inside + t1)
+                for i, j, count in _tap_runs(taps, taps_w):
+                    local = (base - first) * d + (i * taps_w + j - segment * inside) * c + c0
+                    low = (group, i, j, c0, n0)
+                    high = (group + 1, i + 1, j + count, c1, n1)
+                    origin = w.offset + sum(a * s for a, s in zip(low, w.strides, strict=True))
+                    outer = [(c1 - c0, w.strides[3] * size, unit),
+                             (count, w.strides[2] * size, c * unit)]  # fmt: skip
+                    ops += _box(w, origin * size, run, outer, slot.lo + local * unit, self,
+                                span_bytes(w, low, high), slot, number)  # fmt: skip
+        return ops
+
+
+def _zeros(parts: list[Part], height: int, width: int) -> Iterator[tuple[Level, Level]]:
+    """Rectangles (rows, columns) of a local image that hold all zeros around its elements."""
+    rows, cols = parts
+    if rows.covers(height) and cols.covers(width):
+        return
+    if not rows.count or not cols.count or rows.step > 1 or cols.step > 1:
+        yield (0, height), (0, width)
+        return
+    top, bottom = rows.at, rows.at + rows.count
+    for r in ((0, top), (bottom, height)):
+        if r[0] < r[1]:
+            yield r, (0, width)
+    for c in ((0, cols.at), (cols.at + cols.count, width)):
+        if c[0] < c[1]:
+            yield (top, bottom), c
+
+
+def _ranges(k0: int, k1: int, c: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Rows k0 <= k < k1 of a segment as (taps, channels): a tail, whole taps, a head."""
+    while k0 < k1:
+        tap, channel = divmod(k0, c)
+        if channel or k1 - k0 < c:
+            end = min(c, channel + k1 - k0)
+            yield (tap, tap + 1), (channel, end)
+            k0 += end - channel
+        else:
+            whole = (k1 - k0) // c
+            yield (tap, tap + whole), (0, c)
+            k0 += whole * c
+
+
+def _tap_runs(taps: range, width: int) -> Iterator[tuple[int, int, int]]:
+    """Taps as (row, column, count) with `count` neighbours in one kernel row."""
+    at = taps.start
+    while at < taps.stop:
+        i, j = divmod(at, width)
+        count = min(width - j, taps.stop - at)
+        yield i, j, count
+        at += count
+
+
+def _fill(x: View, at: int, rows: Level, cols: Level, image: Image, number: int) -> Op:
+    """LOAD zeros: rows x cols pixels, with their steps in granules."""
+    fields = {
+        "mem": Mem.SPAD, "conv": OPERAND_CONV[x.dtype], "fill": 1, "loc": at, "l0": image.local,
+        "c0": image.blocks * image.dim, "c1": cols[0], "l1": cols[1], "c2": rows[0], "l2": rows[1],
+    }  # fmt: skip
+    end = at + (rows[0] - 1) * rows[1] + (cols[0] - 1) * cols[1] + image.blocks * image.local
+    return Op("load", fields, (), (Local(Mem.SPAD, at, end),), number)
+
+
+def _box(view: View, first: int, packed: list[Level], outer: list[tuple[int, int, int]], at: int,
+         image: Image, read, slot: Local, number: int) -> list[Op]:  # fmt: skip
+    """LOADs of local rows of `packed` elements for each index of `outer` (count, bytes, granules).
+
+    What exceeds LOAD's four dimensions becomes several instructions.
+    """
+    size = view.dtype.itemsize
+    levels = packed if packed and packed[0][1] == size else [(1, size), *packed]
+    names = len(levels)
+    outer = [o for o in outer if o[0] > 1]
+    spare = outer[4 - names :]
+    ops = []
+    for index in product(*(range(n) for n, _, _ in spare)):
+        source = first + sum(i * s for i, (_, s, _) in zip(index, spare, strict=True))
+        place = at + sum(i * p for i, (_, _, p) in zip(index, spare, strict=True))
+        fields = {"mem": slot.mem, "conv": OPERAND_CONV[view.dtype], "loc": place,
+                  "l0": image.local, "pack": names, "c0": levels[0][0]}  # fmt: skip
+        for i, (n, s) in enumerate(levels[1:], 1):
+            fields |= {f"c{i}": n, f"s{i}": s}
+        for i, (n, s, p) in enumerate(outer[: 4 - names], names):
+            fields |= {f"c{i}": n, f"s{i}": s, f"l{i}": p}
+        ops.append(Op("load", fields, (read,), (slot,), number, "dram", view.buffer, source))
+    return ops

@@ -1,0 +1,281 @@
+"""Schedules of convolutions: a tile of the result, a chunk of the weights, and a loop order.
+
+A tile is rows x cols results of one image by `nt` channels; its part of the image lies in one slot,
+so that all taps share it. Weights come in chunks of K-blocks, in the order of K. A schedule never
+changes bits. The default one minimises an analytic cost, like `schedule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from tilewright.compiler.image import Image, length
+from tilewright.compiler.schedule import (
+    A_BANKS,
+    LONG,
+    SEQUENCER,
+    ScheduleError,
+    ceil_div,
+    cell_granules,
+    cell_rows,
+    vector_rows,
+)
+from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
+
+W_SLOTS = 4  # weight slots that a default schedule asks for, if K has as many blocks
+
+
+@dataclass(frozen=True)
+class ConvSchedule:
+    """How one convolution runs.
+
+    Parameters
+    ----------
+    rows, cols : results of a tile along H and W.
+    nt : its channels.
+    kt : K-blocks of a chunk of weights (counted over all segments of K).
+    order : "sn" walks channels inside places, "ns" places inside channels.
+    """
+
+    rows: int
+    cols: int
+    nt: int
+    kt: int
+    order: str = "sn"
+
+    def __str__(self) -> str:
+        return f"tile {self.rows}x{self.cols}x{self.nt} chunk {self.kt} order {self.order}"
+
+
+@dataclass(frozen=True)
+class ConvPlan:
+    """Sizes that follow from a schedule; whether it fits is `check`'s business."""
+
+    config: ChipConfig
+    image: Image
+    vectors: int
+    out_bytes: int
+    schedule: ConvSchedule
+
+    @cached_property
+    def nb(self) -> int:
+        """Column blocks of a tile."""
+        return ceil_div(self.schedule.nt, self.config.dim)
+
+    @cached_property
+    def groups(self) -> int:
+        return self.image.conv.w.shape[0]
+
+    @cached_property
+    def vector_tile(self) -> int:
+        """Columns by which vectors are held; no multiple of dim if groups begin inside a block."""
+        s, o = self.schedule, self.image.conv.w.shape[4]
+        whole = self.groups == 1 or o % self.config.dim == 0
+        return s.nt if whole or s.nt % self.config.dim else s.nt - 1
+
+    @cached_property
+    def chunks(self) -> list[tuple[int, int]]:
+        """Ranges of K-blocks."""
+        total, kt = self.image.segments * self.image.blocks, self.schedule.kt
+        return [(at, min(total, at + kt)) for at in range(0, total, kt)]
+
+    @cached_property
+    def a_size(self) -> int:
+        """Granules of an image slot."""
+        cell = cell_granules(self.config)
+        return ceil_div(self.image.granules(self.schedule.rows, self.schedule.cols), cell) * cell
+
+    @cached_property
+    def w_size(self) -> int:
+        """Granules of a weight slot."""
+        cell, d = cell_granules(self.config), self.config.dim
+        most = self.chunks[0][1]
+        return ceil_div(most * d * self.nb * self.image.local, cell) * cell
+
+    @cached_property
+    def places(self) -> int:
+        """Tiles of the result over one group's channels, of one image each."""
+        h, w = (a.out for a in self.image.conv.axes)
+        return ceil_div(h, self.schedule.rows) * ceil_div(w, self.schedule.cols)
+
+    @cached_property
+    def columns(self) -> int:
+        """Tiles over a group's channels."""
+        return ceil_div(self.image.conv.w.shape[4], self.schedule.nt)
+
+    @cached_property
+    def slots(self) -> tuple[int, int]:
+        """Image and weight slots that fit, no more than there are tiles and chunks."""
+        bank = self.config.spad_bank
+        images = self.image.conv.x.shape[1] * self.places * self.groups
+        return (
+            min(A_BANKS * bank // self.a_size, images),
+            min((BANKS - A_BANKS) * bank // self.w_size,
+                len(self.chunks) * self.columns * self.groups),
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """Refuse a schedule that does not fit.
+
+        Raises
+        ------
+        ScheduleError
+            Names the buffer, and by how much it is too large.
+        """
+        s, d = self.schedule, self.config.dim
+        h, w = (a.out for a in self.image.conv.axes)
+        total = self.image.segments * self.image.blocks
+        limits = (("rows", h), ("cols", w), ("nt", self.image.conv.w.shape[4]), ("kt", total))
+        for name, most in limits:
+            if not 1 <= getattr(s, name) <= most:
+                raise ScheduleError(f"{s}: {name} must be in 1 to {most}, not {getattr(s, name)}")
+        if s.order not in ("sn", "ns"):
+            raise ScheduleError(f"{s}: order must be 'sn' or 'ns', not {s.order!r}")
+        if s.nt % d and self.columns > 1:
+            raise ScheduleError(f"{s}: nt must be a multiple of dim ({d}) or all channels")
+        if self.vectors and self.nb > STORE_VECTOR_UNITS:
+            raise ScheduleError(
+                f"{s}: nt must be at most {STORE_VECTOR_UNITS * d} with a scale or bias"
+            )
+        unit, half = cell_rows(self.config), self.config.acc_rows // 2
+        need = ceil_div(s.rows * s.cols * self.nb, unit) * unit
+        need += vector_rows(self.config, self.vectors, self.image.conv.cols, self.vector_tile)
+        if need > half:
+            raise ScheduleError(
+                f"{s}: a tile with its vectors needs {need} accumulator rows, "
+                f"{need - half} more than a half has"
+            )
+        for what, size, banks in (("image", self.a_size, A_BANKS),
+                                  ("weight", self.w_size, BANKS - A_BANKS)):  # fmt: skip
+            room = banks * self.config.spad_bank
+            if size > room:
+                raise ScheduleError(
+                    f"{s}: one {what} slot needs {size} granules, {size - room} more than there are"
+                )
+
+    def cost(self) -> float:
+        """Estimated cycles."""
+        s, image, d = self.schedule, self.image, self.config.dim
+        conv = image.conv
+        _, batches, _, _, _ = conv.x.shape
+        h, w = conv.axes
+        o = conv.w.shape[4]
+        total = image.segments * image.blocks
+        least = max(d, MATMUL_MIN_PERIOD)
+        tiles = batches * self.groups
+        array = 0.0
+        loads = 0.0
+        pieces = image.segments if image.blocks > 1 else max(1, image.axes[0].taps)
+        for rows, many in _split(h.out, s.rows):
+            for cols, more in _split(w.out, s.cols):
+                passes = total * ceil_div(o, d)
+                array += many * more * tiles * passes * max(rows * cols, least)
+                loads += many * more * tiles * self._image_beats(rows, cols)
+        weights = self._weight_beats() * self.groups * self.columns
+        a_slots, w_slots = self.slots
+        places = batches * self.places
+        if s.order == "sn":
+            keep = w_slots >= len(self.chunks) * self.columns
+            weights *= 1 if keep else places
+        else:
+            loads *= 1 if a_slots >= places else self.columns
+            weights *= 1 if w_slots >= len(self.chunks) else places
+        out = h.out * w.out * tiles * ceil_div(o * self.out_bytes, self.config.bus_bytes)
+        count = places * self.columns * self.groups * (len(self.chunks) + pieces + 3)
+        alone = (a_slots < 2 < tiles * self.places) * loads  # no overlap with one slot
+        alone += (w_slots < 2 < len(self.chunks)) * weights
+        start = self._image_beats(s.rows, s.cols) + self._weight_beats() / len(self.chunks)
+        drain = s.rows * s.cols * ceil_div(s.nt * self.out_bytes, self.config.bus_bytes)
+        steady = max(array, loads + weights, out, SEQUENCER * count)
+        whole = steady + alone + start + drain + matmul_done(d)
+        return whole + (1 + whole / LONG) * count
+
+    def _image_beats(self, rows: int, cols: int) -> float:
+        runs = self.image.pixel or [(1, 1)]
+        size = self.image.conv.x.dtype.itemsize
+        count, width = 1, 1
+        if runs[0][1] == size:
+            width = runs[0][0]
+            runs = runs[1:]
+        for n, _ in runs:
+            count *= n
+        bus = self.config.bus_bytes
+        beats = ceil_div(width * size, bus) + (0.5 if width * size % bus else 0)
+        pixels = length(self.image.axes[0], rows) * length(self.image.axes[1], cols)
+        return pixels * max(count * beats, self.image.blocks)
+
+    def _weight_beats(self) -> float:
+        w = self.image.conv.w
+        size, bus = w.dtype.itemsize, self.config.bus_bytes
+        run = min(self.schedule.nt, w.shape[4]) * size
+        if w.strides[4] != 1 and w.shape[4] > 1:
+            beats = run / size
+        else:
+            beats = ceil_div(run, bus) + (0.5 if run % bus else 0)
+        return self.image.segments * self.image.depth * beats
+
+
+def _split(n: int, size: int) -> Iterator[tuple[int, int]]:
+    """(size, how many) of the tiles along an axis."""
+    if n // size:
+        yield size, n // size
+    if n % size:
+        yield n % size, 1
+
+
+def candidates(config: ChipConfig, image: Image, vectors: int) -> Iterator[ConvSchedule]:
+    """Schedules worth pricing; those that do not fit are among them."""
+    h, w = (a.out for a in image.conv.axes)
+    o, d = image.conv.w.shape[4], config.dim
+    total = image.segments * image.blocks
+    half, unit = config.acc_rows // 2, cell_rows(config)
+    most = min(ceil_div(o, d), STORE_VECTOR_UNITS if vectors else 32)
+    room = A_BANKS * config.spad_bank // 2
+    for nb in sorted({min(most, 1 << i) for i in range(6)} | {most}):
+        nt = min(nb * d, o)
+        left = half - vector_rows(config, vectors, image.conv.cols, nt)
+        fit = left // unit * unit // nb
+        per_slot = max(1, (BANKS - A_BANKS) * config.spad_bank // (d * nb * image.local))
+        kts = {max(1, min(total, per_slot // n)) for n in (1, 2, W_SLOTS)}
+        if image.blocks < min(kts):  # whole segments
+            kts |= {kt // image.blocks * image.blocks for kt in kts}
+        for cols in sorted({ceil_div(w, i) for i in (1, 2, 3, 4, 6, 8, 16, 32, w)}):
+            rows = min(h, fit // cols)
+            while rows > 1 and image.granules(rows, cols) > room:
+                rows -= 1
+            if rows < 1:
+                continue
+            heights = {rows, ceil_div(h, ceil_div(h, rows)), ceil_div(rows, 2)}
+            for height in sorted(heights):
+                for kt in sorted(kts):
+                    for order in ("sn", "ns"):
+                        yield ConvSchedule(height, cols, nt, kt, order)
+
+
+def choose_conv(config: ChipConfig, image: Image, vectors: int, out_bytes: int) -> ConvPlan:
+    """The cheapest candidate that fits; ties go to the first.
+
+    Raises
+    ------
+    ScheduleError
+        Not even one result and one block of its weights fit; says what is too large.
+    """
+    best: tuple[float, ConvPlan] | None = None
+    for s in candidates(config, image, vectors):
+        plan = ConvPlan(config, image, vectors, out_bytes, s)
+        try:
+            plan.check()
+        except ScheduleError:
+            continue
+        price = plan.cost()
+        if best is None or price < best[0]:
+            best = (price, plan)
+    if best is not None:
+        return best[1]
+    least = ConvSchedule(1, 1, min(config.dim, image.conv.w.shape[4]), 1)
+    plan = ConvPlan(config, image, vectors, out_bytes, least)
+    plan.check()
+    return plan

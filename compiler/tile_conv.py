@@ -1,0 +1,152 @@
+"""Tile a convolution: a tile's part of the image into one slot, chunks of weights into others.
+
+For each tile of the result (in the schedule's order): load what its slots lack, one MATMUL for each
+tap and chunk, which reads the image shifted by that tap, then one STORE with the epilogue. Tiles
+alternate between the accumulator's halves, as those of a contraction do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from tilewright.compiler.image import Image, Spans, length, step
+from tilewright.compiler.kernels import Convolve, Kernel
+from tilewright.compiler.schedule import ceil_div
+from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule, choose_conv
+from tilewright.compiler.tile_contract import OPERAND_TYPE
+from tilewright.compiler.tile_store import Vectors, store_fields
+from tilewright.compiler.tiles import Dram, Local, Op, Plan, Slots
+from tilewright.isa.config import ChipConfig
+from tilewright.isa.table import Mem, Type
+
+Tile = tuple[int, int, int, int, int]  # group, image, row, column, and channel tile
+
+
+def conv_plan(config: ChipConfig, kernel: Kernel, schedule: ConvSchedule | None) -> ConvPlan:
+    """The schedule's sizes, or those of the default one.
+
+    Raises
+    ------
+    ScheduleError
+        It does not fit.
+    """
+    assert isinstance(kernel.source, Convolve)
+    image = Image(kernel.source, config.dim)
+    vectors, out = len(kernel.epilogue.vectors), kernel.epilogue.out.itemsize
+    if schedule is None:
+        return choose_conv(config, image, vectors, out)
+    plan = ConvPlan(config, image, vectors, out, schedule)
+    plan.check()
+    return plan
+
+
+def _span(at: int, size: int, end: int) -> tuple[int, int]:
+    return at * size, min(end, (at + 1) * size)
+
+
+def _walk(p: ConvPlan) -> Iterator[Tile]:
+    """All tiles in the schedule's order; channels are walked as a snake."""
+    s, conv = p.schedule, p.image.conv
+    h, w = conv.axes
+    rows, cols = range(ceil_div(h.out, s.rows)), range(ceil_div(w.out, s.cols))
+    places = list(product(range(conv.x.shape[1]), rows, cols))
+    for g in range(p.groups):
+        if s.order == "sn":
+            for at, (b, i, j) in enumerate(places):
+                columns = range(p.columns)
+                yield from ((g, b, i, j, n) for n in (columns[::-1] if at % 2 else columns))
+        else:
+            for n in range(p.columns):
+                yield from ((g, b, i, j, n) for b, i, j in (places[::-1] if n % 2 else places))
+
+
+def tile_conv(
+    plan: Plan, kernel: Kernel, number: int, p: ConvPlan, half: int
+) -> tuple[list[Op], int]:
+    """All operations of one convolution; see `tile_contract` for `half`."""
+    image, s = p.image, p.schedule
+    conv = image.conv
+    h, w = conv.axes
+    o = conv.w.shape[4]
+    tiles = list(_walk(p))
+    a_slots = Slots(Mem.SPAD, 0, p.a_size, p.slots[0], [t[:4] for t in tiles])
+    uses = [(g, n, c) for g, _, _, _, n in tiles for c in range(len(p.chunks))]
+    w_slots = Slots(Mem.SPAD, plan.w_base, p.w_size, p.slots[1], uses)
+    vectors = Vectors(plan, kernel, number, conv.cols, p.vector_tile)
+    ops: list[Op] = []
+    for tile in tiles:
+        g, b, i, j, n = tile
+        spans = (_span(i, s.rows, h.out), _span(j, s.cols, w.out))
+        cols = _span(n, s.nt, o)
+        count = (spans[0][1] - spans[0][0]) * (spans[1][1] - spans[1][0])
+        blocks = ceil_div(cols[1] - cols[0], plan.config.dim)
+        base = half * plan.half
+        place = Local(Mem.ACC, base, base + count * blocks)
+        a_slot, a_new = a_slots.take(tile[:4])
+        for c, chunk in enumerate(p.chunks):
+            w_slot, w_new = w_slots.take((g, n, c))
+            if w_new:
+                ops += image.weight_loads(g, *chunk, cols, w_slot, number)
+            if a_new and c == 0:
+                ops += image.loads(g, b, spans, a_slot, number)
+            ops += _matmuls(image, number, chunk, spans, cols, a_slot, w_slot, place)
+        shown = (g * o + cols[0], g * o + cols[1])
+        ops += vectors.loads(half, shown)
+        ops.append(_store(plan, kernel, number, place, b, spans, shown, vectors, half))
+        half = 1 - half
+    return ops, half
+
+
+def _matmuls(image: Image, number: int, chunk: tuple[int, int], spans: Spans, cols: tuple[int, int],
+             a_slot: Local, w_slot: Local, place: Local) -> list[Op]:  # fmt: skip
+    """MATMULs of a chunk: one for each segment in it, or for a kernel row of one-block taps."""
+    d, local, blocks = image.dim, image.local, image.blocks
+    width = length(image.axes[1], spans[1][1] - spans[1][0])
+    unit = blocks * local  # granules of a pixel
+    wide = ceil_div(cols[1] - cols[0], d) * local  # granules of a weight row
+    rows, across = (e - b for b, e in spans)
+    fields = {
+        "a_type": OPERAND_TYPE[image.conv.x.dtype], "w_type": OPERAND_TYPE[image.conv.w.dtype],
+        "r0": across, "r1": rows, "as0": step(image.axes[1]) * unit,
+        "as1": step(image.axes[0]) * width * unit, "ws": wide, "wk": d * wide, "wn": local,
+        "n": cols[1] - cols[0], "c": place.lo, "cn": rows * across,
+    }  # fmt: skip
+    ops = []
+    first, last = chunk
+    at = first
+    while at < last:
+        segment, block = divmod(at, blocks)
+        taken, k, ak = min(last - at, blocks - block), 0, local
+        if blocks == 1 and image.depth == d:  # taps of one kernel row are blocks, too
+            taken = min(last - at, image.axes[1].taps - segment % image.axes[1].taps)
+            k, ak = taken * d, image.axes[1].dilation * unit
+        else:
+            k = min(image.depth, (block + taken) * d) - block * d
+        a = a_slot.lo + image.tap(segment, width) * unit + block * local
+        mine = fields | {"acc": int(at > 0), "a": a, "ak": ak, "k": k,
+                         "w": w_slot.lo + (at - first) * d * wide}  # fmt: skip
+        ops.append(Op("matmul", mine, (a_slot, w_slot), (place,), number))
+        at += taken
+    return ops
+
+
+def _store(plan: Plan, kernel: Kernel, number: int, place: Local, batch: int, spans: Spans,
+           cols: tuple[int, int], vectors: Vectors, half: int) -> Op:  # fmt: skip
+    """STORE a tile as rows of the result (B, OH, OW, channels)."""
+    conv = kernel.source
+    assert isinstance(conv, Convolve)
+    size, pitch = kernel.out.dtype.itemsize, conv.cols
+    h, w = conv.axes
+    (r0, r1), (c0, c1) = spans
+    rows, across = r1 - r0, c1 - c0
+    first = (((batch * h.out + r0) * w.out + c0) * pitch + cols[0]) * size
+    last = (((batch * h.out + r1 - 1) * w.out + c1 - 1) * pitch + cols[1]) * size
+    fields = store_fields(kernel, Type.I32 if conv.is_integer else Type.F32) | {
+        "mem": Mem.ACC, "loc": place.lo, "c0": cols[1] - cols[0], "c1": across, "c2": rows,
+        "l0": rows * across, "l1": 1, "l2": across, "s1": pitch * size, "s2": w.out * pitch * size,
+    }  # fmt: skip
+    fields |= vectors.fields(half, cols)
+    reads = vectors.reads(place, half)
+    return Op("store", fields, reads, (Dram(kernel.out, first, last),), number, "dst", kernel.out,
+              first)  # fmt: skip
