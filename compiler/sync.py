@@ -34,34 +34,46 @@ class SyncError(RuntimeError):
     """Operations that need a signal which their unit cannot give; a bug in the compiler."""
 
 
-class _Cells:
-    """Last writer and later readers (one per unit) of every cell of one local memory."""
+class _Regions:
+    """Last writer and later readers (one per unit) of every row of one local memory.
 
-    def __init__(self, cell: int):
-        self.cell = cell
-        self.writer: dict[int, int] = {}
-        self.readers: dict[int, dict[Unit, int]] = {}
+    Rows with the same history form a region; the edges of what operations touch are its bounds.
+    """
 
-    def span(self, place: Local) -> range:
-        return range(place.lo // self.cell, -(-place.hi // self.cell))
+    def __init__(self) -> None:
+        self.starts: list[int] = [0]  # of regions, ascending; the last one has no end
+        self.writer: list[int] = [-1]
+        self.readers: list[dict[Unit, int]] = [{}]
+
+    def _cut(self, row: int) -> int:
+        """The index of the region that begins at `row`."""
+        at = bisect_left(self.starts, row)
+        if at == len(self.starts) or self.starts[at] != row:
+            self.starts.insert(at, row)
+            self.writer.insert(at, self.writer[at - 1])
+            self.readers.insert(at, dict(self.readers[at - 1]))
+        return at
 
     def read(self, place: Local, number: int, unit: Unit) -> set[int]:
-        found = set()
-        for c in self.span(place):
-            if c in self.writer:
-                found.add(self.writer[c])
-            self.readers.setdefault(c, {})[unit] = number
-        return found
+        first = self._cut(place.lo)
+        end = self._cut(place.hi)
+        for readers in self.readers[first:end]:
+            readers[unit] = number
+        return {n for n in self.writer[first:end] if n >= 0}
 
     def write(self, place: Local, number: int) -> set[int]:
+        first = self._cut(place.lo)
+        end = self._cut(place.hi)
         found: set[int] = set()
-        for c in self.span(place):
-            before = self.readers.pop(c, None)
-            if before:
-                found.update(before.values())
-            elif c in self.writer:
-                found.add(self.writer[c])
-            self.writer[c] = number
+        for at in range(first, end):
+            readers = self.readers[at]
+            if readers:
+                found.update(readers.values())
+            elif self.writer[at] >= 0:
+                found.add(self.writer[at])
+        self.starts[first:end] = [place.lo]
+        self.writer[first:end] = [number]
+        self.readers[first:end] = [{}]
         return found
 
 
@@ -82,15 +94,10 @@ class _Bytes:
 
 
 class Tracker:
-    """Dependencies of each operation on earlier ones of other units.
+    """Dependencies of each operation on earlier ones of other units."""
 
-    Parameters
-    ----------
-    cells : granularity of each local memory, in its rows; slots do not share a cell.
-    """
-
-    def __init__(self, cells: dict[Mem, int]):
-        self.local = {mem: _Cells(size) for mem, size in cells.items()}
+    def __init__(self) -> None:
+        self.local = {mem: _Regions() for mem in Mem}
         self.dram: dict[Buffer, _Bytes] = {}
 
     def depends(self, number: int, op: Op) -> set[int]:
@@ -116,18 +123,18 @@ class Tracker:
 Edges = list[tuple[int, int]]  # (producer, consumer), both strictly ascending
 
 
-def synchronise(ops: list[Op], cells: dict[Mem, int]) -> None:
+def synchronise(ops: list[Op]) -> None:
     """Fill in `sync` (wait, signal and semaphore fields) of every operation."""
-    for pair, edges in sorted(_edges(ops, cells).items()):
+    for pair, edges in sorted(_edges(ops).items()):
         semaphore, signal = CHANNELS[pair]
         for producer, consumer in _bounded(edges):
             _signal(ops[producer], signal, semaphore)
             _wait(ops[consumer], semaphore)
 
 
-def _edges(ops: list[Op], cells: dict[Mem, int]) -> dict[tuple[Unit, Unit], Edges]:
+def _edges(ops: list[Op]) -> dict[tuple[Unit, Unit], Edges]:
     """The waits that are needed, for each pair of units."""
-    tracker = Tracker(cells)
+    tracker = Tracker()
     edges: dict[tuple[Unit, Unit], Edges] = {}
     for number, op in enumerate(ops):
         latest: dict[Unit, int] = {}

@@ -7,7 +7,6 @@ from tilewright.compiler.sync import TOKENS, _bounded, synchronise
 from tilewright.compiler.tiles import Dram, Local, Op
 from tilewright.isa.table import Mem
 
-CELLS = {Mem.SPAD: 2, Mem.ACC: 1}
 X = Buffer("x", (100,), np.dtype(np.int8), "temp")
 
 
@@ -25,40 +24,40 @@ def waits(o):
 
 def test_sync_consumer_waits_for_its_producer():
     load, matmul = op("load", writes=[spad(0, 4)]), op("matmul", [spad(0, 4)])
-    synchronise([load, matmul], CELLS)
+    synchronise([load, matmul])
     assert load.sync == {"done_en": 1, "done_sem": 0} and waits(matmul) == {0}
 
 
 def test_sync_only_the_latest_producer_signals():
     loads = [op("load", writes=[spad(i, i + 2)]) for i in (0, 2)]
     matmul = op("matmul", [spad(0, 4)])
-    synchronise([*loads, matmul], CELLS)
+    synchronise([*loads, matmul])
     assert not loads[0].sync and loads[1].sync["done_en"] and matmul.sync["wait0_n"] == 1
 
 
 def test_sync_what_was_waited_for_is_not_waited_for_again():
     load = op("load", writes=[spad(0, 4)])
     first, second = op("matmul", [spad(0, 4)]), op("matmul", [spad(0, 2)])
-    synchronise([load, first, second], CELLS)
+    synchronise([load, first, second])
     assert waits(first) == {0} and not waits(second)
 
 
 def test_sync_overwriting_waits_for_the_readers():
     matmul, load = op("matmul", [spad(0, 4)]), op("load", writes=[spad(2, 6)])
-    synchronise([matmul, load], CELLS)
+    synchronise([matmul, load])
     assert matmul.sync == {"rd_en": 1, "rd_sem": 2} and waits(load) == {2}
 
 
 def test_sync_disjoint_places_do_not_wait():
     matmul, load = op("matmul", [spad(0, 4)]), op("load", writes=[spad(4, 6)])
-    synchronise([matmul, load], CELLS)
+    synchronise([matmul, load])
     assert not matmul.sync and not load.sync
 
 
 @pytest.mark.parametrize("lo, hi, wait", [(5, 9, True), (9, 10, True), (10, 20, False)])
 def test_sync_dram_is_tracked_by_byte(lo, hi, wait):
     store, load = op("store", writes=[Dram(X, 0, 10)]), op("load", [Dram(X, lo, hi)])
-    synchronise([store, load], CELLS)
+    synchronise([store, load])
     assert (waits(load) == {5}) == wait
 
 

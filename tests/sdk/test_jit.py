@@ -243,15 +243,15 @@ def test_program_file_runs_without_recompiling(tmp_path):
 
 
 def test_checker_refuses_a_broken_compiler(monkeypatch):
-    from tilewright.compiler import emit
+    from tilewright.compiler import tile_program
     from tilewright.sim.checker import CheckError
 
-    def forgetful(ops, cells):
-        emit_synchronise(ops, cells)
+    def forgetful(ops):
+        synchronise(ops)
         next(o for o in ops if o.name == "matmul").sync["wait0_n"] = 0
 
-    emit_synchronise = emit.synchronise
-    monkeypatch.setattr(emit, "synchronise", forgetful)
+    synchronise = tile_program.synchronise
+    monkeypatch.setattr(tile_program, "synchronise", forgetful)
     lowered = tw.jit(lambda x, w: x @ w).lower(floats(5, 6), floats(6, 7))
     with pytest.raises(CheckError, match="race"):
         lowered.compile()
