@@ -1,6 +1,15 @@
 """All array functions in one place: what `tilewright.numpy` and the operators of arrays call."""
 
-from tilewright.compiler.contraction import dot, dot_general, matmul
+from tilewright.compiler.contraction import (
+    dot,
+    dot_general,
+    inner,
+    matmul,
+    outer,
+    tensordot,
+    vdot,
+)
+from tilewright.compiler.einsum import einsum
 from tilewright.compiler.elementwise import (
     add,
     astype,
@@ -34,6 +43,7 @@ from tilewright.compiler.shaping import (
     getitem,
     matrix_transpose,
     moveaxis,
+    pad,
     ravel,
     reshape,
     squeeze,
@@ -51,11 +61,13 @@ __all__ = [
     "dot",
     "dot_general",
     "dtype_named",
+    "einsum",
     "equal",
     "expand_dims",
     "getitem",
     "greater",
     "greater_equal",
+    "inner",
     "is_operand",
     "less",
     "less_equal",
@@ -68,6 +80,8 @@ __all__ = [
     "negative",
     "not_equal",
     "operand_avals",
+    "outer",
+    "pad",
     "promoted",
     "ravel",
     "reshape",
@@ -77,5 +91,7 @@ __all__ = [
     "squeeze",
     "subtract",
     "swapaxes",
+    "tensordot",
     "transpose",
+    "vdot",
 ]

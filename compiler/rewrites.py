@@ -16,6 +16,7 @@ from tilewright.compiler import core
 from tilewright.compiler import primitives as p
 from tilewright.compiler.core import FLOATS, INTS, Literal, Params, Primitive
 from tilewright.compiler.primitives_dot import dot_general_p, free_dims
+from tilewright.compiler.primitives_pad import pad_p, rev_p
 from tilewright.sim import numerics
 
 MOVES = (p.broadcast_in_dim_p, p.reshape_p, p.transpose_p, p.slice_p)
@@ -82,8 +83,8 @@ def is_clean(builder, atom):
     eqn = builder.definition(atom)
     if eqn is None:
         return False
-    if eqn.primitive in MOVES:
-        return is_clean(builder, eqn.inputs[0])
+    if eqn.primitive in (*MOVES, pad_p, rev_p):
+        return all(is_clean(builder, a) for a in eqn.inputs)
     if eqn.primitive is p.convert_element_type_p and eqn.inputs[0].aval.dtype == atom.aval.dtype:
         return is_clean(builder, eqn.inputs[0])
     return True

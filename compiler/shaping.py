@@ -5,7 +5,14 @@ from tilewright.compiler import primitives as p
 from tilewright.compiler import trace
 from tilewright.compiler.errors import OperandError, UnsupportedError
 from tilewright.compiler.indexing import basic_index
-from tilewright.compiler.operands import axis_index, axis_indices, operand_avals, shape_tuple
+from tilewright.compiler.operands import (
+    axis_index,
+    axis_indices,
+    convert,
+    operand_avals,
+    shape_tuple,
+)
+from tilewright.compiler.primitives_pad import pad_p
 from tilewright.compiler.source import user_source
 
 
@@ -111,3 +118,50 @@ def squeeze(x, axis=None):
 def getitem(x, index):
     """``x[index]`` for ints, slices, None and Ellipsis."""
     return basic_index(x, index)
+
+
+def pad_by(x, value, config):
+    """Pad by (low, high, interior) per dimension with a scalar, which takes the dtype of x."""
+    aval = trace.aval_of(x)
+    return trace.bind(pad_p, x, convert(value, aval.dtype, aval.weak_type), padding_config=config)
+
+
+def _pad_pairs(name, value, ndim, kinds):
+    """Return NumPy's pad_width or constant_values as one (before, after) per dimension."""
+    try:
+        pairs = np.broadcast_to(np.asarray(value), (ndim, 2))
+    except ValueError:
+        raise OperandError(
+            f"pad: {name} must broadcast to {(ndim, 2)}, not {value!r} (at {user_source()})"
+        ) from None
+    if pairs.dtype.kind not in kinds:
+        raise OperandError(
+            f"pad: {name} must hold {'ints' if kinds == 'iu' else 'numbers'}, not {value!r} "
+            f"(at {user_source()})"
+        )
+    return pairs.tolist()
+
+
+def pad(array, pad_width, mode="constant", constant_values=0):
+    """NumPy's pad with constants; `pad_width` is a number, (before, after), or a pair per axis."""
+    (aval,) = operand_avals("pad", (array,))
+    if mode != "constant":
+        raise UnsupportedError(f"pad: mode must be 'constant', not {mode!r} (at {user_source()})")
+    widths = _pad_pairs("pad_width", pad_width, aval.ndim, "iu") if aval.ndim else []
+    if any(n < 0 for pair in widths for n in pair):
+        raise OperandError(
+            f"pad: pad_width must be at least 0, not {pad_width!r} (at {user_source()})"
+        )
+    if np.ndim(constant_values) == 0:  # also a traced scalar
+        if not any(n for pair in widths for n in pair):
+            return array
+        return pad_by(array, constant_values, tuple((low, high, 0) for low, high in widths))
+    values = _pad_pairs("constant_values", constant_values, aval.ndim, "biuf")
+    for axis, (pair, fills) in enumerate(zip(widths, values, strict=True)):
+        for side, (width, fill) in enumerate(zip(pair, fills, strict=True)):
+            if width:
+                entry = (0, width, 0) if side else (width, 0, 0)
+                config = [(0, 0, 0)] * aval.ndim
+                config[axis] = entry
+                array = pad_by(array, fill, tuple(config))
+    return array

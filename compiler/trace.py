@@ -20,6 +20,7 @@ from tilewright.compiler.errors import (
     DtypeError,
     LeakedTracerError,
     OperandError,
+    UnsupportedError,
 )
 from tilewright.compiler.operators import ArrayOperators
 from tilewright.compiler.promote import canonical_dtype, python_aval, scalar_value
@@ -211,7 +212,7 @@ def abstract(primitive, avals, params, source):
     """Return the aval of a primitive's result; an error names operation, types and source line."""
     try:
         return primitive.abstract(*avals, **params)
-    except (OperandError, DtypeError) as error:
+    except (OperandError, DtypeError, UnsupportedError) as error:
         types = ", ".join(map(str, avals))
         raise type(error)(f"{primitive.name}({types}): {error} (at {source})") from None
 

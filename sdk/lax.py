@@ -5,14 +5,26 @@ Array operands must have one dtype; a Python number takes the dtype of the other
 
 from enum import StrEnum
 
+from tilewright.compiler import convolution as _convolution
 from tilewright.compiler import ops as _ops
 from tilewright.compiler import primitives as _p
 from tilewright.compiler import promote as _promote
 from tilewright.compiler import trace as _trace
+from tilewright.compiler.convolution import (
+    conv,
+    conv_dimension_numbers,
+    conv_transpose,
+    conv_with_general_padding,
+)
 from tilewright.compiler.errors import MissingError as _MissingError
+from tilewright.compiler.errors import OperandError as _OperandError
 from tilewright.compiler.errors import UnsupportedError as _UnsupportedError
 from tilewright.compiler.ops import dot_general as _dot_general
+from tilewright.compiler.primitives_conv import ConvDimensionNumbers
+from tilewright.compiler.primitives_pad import rev_p as _rev_p
+from tilewright.compiler.shaping import pad_by as _pad_by
 from tilewright.compiler.source import user_source as _user_source
+from tilewright.compiler.windows import reduce_window_max as _reduce_window_max
 from tilewright.hooks import install as _install
 
 _install()
@@ -130,18 +142,134 @@ def dot_general(lhs, rhs, dimension_numbers, precision=None, preferred_element_t
     return _dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type)
 
 
+def dot(lhs, rhs, *, dimension_numbers=None, precision=None, preferred_element_type=None):
+    """Multiply vectors and matrices; with `dimension_numbers`, the same as `dot_general`."""
+    left, right = _ops.operand_avals("dot", (lhs, rhs))
+    if dimension_numbers is None:
+        ranks = (left.ndim, right.ndim)
+        if not all(n in (1, 2) for n in ranks) or left.shape[-1] != right.shape[0]:
+            raise _OperandError(
+                f"dot({left}, {right}): without dimension_numbers, operands must be vectors or "
+                f"matrices whose last and first dimensions are equal (at {_user_source()})"
+            )
+        dimension_numbers = (((left.ndim - 1,), (0,)), ((), ()))
+    return _dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type, "dot")
+
+
+def batch_matmul(lhs, rhs, precision=None):
+    """Multiply the matrices in the last two dimensions; all others are batch dimensions."""
+    left, right = _ops.operand_avals("batch_matmul", (lhs, rhs))
+    if left.ndim != right.ndim or left.ndim < 2:
+        raise _OperandError(
+            f"batch_matmul({left}, {right}): operands must have one rank of at least 2 "
+            f"(at {_user_source()})"
+        )
+    batch = tuple(range(left.ndim - 2))
+    numbers = (((left.ndim - 1,), (left.ndim - 2,)), (batch, batch))
+    return _dot_general(lhs, rhs, numbers, precision, None, "batch_matmul")
+
+
+def conv_general_dilated(
+    lhs,
+    rhs,
+    window_strides,
+    padding,
+    lhs_dilation=None,
+    rhs_dilation=None,
+    dimension_numbers=None,
+    feature_group_count=1,
+    batch_group_count=1,
+    precision=None,
+    preferred_element_type=None,
+):
+    """Convolve with one or two spatial dimensions, strides, padding, dilations and groups.
+
+    `padding` is 'SAME', 'SAME_LOWER', 'VALID' or (low, high) pairs, negative ones crop;
+    `dimension_numbers` are three strings such as ``('NHWC', 'HWIO', 'NHWC')`` (default: NCHW,
+    OIHW, NCHW) or a ConvDimensionNumbers.
+    """
+    return _convolution.conv_general_dilated(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        lhs_dilation,
+        rhs_dilation,
+        dimension_numbers,
+        feature_group_count,
+        batch_group_count,
+        precision,
+        preferred_element_type,
+    )
+
+
+def pad(operand, padding_value, padding_config):
+    """Pad each dimension by (low, high, interior) copies of a scalar; negative ends crop."""
+    aval, value = _ops.operand_avals("pad", (operand, padding_value))
+    if type(padding_value) not in (bool, int, float) and value.dtype != aval.dtype:
+        raise _OperandError(
+            f"pad({aval}, {value}): operands must have one dtype (at {_user_source()})"
+        )
+    config = tuple((int(low), int(high), int(interior)) for low, high, interior in padding_config)
+    return _pad_by(operand, padding_value, config)
+
+
+def rev(operand, dimensions):
+    """Reverse the order of the elements along dimensions."""
+    return _trace.bind(_rev_p, operand, dimensions=tuple(dimensions))
+
+
+def reduce_window(
+    operand,
+    init_value,
+    computation,
+    window_dimensions,
+    window_strides=None,
+    padding="VALID",
+    base_dilation=None,
+    window_dilation=None,
+):
+    """Reduce each window; so far only by `max`, from the lowest value of the dtype."""
+    if computation is not max and computation is not _ops.maximum:
+        name = getattr(computation, "__name__", repr(computation))
+        raise _UnsupportedError(
+            f"reduce_window: computation must be lax.max, not {name}: the chip has no other "
+            f"windowed reduction yet (at {_user_source()})"
+        )
+    return _reduce_window_max(
+        operand,
+        init_value,
+        window_dimensions,
+        window_strides,
+        padding,
+        base_dilation,
+        window_dilation,
+    )
+
+
 __all__ = [
+    "ConvDimensionNumbers",
     "Precision",
     "RoundingMethod",
     "add",
+    "batch_matmul",
     "broadcast_in_dim",
     "clamp",
+    "conv",
+    "conv_dimension_numbers",
+    "conv_general_dilated",
+    "conv_transpose",
+    "conv_with_general_padding",
     "convert_element_type",
+    "dot",
     "dot_general",
     "max",
     "min",
     "mul",
+    "pad",
+    "reduce_window",
     "reshape",
+    "rev",
     "round",
     "slice",
     "sub",
