@@ -8,17 +8,18 @@ used where they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 import numpy as np
 from tilewright.compiler.kernels import Buffer, KernelProgram
+from tilewright.compiler.roll import Word, roll
 from tilewright.compiler.schedule import Schedule
 from tilewright.compiler.tile_program import tile
 from tilewright.compiler.tiles import TileProgram
 from tilewright.isa.config import INSTR_BYTES, ChipConfig
-from tilewright.isa.encoding import Instr, encode
+from tilewright.isa.encoding import Instr, Reg, encode
 from tilewright.isa.program import Origin, Port, Program
 from tilewright.isa.table import INSTRUCTIONS
 
@@ -98,13 +99,16 @@ def _blank(name: str) -> tuple[int, dict[str, tuple[int, int, int, int, int]]]:
     return int.from_bytes(encode(Instr.make(name)), "little"), places
 
 
-def word(name: str, fields: Mapping[str, int]) -> bytes:
-    """``encode(Instr.make(name, **fields))``, in a tenth of the time."""
+def word(name: str, fields: Mapping[str, int], regs: Collection[str] = ()) -> bytes:
+    """``encode(Instr.make(name, **fields))``, in a tenth of the time; `regs` name registers."""
     bits, places = _blank(name)
+    for key in regs:
+        bits |= 1 << INSTRUCTIONS[name].reg_bit[key]
     for key, value in fields.items():
         at, mask, low, high, default = places.get(key, (0, 0, 1, 0, 0))
         if not low <= value <= high:
-            return encode(Instr.make(name, **fields))  # which says what is wrong
+            given = {k: Reg(v) if k in regs else v for k, v in fields.items()}
+            return encode(Instr.make(name, **given))  # which says what is wrong
         bits ^= ((value ^ default) & mask) << at
     return bits.to_bytes(INSTR_BYTES, "little")
 
@@ -114,18 +118,18 @@ def compile_kernels(config: ChipConfig, kernels: KernelProgram,
     """Kernels to a program."""
     tiles = tile(config, kernels, schedules)
     addresses = layout(kernels)
-    words, relocs, origins = [], [], []
-    for number, op in enumerate(tiles.ops):
-        fields = dict(op.fields) | op.sync
-        if op.buffer is not None:
-            fields[op.address] = (addresses[op.buffer] + op.offset) & 0xFFFFFFFF
-            at = INSTRUCTIONS[op.name].layout[op.address][0]
-            relocs.append(Reloc(number, at, op.buffer, op.offset))
-        words.append(word(op.name, fields))
-        kernel = kernels.kernels[op.kernel]
-        origins.append(Origin(kernel.name, ",".join(map(str, kernel.eqns)), str(kernel.user)))
-    words.append(word("halt", {}))
-    origins.append(Origin())
+    words, relocs = [], []
+    code = [*roll(config, tiles.ops), Word("halt", {}, -1)]
+    for number, step in enumerate(code):
+        fields = step.fields
+        if step.buffer is not None:
+            at, spec = INSTRUCTIONS[step.name].layout[step.address]
+            value = (addresses[step.buffer] + step.offset) & 0xFFFFFFFF
+            fields[step.address] = value - (value > spec.high) * (1 << 32)
+            relocs.append(Reloc(number, at, step.buffer, step.offset))
+        words.append(word(step.name, fields, step.regs))
+    known = [Origin(k.name, ",".join(map(str, k.eqns)), str(k.user)) for k in kernels.kernels]
+    origins = [known[w.kernel] if w.kernel >= 0 else Origin() for w in code]
     data = tuple(
         (addresses[b], np.ascontiguousarray(b.value).tobytes()) for b in kernels.consts if b.nbytes
     )
