@@ -68,6 +68,12 @@ class Part:
         first, last = max(0, ceil_div(begin, axis.gap)), min(axis.size - 1, end // axis.gap)
         return Part(first * axis.gap - begin, max(0, last - first + 1), axis.gap, first, 1)
 
+    def cut(self, skip: int, count: int) -> Part:
+        """`count` elements (or those that are left) behind the first `skip`."""
+        count = min(count, self.count - skip)
+        at, first = self.at + skip * self.step, self.first + skip * self.source_step
+        return Part(at, count, self.step, first, self.source_step)
+
     def covers(self, positions: int) -> bool:
         """Whether no position is zero."""
         return self.count == positions
@@ -151,8 +157,14 @@ class Image:
 
     # ---- loads
 
-    def loads(self, group: int, batch: int, spans: Spans, slot: Local, number: int) -> list[Op]:
-        """LOADs of a tile's local image; positions outside of the image are filled with zeros."""
+    def loads(self, group: int, batch: int, spans: Spans, slot: Local, number: int,
+              pieces: int = 1) -> list[Op]:  # fmt: skip
+        """LOADs of a tile's local image; positions outside of the image are filled with zeros.
+
+        Parameters
+        ----------
+        pieces : into how many LOADs its rows are divided, about.
+        """
         x = self.conv.x
         unit = self.blocks * self.local  # granules of a pixel
         parts = [Part.of(a, *s) for a, s in zip(self.axes, spans, strict=True)]
@@ -163,24 +175,32 @@ class Image:
             for (r0, r1), (c0, c1) in _zeros(parts, height, width)
         ]  # fmt: skip
         rows, cols = parts
-        if rows.count and cols.count:
-            size = x.dtype.itemsize
-            first = (rows.first, cols.first)
-            origin = x.offset + group * x.strides[0] + batch * x.strides[1]
-            origin += sum(f * s for f, s in zip(first, x.strides[2:4], strict=True))
-            last = [p.first + (p.count - 1) * p.source_step + 1 for p in parts]
-            for i, (axis, inner) in enumerate(zip(self.conv.axes, self.axes, strict=True)):
-                if inner.taps != axis.taps:
-                    last[i] += (axis.taps - 1) * axis.dilation
-            low, high = (group, batch, *first, 0), (group + 1, batch + 1, *last, x.shape[4])
-            outer = [
-                (p.count, p.source_step * s * size, p.step * pitch)
-                for p, s, pitch in ((cols, x.strides[3], unit), (rows, x.strides[2], width * unit))
-            ]
-            at = slot.lo + (rows.at * width + cols.at) * unit
-            ops += _box(x, origin * size, self.pixel, outer, at, self, span_bytes(x, low, high),
-                        slot, number)  # fmt: skip
+        share = ceil_div(rows.count, pieces)
+        for skip in range(0, rows.count if cols.count else 0, max(1, share)):
+            ops += self._rows(group, batch, rows.cut(skip, share), cols, width, slot, number)
         return ops
+
+    def _rows(self, group: int, batch: int, rows: Part, cols: Part, width: int, slot: Local,
+              number: int) -> list[Op]:  # fmt: skip
+        """LOADs of some rows of a local image."""
+        x, unit = self.conv.x, self.blocks * self.local
+        parts = (rows, cols)
+        size = x.dtype.itemsize
+        first = (rows.first, cols.first)
+        origin = x.offset + group * x.strides[0] + batch * x.strides[1]
+        origin += sum(f * s for f, s in zip(first, x.strides[2:4], strict=True))
+        last = [p.first + (p.count - 1) * p.source_step + 1 for p in parts]
+        for i, (axis, inner) in enumerate(zip(self.conv.axes, self.axes, strict=True)):
+            if inner.taps != axis.taps:
+                last[i] += (axis.taps - 1) * axis.dilation
+        low, high = (group, batch, *first, 0), (group + 1, batch + 1, *last, x.shape[4])
+        outer = [
+            (p.count, p.source_step * s * size, p.step * pitch)
+            for p, s, pitch in ((cols, x.strides[3], unit), (rows, x.strides[2], width * unit))
+        ]
+        at = slot.lo + (rows.at * width + cols.at) * unit
+        return _box(x, origin * size, self.pixel, outer, at, self, span_bytes(x, low, high), slot,
+                    number)  # fmt: skip
 
     def weight_loads(self, group: int, first: int, last: int, cols: tuple[int, int], slot: Local,
                      number: int) -> list[Op]:  # fmt: skip

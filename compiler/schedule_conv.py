@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 from tilewright.compiler.image import Image, length
 from tilewright.compiler.schedule import (
@@ -25,6 +26,7 @@ from tilewright.compiler.schedule import (
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
 
+SPLITS = (A_BANKS, 3, 7)  # banks of the image that a default schedule tries
 W_SLOTS = 4  # weight slots that a default schedule asks for, if K has as many blocks
 
 
@@ -38,6 +40,7 @@ class ConvSchedule:
     nt : its channels.
     kt : K-blocks of a chunk of weights (counted over all segments of K).
     order : "sn" walks channels inside places, "ns" places inside channels.
+    a_banks : scratchpad banks of the image; the others hold weights.
     """
 
     rows: int
@@ -45,9 +48,13 @@ class ConvSchedule:
     nt: int
     kt: int
     order: str = "sn"
+    a_banks: int = A_BANKS
 
     def __str__(self) -> str:
-        return f"tile {self.rows}x{self.cols}x{self.nt} chunk {self.kt} order {self.order}"
+        return (
+            f"tile {self.rows}x{self.cols}x{self.nt} chunk {self.kt} order {self.order} "
+            f"banks {self.a_banks}"
+        )
 
 
 @dataclass(frozen=True)
@@ -112,8 +119,8 @@ class ConvPlan:
         bank = self.config.spad_bank
         images = self.image.conv.x.shape[1] * self.places * self.groups
         return (
-            min(A_BANKS * bank // self.a_size, images),
-            min((BANKS - A_BANKS) * bank // self.w_size,
+            min(self.schedule.a_banks * bank // self.a_size, images),
+            min((BANKS - self.schedule.a_banks) * bank // self.w_size,
                 len(self.chunks) * self.columns * self.groups),
         )  # fmt: skip
 
@@ -148,8 +155,10 @@ class ConvPlan:
                 f"{s}: a tile with its vectors needs {need} accumulator rows, "
                 f"{need - half} more than a half has"
             )
-        for what, size, banks in (("image", self.a_size, A_BANKS),
-                                  ("weight", self.w_size, BANKS - A_BANKS)):  # fmt: skip
+        if not 1 <= s.a_banks < BANKS:
+            raise ScheduleError(f"{s}: a_banks must be in 1 to {BANKS - 1}, not {s.a_banks}")
+        for what, size, banks in (("image", self.a_size, s.a_banks),
+                                  ("weight", self.w_size, BANKS - s.a_banks)):  # fmt: skip
             room = banks * self.config.spad_bank
             if size > room:
                 raise ScheduleError(
@@ -233,12 +242,13 @@ def candidates(config: ChipConfig, image: Image, vectors: int) -> Iterator[ConvS
     total = image.segments * image.blocks
     half, unit = config.acc_rows // 2, cell_rows(config)
     most = min(ceil_div(o, d), STORE_VECTOR_UNITS if vectors else 32)
-    room = A_BANKS * config.spad_bank // 2
-    for nb in sorted({min(most, 1 << i) for i in range(6)} | {most}):
+    blocks = sorted({min(most, 1 << i) for i in range(6)} | {most})
+    for nb, a_banks in product(blocks, SPLITS):
+        room = a_banks * config.spad_bank // 2
         nt = min(nb * d, o)
         left = half - vector_rows(config, vectors, image.conv.cols, nt)
         fit = left // unit * unit // nb
-        per_slot = max(1, (BANKS - A_BANKS) * config.spad_bank // (d * nb * image.local))
+        per_slot = max(1, (BANKS - a_banks) * config.spad_bank // (d * nb * image.local))
         kts = {max(1, min(total, per_slot // n)) for n in (1, 2, W_SLOTS)}
         if image.blocks < min(kts):  # whole segments
             kts |= {kt // image.blocks * image.blocks for kt in kts}
@@ -252,7 +262,7 @@ def candidates(config: ChipConfig, image: Image, vectors: int) -> Iterator[ConvS
             for height in sorted(heights):
                 for kt in sorted(kts):
                     for order in ("sn", "ns"):
-                        yield ConvSchedule(height, cols, nt, kt, order)
+                        yield ConvSchedule(height, cols, nt, kt, order, a_banks)
 
 
 def choose_conv(config: ChipConfig, image: Image, vectors: int, out_bytes: int) -> ConvPlan:

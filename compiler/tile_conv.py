@@ -2,7 +2,8 @@
 
 For each tile of the result (in the schedule's order): load what its slots lack, one MATMUL for each
 tap and chunk, which reads the image shifted by that tap, then one STORE with the epilogue. Tiles
-alternate between the accumulator's halves, as those of a contraction do.
+alternate between the accumulator's halves, as those of a contraction do. The next tile's part of
+the image is loaded in pieces between chunks of weights, so that neither keeps the array waiting.
 """
 
 from __future__ import annotations
@@ -70,32 +71,68 @@ def tile_conv(
     h, w = conv.axes
     o = conv.w.shape[4]
     tiles = list(_walk(p))
-    a_slots = Slots(Mem.SPAD, 0, p.a_size, p.slots[0], [t[:4] for t in tiles])
+    plan = Plan(plan.config, s.a_banks)
+    images = _ImageSlots(p.a_size, p.slots[0])
     uses = [(g, n, c) for g, _, _, _, n in tiles for c in range(len(p.chunks))]
     w_slots = Slots(Mem.SPAD, plan.w_base, p.w_size, p.slots[1], uses)
     vectors = Vectors(plan, kernel, number, conv.cols, p.vector_tile)
+
+    def spans(tile: Tile) -> Spans:
+        return _span(tile[2], s.rows, h.out), _span(tile[3], s.cols, w.out)
+
+    def image_loads(tile: Tile, pieces: int) -> list[Op]:
+        slot, new = images.take(tile[:4])
+        return image.loads(tile[0], tile[1], spans(tile), slot, number, pieces) if new else []
+
     ops: list[Op] = []
-    for tile in tiles:
-        g, b, i, j, n = tile
-        spans = (_span(i, s.rows, h.out), _span(j, s.cols, w.out))
+    for at, tile in enumerate(tiles):
+        g, b, _, _, n = tile
         cols = _span(n, s.nt, o)
-        count = (spans[0][1] - spans[0][0]) * (spans[1][1] - spans[1][0])
-        blocks = ceil_div(cols[1] - cols[0], plan.config.dim)
+        (r0, r1), (c0, c1) = spans(tile)
         base = half * plan.half
-        place = Local(Mem.ACC, base, base + count * blocks)
-        a_slot, a_new = a_slots.take(tile[:4])
+        blocks = ceil_div(cols[1] - cols[0], plan.config.dim)
+        place = Local(Mem.ACC, base, base + (r1 - r0) * (c1 - c0) * blocks)
+        now = image_loads(tile, 1)
+        a_slot, _ = images.take(tile[:4])
+        ahead = tiles[at + 1 : at + 2] if images.count > 1 else []
+        later = image_loads(ahead[0], len(p.chunks)) if ahead else []
         for c, chunk in enumerate(p.chunks):
             w_slot, w_new = w_slots.take((g, n, c))
             if w_new:
                 ops += image.weight_loads(g, *chunk, cols, w_slot, number)
-            if a_new and c == 0:
-                ops += image.loads(g, b, spans, a_slot, number)
-            ops += _matmuls(image, number, chunk, spans, cols, a_slot, w_slot, place)
+            ops += now if c == 0 else []
+            ops += _share(later, c, len(p.chunks))
+            ops += _matmuls(image, number, chunk, spans(tile), cols, a_slot, w_slot, place)
         shown = (g * o + cols[0], g * o + cols[1])
         ops += vectors.loads(half, shown)
-        ops.append(_store(plan, kernel, number, place, b, spans, shown, vectors, half))
+        ops.append(_store(plan, kernel, number, place, b, spans(tile), shown, vectors, half))
         half = 1 - half
     return ops, half
+
+
+def _share(ops: list[Op], part: int, parts: int) -> list[Op]:
+    """The part'th of `parts` equal parts."""
+    return ops[len(ops) * part // parts : len(ops) * (part + 1) // parts]
+
+
+class _ImageSlots:
+    """Places for tiles of the image; the one that was used longest ago is given away."""
+
+    def __init__(self, size: int, count: int):
+        self.size, self.count = size, count
+        self.held: dict[object, int] = {}  # the last used is last
+
+    def take(self, key: object) -> tuple[Local, bool]:
+        """The slot of `key`, and whether it must be filled now."""
+        new = key not in self.held
+        if not new:
+            slot = self.held.pop(key)
+        elif len(self.held) < self.count:
+            slot = len(self.held)
+        else:
+            slot = self.held.pop(next(iter(self.held)))
+        self.held[key] = slot
+        return Local(Mem.SPAD, slot * self.size, (slot + 1) * self.size), new
 
 
 def _matmuls(image: Image, number: int, chunk: tuple[int, int], spans: Spans, cols: tuple[int, int],
