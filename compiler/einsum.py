@@ -17,7 +17,7 @@ from tilewright.compiler.contraction import contraction_operands, dot_general
 from tilewright.compiler.elementwise import multiply
 from tilewright.compiler.errors import OperandError, UnsupportedError
 from tilewright.compiler.operands import convert, dtype_named, operand_avals
-from tilewright.compiler.shaping import broadcast_to, expand_dims, getitem, reshape, transpose
+from tilewright.compiler.shaping import broadcast_to, getitem, reshape, transpose
 from tilewright.compiler.source import user_source
 
 OPTIMAL_UP_TO = 4  # operands: the search for the best order is exponential
@@ -147,32 +147,29 @@ def _path(names, result, sizes, optimize):
     return pairs
 
 
+def _constant_along(x, names, letters, sizes):
+    """Broadcast an operand along letters that it does not have."""
+    shape = (*(sizes[c] for c in letters), *trace.aval_of(x).shape)
+    return broadcast_to(x, shape), "".join(letters) + names
+
+
 def _contract(left, right, keep, sizes, precision, preferred):
     """Contract two (array, letters); return the result and its letters."""
     (x, xs), (y, ys) = left, right
-    lone_x = [c for c in xs if c not in ys and c not in keep]
-    lone_y = [c for c in ys if c not in xs and c not in keep]
-    for letter in lone_x:  # summed on one side only: the other one is constant along it
-        y, ys = (
-            broadcast_to(expand_dims(y, 0), (sizes[letter], *trace.aval_of(y).shape)),
-            letter + ys,
-        )
-    for letter in lone_y:
-        x, xs = (
-            broadcast_to(expand_dims(x, 0), (sizes[letter], *trace.aval_of(x).shape)),
-            letter + xs,
-        )
+    alone = [[c for c in p if c not in q and c not in keep] for p, q in ((xs, ys), (ys, xs))]
+    y, ys = _constant_along(y, ys, alone[0], sizes)  # summed on one side only
+    x, xs = _constant_along(x, xs, alone[1], sizes)
     summed = sorted(c for c in xs if c in ys and c not in keep)
     x, y = contraction_operands("einsum", x, y, preferred)
-    if not summed:
-        return _product((x, xs), (y, ys), keep, sizes, preferred)
     batch = [c for c in keep if c in xs and c in ys]
+    first = [c for c in xs if c not in batch and c not in summed]
+    second = [c for c in ys if c not in batch and c not in summed]
+    if not summed and not (first and second):
+        return _product((x, xs), (y, ys), keep, sizes, preferred)
 
     def places(names, letters):
         return tuple(names.index(c) for c in letters)
 
-    first = [c for c in xs if c not in batch and c not in summed]
-    second = [c for c in ys if c not in batch and c not in summed]
     if [*batch, *second, *first] == [c for c in keep if c in xs or c in ys]:
         (x, xs, first), (y, ys, second) = (y, ys, second), (x, xs, first)
     numbers = (
@@ -184,7 +181,7 @@ def _contract(left, right, keep, sizes, precision, preferred):
 
 
 def _product(left, right, keep, sizes, preferred):
-    """Multiply two (array, letters) that share nothing to sum."""
+    """Multiply two (array, letters), the letters of one of which the other one has, too."""
     names = "".join(c for c in keep if c in left[1] or c in right[1])
     aligned = []
     for x, letters in (left, right):
