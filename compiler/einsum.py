@@ -96,6 +96,9 @@ def _sizes(subscripts, names, avals):
     for text, aval in zip(names, avals, strict=True):
         for letter, n in zip(text, aval.shape, strict=True):
             known = sizes.get(letter, 1)
+            again = aval.shape[text.index(letter)]
+            if n != again:
+                _refuse(subscripts, f"{letter!r} has sizes {again} and {n} in one operand")
             if n != known and 1 not in (n, known):
                 _refuse(subscripts, f"{letter!r} has sizes {known} and {n}")
             sizes[letter] = n if known == 1 else known

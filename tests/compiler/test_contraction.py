@@ -242,6 +242,7 @@ def test_einsum_refuses_to_round_a_float32_sum():
         ("ij", ((2, 3, 4),), "does not name the 3 dimensions"),
         ("i$", ((2, 3),), "does not name the 2 dimensions"),
         ("ij,jk->ik", ((2, 3), (4, 5)), "'j' has sizes 3 and 4"),
+        ("ii->i", ((1, 3),), "'i' has sizes 1 and 3 in one operand"),
         ("ij->ii", ((2, 3),), "letters of the operands once each"),
         ("ij->ik", ((2, 3),), "letters of the operands once each"),
         ("...i->i", ((2, 3),), "must have an ellipsis"),
