@@ -14,7 +14,8 @@ from functools import cache, cached_property
 
 import numpy as np
 from tilewright.compiler.kernels import Buffer, KernelProgram
-from tilewright.compiler.roll import Word, roll
+from tilewright.compiler.loops import Word
+from tilewright.compiler.roll import roll
 from tilewright.compiler.schedule import Schedule
 from tilewright.compiler.tile_program import tile
 from tilewright.compiler.tiles import TileProgram
