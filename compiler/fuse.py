@@ -16,6 +16,7 @@ from tilewright.compiler import core
 from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var
 from tilewright.compiler.fuse_conv import convolution
+from tilewright.compiler.fuse_pool import max_pool
 from tilewright.compiler.kernel_builder import KernelBuilder, Node, Number
 from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, View
 from tilewright.compiler.primitives_dot import free_dims
@@ -63,6 +64,8 @@ class _Fuser(KernelBuilder):
             return self._conv(eqn)
         if name == "pad":
             return self._pad(eqn)
+        if name == "reduce_window_max":
+            return max_pool(self, eqn)
         if name in ARITHMETIC:
             return self._arithmetic(eqn)
         raise self.unsupported(name, "element-wise work outside a contraction's epilogue needs the "

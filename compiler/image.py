@@ -17,8 +17,8 @@ from math import prod
 from tilewright.compiler.kernels import Axis, Convolve, View
 from tilewright.compiler.schedule import ceil_div
 from tilewright.compiler.tile_contract import OPERAND_CONV, OPERAND_TYPE, span_bytes
-from tilewright.compiler.tiles import Local, Op
-from tilewright.isa.table import Mem, Type
+from tilewright.compiler.tiles import Dram, Local, Op
+from tilewright.isa.table import Conv, Mem, Type
 
 Level = tuple[int, int]  # count, step
 Spans = tuple[tuple[int, int], tuple[int, int]]  # results along H and along W
@@ -199,8 +199,8 @@ class Image:
             for p, s, pitch in ((cols, x.strides[3], unit), (rows, x.strides[2], width * unit))
         ]
         at = slot.lo + (rows.at * width + cols.at) * unit
-        return _box(x, origin * size, self.pixel, outer, at, self, span_bytes(x, low, high), slot,
-                    number)  # fmt: skip
+        return box_loads(x, origin * size, self.pixel, outer, slot, at, OPERAND_CONV[x.dtype],
+                         self.local, span_bytes(x, low, high), number)  # fmt: skip
 
     def weight_loads(self, group: int, first: int, last: int, cols: tuple[int, int], slot: Local,
                      number: int) -> list[Op]:  # fmt: skip
@@ -229,8 +229,9 @@ class Image:
                     origin = w.offset + sum(a * s for a, s in zip(low, w.strides, strict=True))
                     outer = [(c1 - c0, w.strides[3] * size, unit),
                              (count, w.strides[2] * size, c * unit)]  # fmt: skip
-                    ops += _box(w, origin * size, run, outer, slot.lo + local * unit, self,
-                                span_bytes(w, low, high), slot, number)  # fmt: skip
+                    ops += box_loads(w, origin * size, run, outer, slot, slot.lo + local * unit,
+                                     OPERAND_CONV[w.dtype], self.local, span_bytes(w, low, high),
+                                     number)  # fmt: skip
         return ops
 
 
@@ -285,11 +286,19 @@ def _fill(x: View, at: int, rows: Level, cols: Level, image: Image, number: int)
     return Op("load", fields, (), (Local(Mem.SPAD, at, end),), number)
 
 
-def _box(view: View, first: int, packed: list[Level], outer: list[tuple[int, int, int]], at: int,
-         image: Image, read, slot: Local, number: int) -> list[Op]:  # fmt: skip
-    """LOADs of local rows of `packed` elements for each index of `outer` (count, bytes, granules).
+def box_loads(view: View, first: int, packed: list[Level], outer: list[tuple[int, int, int]],
+              slot: Local, at: int, conv: Conv, local: int, read: Dram,
+              number: int) -> list[Op]:  # fmt: skip
+    """LOADs of local rows of `packed` elements for each index of `outer` (count, bytes, rows).
 
     What exceeds LOAD's four dimensions becomes several instructions.
+
+    Parameters
+    ----------
+    first : byte of the buffer at which the box begins.
+    at : local row to which its first element goes, in `slot`.
+    local : local rows from one unit to the next.
+    read : all bytes that are read.
     """
     size = view.dtype.itemsize
     levels = packed if packed and packed[0][1] == size else [(1, size), *packed]
@@ -300,8 +309,8 @@ def _box(view: View, first: int, packed: list[Level], outer: list[tuple[int, int
     for index in product(*(range(n) for n, _, _ in spare)):
         source = first + sum(i * s for i, (_, s, _) in zip(index, spare, strict=True))
         place = at + sum(i * p for i, (_, _, p) in zip(index, spare, strict=True))
-        fields = {"mem": slot.mem, "conv": OPERAND_CONV[view.dtype], "loc": place,
-                  "l0": image.local, "pack": names, "c0": levels[0][0]}  # fmt: skip
+        fields = {"mem": slot.mem, "conv": conv, "loc": place, "l0": local, "pack": names,
+                  "c0": levels[0][0]}  # fmt: skip
         for i, (n, s) in enumerate(levels[1:], 1):
             fields |= {f"c{i}": n, f"s{i}": s}
         for i, (n, s, p) in enumerate(outer[: 4 - names], names):

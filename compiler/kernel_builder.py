@@ -90,7 +90,8 @@ class KernelBuilder:
         self.consts.append(Buffer(f"c{at}", value.shape, value.dtype, "const", at, value))
         return self.consts[-1]
 
-    def _temp(self, shape: tuple[int, ...], dtype: np.dtype) -> Buffer:
+    def temp(self, shape: tuple[int, ...], dtype: np.dtype) -> Buffer:
+        """A new temporary."""
         self.temps += 1
         return Buffer(f"t{self.temps - 1}", shape, dtype, "temp", self.temps - 1)
 
@@ -133,7 +134,7 @@ class KernelBuilder:
                 "int8 and uint8 an integer added to a value that cannot be NaN)"
             )
         epilogue = chain.epilogue if dtype is None else replace(chain.epilogue, out=dtype)
-        out = out or self._temp(chain.shape, epilogue.out)
+        out = out or self.temp(chain.shape, epilogue.out)
         if prod(chain.shape):
             name = f"k{len(self.kernels)}"
             self.kernels.append(Kernel(name, chain.source, epilogue, out, chain.eqns, source))
@@ -142,9 +143,9 @@ class KernelBuilder:
     def move(self, view: View, out: Buffer | None = None, take: np.dtype | None = None) -> View:
         """Copy a view into row-major order, or the low bytes of each element."""
         dtype = take or view.dtype
-        out = out or self._temp(view.shape, dtype)
+        out = out or self.temp(view.shape, dtype)
         if prod(view.shape):
-            self._add(Move(view), Epilogue(dtype), out)
+            self.add(Move(view), Epilogue(dtype), out)
         return View.whole(out)
 
     def pad(self, view: View, value: np.generic, config: Sequence[tuple[int, int, int]]) -> View:
@@ -161,13 +162,13 @@ class KernelBuilder:
             start.append(low + first * step)
         steps = tuple(i + 1 for _, _, i in config)
         inner = view.slice(tuple(begin), tuple(end), (1,) * len(shape))
-        out = self._temp(tuple(shape), view.dtype)
+        out = self.temp(tuple(shape), view.dtype)
         if prod(shape):
             source = Pad(inner, np.asarray(value, view.dtype), tuple(start), steps)
-            self._add(source, Epilogue(view.dtype), out)
+            self.add(source, Epilogue(view.dtype), out)
         return View.whole(out)
 
-    def _add(self, source: KernelSource, epilogue: Epilogue, out: Buffer) -> None:
+    def add(self, source: KernelSource, epilogue: Epilogue, out: Buffer) -> None:
         """A kernel of the equation at hand."""
         eqns = () if self.number is None else (self.number,)
         name = f"k{len(self.kernels)}"

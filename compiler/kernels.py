@@ -6,8 +6,8 @@ dense row-major buffer::
 
     kernel   ::= name: out = source [epilogue]
     source   ::= contract(a[B,M,K], w[B,K,N]) | convolve(x[G,B,H,W,C], w[G,I,J,C,O], ...)
-               | map(x[R,C]) | move(x[...]) | pad(x[...], value, ...)
-    epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype [max-pool]
+               | pool(x[B,H,W,C], ...) | map(x[R,C]) | move(x[...]) | pad(x[...], value, ...)
+    epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype
 
 `move` and `pad` copy bits; `map` applies the epilogue to an array. Everything is immutable and
 prints.
@@ -244,6 +244,25 @@ class Convolve:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """The largest element of each window of x (B, H, W, C): a result (B, OH, OW, C).
+
+    A window holds at least one element of the image; its axes have no dilation and no gap.
+    """
+
+    x: View
+    axes: tuple[Axis, Axis]
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether elements are integers."""
+        return self.x.dtype not in FLOATS
+
+    def __str__(self) -> str:
+        return f"pool({self.x}, {self.axes[0]} x {self.axes[1]})"
+
+
+@dataclass(frozen=True)
 class Map:
     """An array (R, C) to which the epilogue applies; vectors run along C."""
 
@@ -290,7 +309,7 @@ class Pad:
         return f"pad({self.x}, {self.value}, at {at})"
 
 
-KernelSource = Contract | Convolve | Map | Move | Pad
+KernelSource = Contract | Convolve | Pool | Map | Move | Pad
 
 
 def views_of(source: KernelSource) -> list[View]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, Pad
+from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, Pad, Pool
 from tilewright.compiler.schedule import A_BANKS, Schedule, choose
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import problem, tile_contract
 from tilewright.compiler.tile_conv import conv_plan, tile_conv
 from tilewright.compiler.tile_map import tile_map, tile_move
 from tilewright.compiler.tile_pad import tile_pad
+from tilewright.compiler.tile_pool import tile_pool
 from tilewright.compiler.tiles import Op, Plan, TileProgram
 from tilewright.isa.config import ChipConfig
 
@@ -40,6 +41,9 @@ def tile(
             sizes = conv_plan(config, kernel, (schedules or {}).get(number))
             more, half = tile_conv(plan, kernel, number, sizes, half)
             texts.append(str(sizes.schedule))
+        elif isinstance(kernel.source, Pool):
+            more = tile_pool(plan, kernel, number)
+            texts.append("windows on the way out")
         elif isinstance(kernel.source, Pad):
             more = tile_pad(plan, kernel, number)
             texts.append("rows through the scratchpad")
