@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tilewright.compiler.core import Eqn
+from tilewright.compiler.core import FLOATS, Eqn
 from tilewright.compiler.kernel_builder import KernelBuilder
 from tilewright.compiler.kernels import Axis, Convolve, View
 from tilewright.compiler.primitives_conv import packing
@@ -29,6 +29,9 @@ def convolution(builder: KernelBuilder, eqn: Eqn, dim: int) -> Convolve:
     if len(axes) == 1:  # one row
         axes.insert(0, Axis(1, 1, 1))
         x, w = _with_row(x, 1), _with_row(w, 0)
+    features, batches = p["feature_group_count"], p["batch_group_count"]
+    if features > 1 and w.dtype not in FLOATS:
+        features, w = _merge_groups(builder, w, features, dim)
     h, v = axes
     kind = packing(h.taps, v.taps, w.shape[2], dim)
     inside = {"tap": (), "row": (1,), "window": (0, 1)}[kind]
@@ -44,10 +47,35 @@ def convolution(builder: KernelBuilder, eqn: Eqn, dim: int) -> Convolve:
             config[1 + at] = (a.pad, _reach(a) - a.pad - width, a.gap - 1)
             axes[at] = Axis(_reach(a), a.taps, a.out, a.stride, a.dilation)
         x = builder.pad(x, np.zeros((), x.dtype)[()], config)
-    features, batches = p["feature_group_count"], p["batch_group_count"]
     x = x.grouped(0, batches) if batches > 1 else x.grouped(3, features)
     w = w.grouped(3, max(features, batches))
     return Convolve(x, w, (axes[0], axes[1]), kind)
+
+
+def _merge_groups(builder: KernelBuilder, w: View, groups: int, dim: int) -> tuple[int, View]:
+    """Fewer groups, and weights (I, J, C, O) that are zero where channels do not belong together.
+
+    Depthwise layers would use one row and column of the array; integers times 0 add nothing. (An
+    infinity would, so floats stay as they are.)
+    """
+    i, j, c, outputs = w.shape
+    o = outputs // groups
+    most = max(1, dim // max(c, o))
+    merged = max(n for n in range(1, most + 1) if groups % n == 0)
+    if merged == 1:
+        return groups, w
+    zero, left = np.zeros((), w.dtype)[()], groups // merged
+    parts = w.grouped(3, groups).transpose((1, 2, 0, 3, 4))  # I, J, group, c, o
+    parts = builder.reshape(parts, (i, j, left, merged, c, o))
+    width = merged * o  # channels that a merged group makes; each row holds `o` of them
+    none = (0, 0, 0)
+    rows = builder.pad(parts, zero, [none] * 5 + [(0, width - o, 0)])
+    flat = builder.reshape(rows, (i, j, left, merged, c * width))
+    flat = builder.pad(flat, zero, [none] * 4 + [(0, o, 0)])  # group g begins g * o to the right
+    flat = builder.reshape(flat, (i, j, left, merged * (c * width + o)))
+    flat = flat.slice((0,) * 4, (i, j, left, merged * c * width), (1,) * 4)
+    flat = builder.reshape(flat, (i, j, left, merged * c, width)).transpose((0, 1, 3, 2, 4))
+    return left, builder.reshape(flat, (i, j, merged * c, left * width))
 
 
 def _reach(axis: Axis) -> int:

@@ -182,6 +182,20 @@ def test_pad_and_rev(dtype):
         assert isinstance(back.kernels.kernels[-1].source, Pad)
 
 
+@pytest.mark.parametrize("config", ["tw4", "tw16"])
+@pytest.mark.parametrize(("groups", "c", "o"), [(16, 1, 1), (12, 1, 2), (5, 2, 1), (7, 1, 1)])
+def test_small_integer_groups_share_the_array(groups, c, o, config):
+    """Depthwise and its like: groups become blocks of one weight matrix, as far as they fit."""
+    rng = np.random.default_rng((groups, c, o))
+    x, w = array(rng, (2, 6, 5, groups * c), I8), array(rng, (3, 3, c, groups * o), I8)
+    back = assert_same_bits(
+        lambda x, w: conv(x, w, window_strides=(1, 1), padding="SAME", dimension_numbers=LAYOUTS[0],
+                          feature_group_count=groups), x, w, config=config)  # fmt: skip
+    dim, source = back.config.dim, back.kernels.kernels[-1].source
+    merged = max(n for n in range(1, dim // max(c, o) + 1) if groups % n == 0)
+    assert source.w.shape[0] == groups // merged
+
+
 def test_transposed_convolution_reads_gaps_as_zeros():
     rng = np.random.default_rng(7)
     x, w = array(rng, (2, 5, 6, 4), F32), array(rng, (3, 3, 4, 5), F32)
