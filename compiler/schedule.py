@@ -1,27 +1,26 @@
-"""Schedules as data: tile sizes and loop order of a contraction, and how one is chosen.
+"""Schedules as data: tile sizes, loop order and the shape of the first and last tiles.
 
 A schedule never changes bits, only cycles: K ascends inside every output tile whatever the loop
-order. The local memories are split once for all kernels: activations and weights live in different
-scratchpad banks, output tiles in two halves of the accumulator, so that one tile drains while the
-next one grows. Tiles are walked in a snake, so that a turn reuses the inner operand.
+order. Activations and weights live in different scratchpad banks, output tiles in two or more parts
+of the accumulator, so that one tile drains while the next one grows. Tiles are walked in a snake,
+so that a turn reuses the inner operand.
 
-The default schedule minimises an analytic cost: for the first tile, the tiles at a turn and the
-others, the slower of array and reads; plus the first load and the last store, which nothing hides.
+`check` and `slots` say whether a schedule fits; `schedule_cost` prices it, `refine` chooses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
-from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
 
 A_BANKS = 5  # scratchpad banks of activations (and of maps and moves); the others hold weights
 SEQUENCER = 12  # cycles in which the sequencer dispatches an instruction of a unit, about
 LONG = 1 << 18  # an instruction more costs 1 + cycles / LONG cycles: programs stay short
 RESIDENT = 8  # vectors stay in a half if they take at most this fraction of it
 MAX_COUNT = 65535  # of an instruction's count fields
+GROUPS = 4  # column groups into which a last tile with a tail is cut
 
 
 class ScheduleError(ValueError):
@@ -36,36 +35,83 @@ class Schedule:
     ----------
     mt, nt, kt : rows, columns and contraction length of a tile, in elements.
     order : "mn" walks columns inside rows, "nm" rows inside columns.
+    first_m, last_m : rows of the first and last tiles, if they are to be smaller (0: they are not).
+    first_k, last_k : contraction length of the first and last chunks, likewise.
+    head : rows with which the very first chunk begins, so that the array starts on one block of
+        weights and these rows, and grows from there by doubling (0: it waits for the chunk).
+    tail : rows with which the very last tile ends: it is stored in groups of columns, the last one
+        in pieces that halve down to these rows, while the array still works on the rest (0: whole).
+    a_banks : scratchpad banks of activations; the others hold weights.
+    parts : parts of the accumulator: output tiles that grow, wait for their store or are stored.
     """
 
     mt: int
     nt: int
     kt: int
     order: str = "mn"
+    first_m: int = 0
+    last_m: int = 0
+    first_k: int = 0
+    last_k: int = 0
+    head: int = 0
+    tail: int = 0
+    a_banks: int = A_BANKS
+    parts: int = 2
 
     def __str__(self) -> str:
-        return f"tile {self.mt}x{self.nt}x{self.kt} order {self.order}"
+        extra = (
+            f" {f.name} {getattr(self, f.name)}"
+            for f in fields(self)[4:]
+            if getattr(self, f.name) != f.default
+        )
+        return f"tile {self.mt}x{self.nt}x{self.kt} order {self.order}{''.join(extra)}"
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What matters of an operand's place in DRAM.
+
+    Parameters
+    ----------
+    size : bytes of an element.
+    way : "rows": local rows are contiguous there; "columns": local columns are, LOAD transposes;
+        "gather": neither, every element is a beat.
+    pitch, first : bytes between contiguous runs; address of the first one (modulo 64).
+    shared : whether all batches read the same.
+    """
+
+    size: int
+    way: str = "rows"
+    pitch: int = 0
+    first: int = 0
+    shared: bool = True
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What the cost model knows of a contraction: sizes and bytes.
+    """What scheduling knows of a contraction: a (M, K) times w (K, N), in each batch.
 
-    `local` is the granules of `dim` elements (1: 8 bit, 2: bf16); `a_bytes`, `w_bytes`, `out_bytes`
-    are those of an element in DRAM; `vectors` is the number of per-column epilogue operands.
-    `a_dense`, `w_dense`: whether rows are contiguous in DRAM (else every element is a beat).
+    `local` is the granules of `dim` elements (1: 8 bit, 2: bf16), `out_bytes` those of a result,
+    `vectors` the number of per-column epilogue operands.
     """
 
     m: int
     n: int
     k: int
     local: int
-    a_bytes: int
-    w_bytes: int
+    a: Operand
+    w: Operand
     out_bytes: int
     vectors: int
-    a_dense: bool = True
-    w_dense: bool = True
+    batches: int = 1
+
+
+Span = tuple[int, int]
+
+
+def cell_rows(config: ChipConfig) -> int:
+    """Tiles start at multiples of this many accumulator rows."""
+    return 1
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -74,30 +120,153 @@ def ceil_div(a: int, b: int) -> int:
 
 
 def cell_granules(config: ChipConfig) -> int:
-    """Slots start at multiples of this many granules; dependencies are tracked by it."""
-    return max(2, config.spad_bank // 64)
+    """Slots start at multiples of this many granules: bf16 rows are aligned pairs."""
+    return 2
 
 
-def cell_rows(config: ChipConfig) -> int:
-    """Like `cell_granules`, for accumulator rows."""
-    return max(1, config.acc_rows // 128)
+def spans(length: int, step: int, first: int = 0, last: int = 0, unit: int = 1) -> list[Span]:
+    """Cut `length` into parts of `step`; the first and the last may be smaller.
+
+    The last part begins at a multiple of `unit`, so it may have up to unit - 1 more than `last`.
+    """
+    end = (length - last) // unit * unit if 0 < last < length else length
+    cuts = [0]
+    if 0 < first < end:
+        cuts.append(first)
+    cuts += range(cuts[-1] + step, end, step)
+    if 0 < end < length:
+        cuts.append(end)
+    cuts.append(length)
+    return list(pairwise(cuts))
 
 
-def vector_blocks(config: ChipConfig, vectors: int, n: int, nt: int) -> int:
-    """Column blocks of each vector that a half holds: all of them if they are few, else a tile's.
+def grid(config: ChipConfig, p: Problem, s: Schedule) -> tuple[list[Span], list[Span], list[Span]]:
+    """The parts of M, N and K."""
+    return (
+        spans(p.m, s.mt, s.first_m, s.last_m),
+        spans(p.n, s.nt),
+        spans(p.k, s.kt, s.first_k, s.last_k, config.dim),
+    )
 
-    Those of all columns are loaded once; those of a tile wait for the half's last store.
+
+def widest(parts: list[Span]) -> int:
+    """The longest part."""
+    return max(b - a for a, b in parts)
+
+
+def vector_blocks(config: ChipConfig, vectors: int, n: int, nt: int, parts: int = 2) -> int:
+    """Column blocks of each vector that a part holds: all of them if they are few, else a tile's.
+
+    Those of all columns are loaded once; those of a tile wait for the part's last store.
     """
     blocks = ceil_div(n, config.dim)
-    if nt % config.dim == 0 and vectors * blocks * RESIDENT <= config.acc_rows // 2:
+    if nt % config.dim == 0 and vectors * blocks * RESIDENT <= config.acc_rows // parts:
         return blocks
     return ceil_div(min(nt, n), config.dim)
 
 
-def vector_rows(config: ChipConfig, vectors: int, n: int, nt: int) -> int:
-    """Accumulator rows at the end of a half that are kept for the vectors of a tile."""
-    unit = cell_rows(config)
-    return ceil_div(vectors * vector_blocks(config, vectors, n, nt), unit) * unit
+def vector_rows(config: ChipConfig, vectors: int, n: int, nt: int, parts: int = 2) -> int:
+    """Accumulator rows at the end of a part that are kept for the vectors of a tile."""
+    return vectors * vector_blocks(config, vectors, n, nt, parts)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows r0 to r1 of column blocks b0 to b1 of an output tile.
+
+    `at` is its first accumulator row, `step` its rows from one block to the next.
+    """
+
+    r0: int
+    r1: int
+    b0: int
+    b1: int
+    at: int
+    step: int
+
+    @property
+    def size(self) -> int:
+        """Accumulator rows from its first to its last."""
+        return (self.b1 - self.b0 - 1) * self.step + self.r1 - self.r0
+
+
+def tail_cuts(rows: int, blocks: int, tail: int) -> list[tuple[int, int, int, int]]:
+    """Cut the last tile for its stores: groups of columns, the last one in rows that halve."""
+    group = ceil_div(blocks, GROUPS)
+    cuts = [(0, rows, b, min(b + group, blocks)) for b in range(0, blocks, group)]
+    _, _, b0, b1 = cuts.pop()
+    at = 0
+    while at < rows:
+        left = rows - at
+        take = max(ceil_div(left, 2), tail)
+        take = left if left - take < tail else take
+        cuts.append((at, at + take, b0, b1))
+        at += take
+    return cuts
+
+
+def tail_pieces(
+    config: ChipConfig, p: Problem, s: Schedule, tile: tuple[int, int], part: int
+) -> list[Piece]:
+    """Place the pieces of the last tile; those that follow each other lie in different banks.
+
+    They may use all parts but the one before `part`, whose vectors their stores read.
+
+    Parameters
+    ----------
+    tile : its rows and columns.
+
+    Raises
+    ------
+    ScheduleError
+        The pieces do not fit.
+    """
+    rows, blocks = tile[0], ceil_div(tile[1], config.dim)
+    bank, each = config.acc_bank, BANKS // s.parts
+    held = vector_rows(config, p.vectors, p.n, s.nt, s.parts)
+    order = [(part * each + i) % BANKS for i in range(BANKS - each)]
+    end = {}  # rows that a bank has for tiles
+    for b in order:
+        to_end = (b // each + 1) * each * bank - held - b * bank
+        end[b] = max(0, min(bank, to_end))
+    level = dict.fromkeys(order, 0)  # rows in use of each bank
+    out, turn = [], 0
+    for r0, r1, c0, c1 in tail_cuts(rows, blocks, s.tail):
+        size = (r1 - r0) * (c1 - c0)
+        for i in range(len(order)):
+            banks = _room(order[(turn + i) % len(order) :], size, bank, level, end)
+            if banks:
+                break
+        else:
+            raise ScheduleError(
+                f"{s}: the tail needs banks of their own for pieces that follow each other; "
+                f"{size} accumulator rows find no place"
+            )
+        at = banks[0] * bank + level[banks[0]]
+        turn = order.index(banks[-1]) + 1
+        for b in banks:
+            take = min(size, bank - level[b])
+            level[b], size = level[b] + take, size - take
+        out.append(Piece(r0, r1, c0, c1, at, r1 - r0))
+    return out
+
+
+def _room(
+    order: list[int], size: int, bank: int, level: dict[int, int], end: dict[int, int]
+) -> list[int]:
+    """Consecutive banks from the first one on that hold `size` rows; none if they do not."""
+    taken: list[int] = []
+    for b in order:
+        if taken and (b != taken[-1] + 1 or level[b]):
+            return []
+        taken.append(b)
+        free = end[b] - level[b]
+        if free >= size:
+            return taken
+        if end[b] < bank:
+            return []
+        size -= free
+    return []
 
 
 def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
@@ -119,19 +288,51 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
         raise ScheduleError(
             f"{s}: kt must be a multiple of dim ({d}) or at least K ({p.k}), not {s.kt}"
         )
-    blocks = ceil_div(s.nt, d)
+    for name, most in (("first_m", s.mt), ("last_m", s.mt), ("first_k", s.kt), ("last_k", s.kt),
+                       ("head", s.mt), ("tail", s.mt)):  # fmt: skip
+        value = getattr(s, name)
+        if not 0 <= value <= most:
+            raise ScheduleError(f"{s}: {name} must be in 0 to {most}, not {value}")
+    if s.first_k % d:
+        raise ScheduleError(f"{s}: first_k must be a multiple of dim ({d}), not {s.first_k}")
+    if not 1 <= s.a_banks < BANKS:
+        raise ScheduleError(f"{s}: a_banks must be in 1 to {BANKS - 1}, not {s.a_banks}")
+    if s.parts not in (2, 4, 8):
+        raise ScheduleError(f"{s}: parts must be 2, 4 or 8, not {s.parts}")
+    blocks = ceil_div(min(s.nt, p.n), d)
     if p.vectors and blocks > STORE_VECTOR_UNITS:
         raise ScheduleError(
             f"{s}: nt must be at most {STORE_VECTOR_UNITS * d} with a scale or bias, not {s.nt}"
         )
-    unit = cell_rows(config)
-    rows = ceil_div(s.mt * blocks, unit) * unit + vector_rows(config, p.vectors, p.n, s.nt)
-    half = config.acc_rows // 2
-    if rows > half:
+    rows = min(s.mt, p.m) * blocks + vector_rows(config, p.vectors, p.n, s.nt, s.parts)
+    part = config.acc_rows // s.parts
+    if rows > part:
         raise ScheduleError(
             f"{s}: an output tile with its vectors needs {rows} accumulator rows, "
-            f"{rows - half} more than a half has"
+            f"{rows - part} more than 1 of {s.parts} parts has"
         )
+    if s.tail:
+        tail_pieces(config, p, s, last_tile(config, p, s), 0)
+
+
+def last_tile(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
+    """Rows and columns of the tile that is walked last."""
+    rows, cols, _ = grid(config, p, s)
+    if s.order == "mn":
+        i, j = rows[-1], cols[0 if len(rows) % 2 == 0 else -1]
+    else:
+        i, j = rows[0 if len(cols) % 2 == 0 else -1], cols[-1]
+    return i[1] - i[0], j[1] - j[0]
+
+
+def slot_sizes(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
+    """Granules of an activation slot and of a weight slot."""
+    d, cell = config.dim, cell_granules(config)
+    rows, cols, chunks = grid(config, p, s)
+    depth = ceil_div(widest(chunks), d)
+    a = widest(rows) * depth * p.local
+    w = d * depth * ceil_div(widest(cols), d) * p.local
+    return ceil_div(a, cell) * cell, ceil_div(w, cell) * cell
 
 
 def slots(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
@@ -142,122 +343,22 @@ def slots(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
     ScheduleError
         Fewer than two, where there is more than one chunk.
     """
-    d = config.dim
-    blocks, depth = ceil_div(s.nt, d), ceil_div(s.kt, d)
-    chunks = ceil_div(p.k, s.kt)
-    cell = cell_granules(config)
+    rows, cols, chunks = grid(config, p, s)
     found = []
-    for what, size, banks, tiles in (
-        ("activation", s.mt * depth * p.local, A_BANKS, ceil_div(p.m, s.mt)),
-        ("weight", d * depth * blocks * p.local, BANKS - A_BANKS, ceil_div(p.n, s.nt)),
-    ):
-        size = ceil_div(size, cell) * cell
+    for what, size, banks, tiles in zip(
+        ("activation", "weight"), slot_sizes(config, p, s), (s.a_banks, BANKS - s.a_banks),
+        (len(rows), len(cols)), strict=True,
+    ):  # fmt: skip
         fit = banks * config.spad_bank // size
-        need = min(2, tiles * chunks)
+        need = min(2, tiles * len(chunks))
         if fit < need:
             raise ScheduleError(
                 f"{s}: {need} {what} slots of {size} granules need {need * size} granules, "
                 f"not {banks * config.spad_bank}"
             )
-        found.append(min(fit, tiles * chunks))
+        if s.tail and fit < len(chunks):
+            raise ScheduleError(
+                f"{s}: a tail needs a slot for each of {len(chunks)} {what} chunks, not {fit}"
+            )
+        found.append(min(fit, tiles * len(chunks) * p.batches))
     return found[0], found[1]
-
-
-def beats(config: ChipConfig, count: int, size: int, dense: bool = True) -> float:
-    """Bus beats of a run of `count` elements, on average over its alignment if it is ragged."""
-    if not dense:
-        return count
-    whole = ceil_div(count * size, config.bus_bytes)
-    return whole if count * size % config.bus_bytes == 0 else whole + 0.5
-
-
-def cost(config: ChipConfig, p: Problem, s: Schedule) -> float:
-    """Estimated cycles of one contraction."""
-    d = config.dim
-    a_slots, w_slots = slots(config, p, s)
-    mtiles, ntiles, chunks = ceil_div(p.m, s.mt), ceil_div(p.n, s.nt), ceil_div(p.k, s.kt)
-    kblocks, nblocks = ceil_div(p.k, d), ceil_div(p.n, d)
-    mt, nt, kt = min(s.mt, p.m), min(s.nt, p.n), min(s.kt, p.k)
-    last = p.m - (mtiles - 1) * mt
-    least = max(d, MATMUL_MIN_PERIOD)
-    array = kblocks * nblocks * ((mtiles - 1) * max(mt, least) + max(last, least))
-    array /= mtiles * ntiles
-    out = mt * beats(config, nt, p.out_bytes)
-    flush = matmul_done(d) + 2 * d  # from the last row of a tile to the start of its store
-    if mtiles * ntiles > 1:  # the next but one tile waits for the store
-        array = max(array, (array + flush + out) / 2)
-    a_read = mt * chunks * beats(config, kt, p.a_bytes, p.a_dense)
-    w_read = p.k * beats(config, nt, p.w_bytes, p.w_dense)
-    if s.order == "mn":
-        outer, inner, keep, have, reuse = mtiles, ntiles, a_slots, w_slots, (a_read, w_read)
-    else:
-        outer, inner, keep, have, reuse = ntiles, mtiles, w_slots, a_slots, (w_read, a_read)
-    out_read, in_read = reuse
-    spare = max(0, have - 2)  # slots that keep their chunk until it is used again
-    missing = 1 - min(1.0, spare / (chunks * inner)) if have < chunks * inner else 0.0
-    again = 0.0 if keep >= chunks else out_read
-    turn = max(array, out_read + (0.0 if have >= chunks else in_read))
-    fresh = max(array, in_read + again)
-    stale = max(array, in_read * missing + again)
-    total = max(array, out_read + in_read) + (outer - 1) * turn
-    total += (inner - 1) * (fresh + (outer - 1) * stale)
-    total = max(total, mtiles * ntiles * out)
-    if last < mt:  # the first short pass waits for a long one, the last tile for a long store
-        total += mt - last
-        total += max(0.0, out + flush - kblocks * ceil_div(nt, d) * max(last, least))
-    first = mt * beats(config, kt, p.a_bytes, p.a_dense)
-    first += kt * beats(config, nt, p.w_bytes, p.w_dense)
-    drain = min(mt, last) * beats(config, nt, p.out_bytes)
-    count = mtiles * ntiles * (2 * chunks + 1 + p.vectors) + mtiles * chunks
-    total = max(total, SEQUENCER * count) + first + drain
-    return total + (1 + total / LONG) * count
-
-
-def candidates(config: ChipConfig, p: Problem) -> Iterator[Schedule]:
-    """Schedules worth pricing: powers of two of blocks, balanced rows; all of them legal."""
-    d = config.dim
-    unit, half = cell_rows(config), config.acc_rows // 2
-    most = STORE_VECTOR_UNITS if p.vectors else 32
-    kts = sorted({min(p.k, d << i) for i in range(12)})
-    for nb in sorted({min(ceil_div(p.n, d), most, 1 << i) for i in range(6)}):
-        room = (half - vector_rows(config, p.vectors, p.n, nb * d)) // unit * unit
-        fit = min(room // nb, MAX_COUNT)
-        if fit < 1:
-            continue
-        tiles = ceil_div(p.m, fit)
-        heights = {ceil_div(p.m, t) for t in (tiles, tiles + 1, 2 * tiles, 4 * tiles)}
-        if fit // d:
-            heights.add(min(p.m, fit // d * d))
-        for mt in sorted(heights):
-            for kt in kts:
-                if kt % d == 0 or kt >= p.k:
-                    for order in ("mn", "nm"):
-                        yield Schedule(mt, min(nb * d, p.n), kt, order)
-
-
-def choose(config: ChipConfig, p: Problem) -> Schedule:
-    """The cheapest candidate; ties go to the first, so the choice is deterministic.
-
-    One row, one column block and one K-block fit every legal chip, so there is always one.
-    """
-    best: tuple[float, Schedule] | None = None
-    for s in candidates(config, p):
-        try:
-            price = cost(config, p, s)
-        except ScheduleError:
-            continue
-        if best is None or price < best[0]:
-            best = (price, s)
-    if best is not None:
-        return best[1]
-    mt = p.m
-    while mt > 1:
-        mt = ceil_div(mt, 2)
-        s = Schedule(mt, min(config.dim, p.n), min(config.dim, p.k))
-        try:
-            check(config, p, s)
-            slots(config, p, s)
-        except ScheduleError:
-            continue
-        break
-    return Schedule(mt, min(config.dim, p.n), min(config.dim, p.k))

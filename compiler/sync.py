@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from tilewright.compiler.dispatch import reorder
 from tilewright.compiler.kernels import Buffer
 from tilewright.compiler.tiles import Dram, Local, Op
+from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Mem, Unit
 
 #: (producer, consumer) -> (semaphore, signal). Reads free a place for the consumer with "rd"; where
@@ -120,29 +122,44 @@ class Tracker:
         return found
 
 
+Needs = list[dict[Unit, int]]
 Edges = list[tuple[int, int]]  # (producer, consumer), both strictly ascending
 
 
-def synchronise(ops: list[Op]) -> None:
-    """Fill in `sync` (wait, signal and semaphore fields) of every operation."""
-    for pair, edges in sorted(_edges(ops).items()):
+def synchronise(ops: list[Op], config: ChipConfig | None = None) -> None:
+    """Fill in `sync` (wait, signal and semaphore fields) of every operation.
+
+    With a chip, its first operations are put into the order in which the units will want them.
+    """
+    needs = _needs(ops)
+    if config is not None:
+        needs = reorder(config, ops, needs)
+    for pair, edges in sorted(_edges(ops, needs).items()):
         semaphore, signal = CHANNELS[pair]
         for producer, consumer in _bounded(edges):
             _signal(ops[producer], signal, semaphore)
             _wait(ops[consumer], semaphore)
 
 
-def _edges(ops: list[Op]) -> dict[tuple[Unit, Unit], Edges]:
-    """The waits that are needed, for each pair of units."""
+def _needs(ops: list[Op]) -> Needs:
+    """For each operation the latest one of each other unit that it must follow."""
     tracker = Tracker()
-    edges: dict[tuple[Unit, Unit], Edges] = {}
+    needs: Needs = []
     for number, op in enumerate(ops):
         latest: dict[Unit, int] = {}
         for n in tracker.depends(number, op):
             unit = ops[n].unit
-            if unit != op.unit:
-                latest[unit] = max(latest.get(unit, -1), n)
-        for unit, n in latest.items():
+            if unit != op.unit and latest.get(unit, -1) < n:
+                latest[unit] = n
+        needs.append(latest)
+    return needs
+
+
+def _edges(ops: list[Op], needs: Needs) -> dict[tuple[Unit, Unit], Edges]:
+    """The waits that are needed, for each pair of units."""
+    edges: dict[tuple[Unit, Unit], Edges] = {}
+    for number, op in enumerate(ops):
+        for unit, n in needs[number].items():
             found = edges.setdefault((unit, op.unit), [])
             if not found or found[-1][0] < n:
                 found.append((n, number))

@@ -1,53 +1,55 @@
-"""Tile a contraction: chunks of activations and weights into slots, macro tiles into an accumulator
-half, stores out.
+"""Tile a contraction: chunks of activations and weights into slots, macro tiles into parts of the
+accumulator, stores out.
 
 For each output tile (in the schedule's order) and each chunk of K: load what its slot lacks, one
-MATMUL; then one STORE with the epilogue. Tiles alternate between the accumulator's halves.
+MATMUL; then one STORE with the epilogue. Tiles take turns in the accumulator's parts. The very
+first chunk may come and be multiplied in rectangles that double, the very last tile be stored in
+pieces (`Schedule.head`, `tail`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise, product
 
 import numpy as np
 from tilewright.compiler import core
-from tilewright.compiler.kernels import Contract, Kernel, View
+from tilewright.compiler.kernels import Contract, Kernel
+from tilewright.compiler.operand_loads import (
+    OPERAND_CONV,
+    OPERAND_TYPE,
+    Layout,
+    Loader,
+    operand,
+    span_bytes,
+)
 from tilewright.compiler.schedule import (
+    Piece,
     Problem,
     Schedule,
+    Span,
     ceil_div,
-    cell_granules,
     check,
+    grid,
+    slot_sizes,
     slots,
+    tail_pieces,
 )
 from tilewright.compiler.tile_store import Vectors, store_op
-from tilewright.compiler.tiles import Dram, Local, Op, Plan, Slots
-from tilewright.isa.table import Conv, Mem, Type
+from tilewright.compiler.tiles import Local, Op, Plan, Slots
+from tilewright.isa.table import Mem, Type
 
-OPERAND_TYPE = {
-    core.int8: Type.I8,
-    core.uint8: Type.U8,
-    core.bfloat16: Type.BF16,
-    core.float32: Type.BF16,
-}
-OPERAND_CONV = {
-    core.int8: Conv.COPY8,
-    core.uint8: Conv.COPY8,
-    core.bfloat16: Conv.COPY16,
-    core.float32: Conv.F32_BF16,
-}
+__all__ = ["OPERAND_CONV", "OPERAND_TYPE", "problem", "span_bytes", "tile_contract"]
 
 
 def problem(kernel: Kernel) -> Problem:
-    """Sizes and element widths, for the cost model."""
+    """Sizes and places, for choosing a schedule."""
     source = kernel.source
     assert isinstance(source, Contract)
-    _, m, n, k = source.sizes
-    a, w = source.a.dtype, source.w.dtype
-    local = 2 if OPERAND_TYPE[a] == Type.BF16 else 1
+    b, m, n, k = source.sizes
+    local = 2 if OPERAND_TYPE[source.a.dtype] == Type.BF16 else 1
     out, vectors = kernel.epilogue.out.itemsize, len(kernel.epilogue.vectors)
-    dense = [v.strides[2] == 1 or v.shape[2] == 1 for v in (source.a, source.w)]
-    return Problem(m, n, k, local, a.itemsize, w.itemsize, out, vectors, *dense)
+    return Problem(m, n, k, local, operand(source.a), operand(source.w), out, vectors, b)
 
 
 def accumulates_int(dtype: np.dtype) -> bool:
@@ -55,46 +57,45 @@ def accumulates_int(dtype: np.dtype) -> bool:
     return dtype in (core.int8, core.uint8)
 
 
-def span_bytes(view: View, low: tuple[int, ...], high: tuple[int, ...]) -> Dram:
-    """Bytes of the buffer between the lowest and the highest element of low <= index < high."""
-    size = view.dtype.itemsize
-    lo = hi = view.offset
-    for a, b, s in zip(low, high, view.strides, strict=True):
-        lo += min(a * s, (b - 1) * s)
-        hi += max(a * s, (b - 1) * s)
-    return Dram(view.buffer, lo * size, (hi + 1) * size)
-
-
-def load_rows(view: View, batch: int, rows: tuple[int, int], cols: tuple[int, int], slot: Local,
-              units: int, local: int, number: int) -> Op:  # fmt: skip
-    """LOAD rows x cols of a (B, R, C) view: one local row of `units` units for each row.
-
-    A view whose columns are not contiguous is gathered element by element with `pack`.
-    """
-    (r0, r1), (c0, c1) = rows, cols
-    size = view.dtype.itemsize
-    _, row_stride, col_stride = (s * size for s in view.strides)
-    place = span_bytes(view, (batch, r0, c0), (batch + 1, r1, c1))
-    first = view.offset * size + batch * view.strides[0] * size + r0 * row_stride + c0 * col_stride
-    fields = {
-        "mem": slot.mem, "conv": OPERAND_CONV[view.dtype], "loc": slot.lo, "l0": local,
-    }  # fmt: skip
-    if c1 - c0 == 1 or col_stride == size:
-        fields |= {"c0": c1 - c0, "c1": r1 - r0, "s1": row_stride, "l1": units * local, "pack": 1}
-    else:
-        fields |= {"c0": 1, "c1": c1 - c0, "s1": col_stride, "c2": r1 - r0, "s2": row_stride,
-                   "l2": units * local, "pack": 2}  # fmt: skip
-    used = Local(slot.mem, slot.lo, slot.lo + (r1 - r0) * units * local)
-    return Op("load", fields, (place,), (used,), number, "dram", view.buffer, first)
-
-
-def walk(s: Schedule, m: int, n: int) -> Iterator[tuple[int, int]]:
+def walk(order: str, rows: list[Span], cols: list[Span]) -> Iterator[tuple[int, int]]:
     """Tile indices (row, column) in the schedule's order, as a snake: a turn keeps one operand."""
-    rows, cols = range(ceil_div(m, s.mt)), range(ceil_div(n, s.nt))
-    if s.order == "mn":
-        yield from ((i, j) for i in rows for j in (cols[::-1] if i % 2 else cols))
+    ii, jj = range(len(rows)), range(len(cols))
+    if order == "mn":
+        yield from ((i, j) for i in ii for j in (jj[::-1] if i % 2 else jj))
     else:
-        yield from ((i, j) for j in cols for i in (rows[::-1] if j % 2 else rows))
+        yield from ((i, j) for j in jj for i in (ii[::-1] if j % 2 else ii))
+
+
+Rect = tuple[int, int, int, int]  # rows r0 to r1, column blocks b0 to b1
+
+
+def row_cuts(rows: int, head: int) -> list[Span]:
+    """The rows of the first tile in parts that double: head, head, 2 head, 4 head and so on."""
+    cuts = [0, min(head, rows)]
+    while cuts[-1] < rows:
+        cuts.append(min(2 * cuts[-1], rows))
+    return list(pairwise(cuts))
+
+
+def staircase(rows: int, blocks: int, head: int) -> list[tuple[str, Rect]]:
+    """How the first chunk grows: "w" and "a" say what to load, "mm" what can be multiplied then.
+
+    Twice the columns and twice the rows in turn, so that what is there keeps the array busy while
+    the next rectangle comes. Each part of the rows is multiplied by itself, now and in all later
+    chunks: an accumulator row must have the same place in the passes that add to it.
+    """
+    cuts, b, there = row_cuts(rows, head), 1, 1
+    out = [("w", (0, 0, 0, 1)), ("a", (*cuts[0], 0, 0)), ("mm", (*cuts[0], 0, 1))]
+    while there < len(cuts) or b < blocks:
+        if b < blocks:
+            more = min(2 * b, blocks)
+            out.append(("w", (0, 0, b, more)))
+            out += [("mm", (*cut, b, more)) for cut in cuts[:there]]
+            b = more
+        if there < len(cuts):
+            out += [("a", (*cuts[there], 0, 0)), ("mm", (*cuts[there], 0, b))]
+            there += 1
+    return out
 
 
 def tile_contract(
@@ -106,66 +107,165 @@ def tile_contract(
     ----------
     half : accumulator half of the first tile; the half of the next kernel's first tile is returned.
     """
-    source = kernel.source
-    assert isinstance(source, Contract)
-    batches, m, n, k = source.sizes
-    p = problem(kernel)
-    d = plan.config.dim
-    check(plan.config, p, s)
-    a_count, w_count = slots(plan.config, p, s)
-    cell = cell_granules(plan.config)
-    chunks = ceil_div(k, s.kt)
-    tiles = [(b, i, j) for b in range(batches) for i, j in walk(s, m, n)]
-    if batches > 1:  # operands that do not depend on the batch are the same chunk in every one
-        shared_a, shared_w = source.a.strides[0] == 0, source.w.strides[0] == 0
-    else:
-        shared_a = shared_w = True
-    a_uses = [(0 if shared_a else b, i, c) for b, i, _ in tiles for c in range(chunks)]
-    w_uses = [(0 if shared_w else b, j, c) for b, _, j in tiles for c in range(chunks)]
-    depth, blocks = ceil_div(s.kt, d), ceil_div(s.nt, d)
-    a_size = ceil_div(s.mt * depth * p.local, cell) * cell
-    w_size = ceil_div(d * depth * blocks * p.local, cell) * cell
-    a_slots = Slots(Mem.SPAD, 0, a_size, a_count, a_uses)
-    w_slots = Slots(Mem.SPAD, plan.w_base, w_size, w_count, w_uses)
-    vectors = Vectors(plan, kernel, number, n, s.nt)
-    ops: list[Op] = []
-    for at, (b, i, j) in enumerate(tiles):
-        rows = (i * s.mt, min(m, (i + 1) * s.mt))
-        cols = (j * s.nt, min(n, (j + 1) * s.nt))
-        base = half * plan.half
-        count, nblocks = rows[1] - rows[0], ceil_div(cols[1] - cols[0], d)
-        tile = Local(Mem.ACC, base, base + count * nblocks)
-        for c in range(chunks):
-            ks = (c * s.kt, min(k, (c + 1) * s.kt))
-            w_slot, w_new = w_slots.take(w_uses[at * chunks + c])
-            a_slot, a_new = a_slots.take(a_uses[at * chunks + c])
-            nb = ceil_div(cols[1] - cols[0], d)
-            kb = ceil_div(ks[1] - ks[0], d)
-            if w_new:
-                ops.append(load_rows(source.w, b, ks, cols, w_slot, nb, p.local, number))
-            if a_new:
-                ops.append(load_rows(source.a, b, rows, ks, a_slot, kb, p.local, number))
-            ops.append(
-                _matmul(kernel, number, a_slot, w_slot, tile, count, ks, cols, c > 0, p.local, d)
-            )
-        ops += vectors.loads(half, cols)
-        out = (b * m + rows[0]) * n + cols[0]
-        ops.append(
-            store_op(plan, kernel, number, tile, count, cols, out, n, vectors)
+    return _Tiler(plan, kernel, number, s).run(half)
+
+
+class _Tiler:
+    """What the tiles of one kernel share."""
+
+    def __init__(self, plan: Plan, kernel: Kernel, number: int, s: Schedule):
+        source = kernel.source
+        assert isinstance(source, Contract)
+        self.plan, self.kernel, self.number, self.s = plan, kernel, number, s
+        self.config, self.d = plan.config, plan.config.dim
+        p = self.p = problem(kernel)
+        check(self.config, p, s)
+        self.rows, self.cols, self.chunks = grid(self.config, p, s)
+        order = list(walk(s.order, self.rows, self.cols))
+        self.tiles = [(b, i, j) for b in range(p.batches) for i, j in order]
+        shared_a, shared_w = (p.batches == 1 or o.shared for o in (p.a, p.w))
+        each = range(len(self.chunks))
+        self.a_uses = [(0 if shared_a else b, i, c) for b, i, _ in self.tiles for c in each]
+        self.w_uses = [(0 if shared_w else b, j, c) for b, _, j in self.tiles for c in each]
+        sizes, counts = slot_sizes(self.config, p, s), slots(self.config, p, s)
+        base = s.a_banks * self.config.spad_bank
+        self.a_slots = Slots(Mem.SPAD, 0, sizes[0], counts[0], self.a_uses)
+        self.w_slots = Slots(Mem.SPAD, base, sizes[1], counts[1], self.w_uses)
+        self.a, self.w = (Loader(v, self.d, number) for v in (source.a, source.w))
+        self.vectors = Vectors(plan, kernel, number, p.n, s.nt, s.parts)
+        self.types = {
+            "a_type": OPERAND_TYPE[source.a.dtype],
+            "w_type": OPERAND_TYPE[source.w.dtype],
+        }
+        self.ops: list[Op] = []
+
+    def run(self, half: int) -> tuple[list[Op], int]:
+        parts = self.s.parts
+        part = half * parts // 2
+        for at in range(len(self.tiles)):
+            self._tile(at, part)
+            part = (part + 1) % parts
+        return self.ops, part * 2 // parts
+
+    def _tile(self, at: int, part: int) -> None:
+        b, i, j = self.tiles[at]
+        rows, cols = self.rows[i], self.cols[j]
+        count, blocks = rows[1] - rows[0], ceil_div(cols[1] - cols[0], self.d)
+        pieces = [Piece(0, count, 0, blocks, part * self.vectors.part, count)]
+        vector_part, late = part, 0
+        if self.s.tail and at == len(self.tiles) - 1:
+            tile = (count, cols[1] - cols[0])
+            pieces = tail_pieces(self.config, self.p, self.s, tile, part)
+            vector_part = (part - 1) % self.s.parts  # no store reads the banks of the array
+            late = sum(x.r1 - x.r0 < count for x in pieces) or 1
+        early, late_pieces = pieces[: len(pieces) - late], pieces[len(pieces) - late :]
+        fed = []  # of each chunk: its slots, its part of K, what can be multiplied one by one
+        for c, ks in enumerate(self.chunks):
+            fed.append(self._feed(at, c, rows, cols))
+            last = c == len(self.chunks) - 1
+            if last or (c == 0 and self._meets_vectors(pieces, vector_part)):
+                self.ops += self.vectors.loads(vector_part, cols)
+            if last and at == 0 and self.vectors.resident:
+                for other in range(min(self.s.parts, len(self.tiles))):
+                    self.ops += self.vectors.loads((part + other) % self.s.parts, cols)
+            if not last:
+                self._matmul(*fed[c], ks, cols, c > 0, early)
+            for piece in early if last else []:
+                self._matmul(*fed[c], ks, cols, c > 0, [piece])
+                self._store(b, rows, cols, piece, vector_part)
+        for piece in late_pieces:
+            for c, ks in enumerate(self.chunks):
+                self._matmul(*fed[c], ks, cols, c > 0, [piece])
+            self._store(b, rows, cols, piece, vector_part)
+
+    def _feed(self, at: int, c: int, rows: Span, cols: Span) -> tuple[Local, Local, list[Rect]]:
+        """LOAD what the slots of a chunk lack; the slots, and what can be multiplied in turn."""
+        b, ks = self.tiles[at][0], self.chunks[c]
+        count, blocks = rows[1] - rows[0], ceil_div(cols[1] - cols[0], self.d)
+        n = at * len(self.chunks) + c
+        w_slot, w_new = self.w_slots.take(self.w_uses[n])
+        a_slot, a_new = self.a_slots.take(self.a_uses[n])
+        if at == c == 0 and self.s.head:
+            steps = staircase(count, blocks, self.s.head)
+        else:
+            cuts = row_cuts(count, self.s.head if at == 0 and self.s.head else count)
+            steps = [("mm", (*cut, 0, blocks)) for cut in cuts]
+            steps = [("a", (0, count, 0, 0))] * a_new + steps
+            steps = [("w", (0, 0, 0, blocks))] * w_new + steps
+        for what, rect in steps:
+            if what == "w":
+                self._load_w(b, cols, ks, w_slot, rect)
+            elif what == "a":
+                self._load_a(b, rows, ks, a_slot, rect)
+        return a_slot, w_slot, [r for what, r in steps if what == "mm"]
+
+    def _meets_vectors(self, pieces: list[Piece], vector_part: int) -> bool:
+        """Whether the array works in a bank of the vectors, so that they must be there before."""
+        bank, place = self.config.acc_bank, self.vectors.region(vector_part)
+        return any(x.at + x.size > place.lo // bank * bank and x.at < place.hi for x in pieces)
+
+    def _load_w(self, b: int, cols: Span, ks: Span, slot: Local, rect: Rect) -> None:
+        """Column blocks of a weight chunk: block by block, each a contiguous column of rows."""
+        local, (_, _, b0, b1) = self.p.local, rect
+        block = ceil_div(ks[1] - ks[0], self.d) * self.d * local
+        part = (cols[0] + b0 * self.d, min(cols[1], cols[0] + b1 * self.d))
+        used = Local(Mem.SPAD, slot.lo + b0 * block, slot.lo + b1 * block)
+        layout = Layout(local, block, local)
+        self.ops += self.w.loads(b, ks, part, used.lo, used, layout)
+
+    def _load_a(self, b: int, rows: Span, ks: Span, slot: Local, rect: Rect) -> None:
+        """Rows of an activation chunk."""
+        local, (r0, r1, _, _) = self.p.local, rect
+        row = ceil_div(ks[1] - ks[0], self.d) * local
+        used = Local(Mem.SPAD, slot.lo + r0 * row, slot.lo + r1 * row)
+        layout = Layout(row, local, local)
+        self.ops += self.a.loads(b, (rows[0] + r0, rows[0] + r1), ks, used.lo, used, layout)
+
+    def _matmul(self, a_slot: Local, w_slot: Local, rects: list[Rect], ks: Span, cols: Span,
+                accumulate: bool, pieces: list[Piece]) -> None:  # fmt: skip
+        """MATMUL what each piece of the tile has in common with each rectangle."""
+        for rect, piece in product(rects, pieces):
+            r0, r1 = max(piece.r0, rect[0]), min(piece.r1, rect[1])
+            b0, b1 = max(piece.b0, rect[2]), min(piece.b1, rect[3])
+            if r0 < r1 and b0 < b1:
+                self._pass(a_slot, w_slot, ks, cols, accumulate, piece, (r0, r1, b0, b1))
+
+    def _pass(self, a_slot, w_slot, ks, cols, accumulate, piece: Piece, rect: Rect) -> None:
+        r0, r1, b0, b1 = rect
+        d, local = self.d, self.p.local
+        kb = ceil_div(ks[1] - ks[0], d)
+        row, block = kb * local, kb * d * local
+        a, w = a_slot.lo + r0 * row, w_slot.lo + b0 * block
+        c = piece.at + r0 - piece.r0 + (b0 - piece.b0) * piece.step
+        n = min(cols[1] - cols[0], b1 * d) - b0 * d
+        fields = self.types | {
+            "acc": int(accumulate), "a": a, "r0": r1 - r0, "r1": 1, "as0": row, "ak": local,
+            "w": w, "ws": local, "wk": d * local, "wn": block,
+            "k": ks[1] - ks[0], "n": n, "c": c, "cn": piece.step,
+        }  # fmt: skip
+        reads = (
+            Local(Mem.SPAD, a, a + (r1 - r0) * row),
+            Local(Mem.SPAD, w, w + (b1 - b0) * block),  # whole tiles are read
         )
-        half = 1 - half
-    return ops, half
+        out = Local(Mem.ACC, c, c + (b1 - b0 - 1) * piece.step + r1 - r0)
+        self.ops.append(Op("matmul", fields, reads, (out,), self.number))
 
-
-def _matmul(kernel, number, a_slot, w_slot, tile, rows, ks, cols, accumulate, local, d) -> Op:
-    a, w = kernel.source.a.dtype, kernel.source.w.dtype
-    kb, nb = ceil_div(ks[1] - ks[0], d), ceil_div(cols[1] - cols[0], d)
-    fields = {
-        "a_type": OPERAND_TYPE[a], "w_type": OPERAND_TYPE[w], "acc": int(accumulate),
-        "a": a_slot.lo, "r0": rows, "r1": 1, "as0": kb * local, "ak": local,
-        "w": w_slot.lo, "ws": nb * local, "wk": d * nb * local, "wn": local,
-        "k": ks[1] - ks[0], "n": cols[1] - cols[0], "c": tile.lo, "cn": rows,
-    }  # fmt: skip
-    a_used = Local(Mem.SPAD, a_slot.lo, a_slot.lo + rows * kb * local)
-    w_used = Local(Mem.SPAD, w_slot.lo, w_slot.lo + kb * d * nb * local)  # whole tiles are read
-    return Op("matmul", fields, (a_used, w_used), (tile,), number)
+    def _store(self, b: int, rows: Span, cols: Span, piece: Piece, vector_part: int) -> None:
+        d = self.d
+        part = (cols[0] + piece.b0 * d, min(cols[1], cols[0] + piece.b1 * d))
+        first = (b * self.p.m + rows[0] + piece.r0) * self.p.n + part[0]
+        tile = Local(Mem.ACC, piece.at, piece.at + piece.size)
+        self.ops.append(
+            store_op(
+                self.plan,
+                self.kernel,
+                self.number,
+                tile,
+                piece.r1 - piece.r0,
+                part,
+                first,
+                self.p.n,
+                self.vectors,
+                vector_part,
+            )
+        )

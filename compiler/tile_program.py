@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, Pad, Pool
-from tilewright.compiler.schedule import A_BANKS, Schedule, choose
+from tilewright.compiler.refine import choose
+from tilewright.compiler.schedule import A_BANKS, Schedule
 from tilewright.compiler.sync import synchronise
-from tilewright.compiler.tile_contract import problem, tile_contract
+from tilewright.compiler.tile_contract import tile_contract
 from tilewright.compiler.tile_conv import conv_plan, tile_conv
 from tilewright.compiler.tile_map import tile_map, tile_move
 from tilewright.compiler.tile_pad import tile_pad
@@ -34,7 +35,7 @@ def tile(
     half = 0
     for number, kernel in enumerate(kernels.kernels):
         if isinstance(kernel.source, Contract):
-            schedule = (schedules or {}).get(number) or choose(config, problem(kernel))
+            schedule = (schedules or {}).get(number) or choose(config, kernel)
             more, half = tile_contract(plan, kernel, number, schedule, half)
             texts.append(str(schedule))
         elif isinstance(kernel.source, Convolve):
@@ -54,5 +55,5 @@ def tile(
             more = tile_move(plan, kernel, number)
             texts.append("pieces through the scratchpad")
         ops += more
-    synchronise(ops)
+    synchronise(ops, config)
     return TileProgram(kernels.kernels, tuple(ops), tuple(texts))

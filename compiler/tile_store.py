@@ -1,8 +1,8 @@
 """STORE operations and the per-column vectors that their epilogues read.
 
-Vectors (int32 bias, scale, bias) live at the end of both accumulator halves, so that a STORE reads
-no bank of the half that MATMUL fills. Few are loaded once, for all columns; else those of a tile's
-columns are loaded where the half last held those of others.
+Vectors (int32 bias, scale, bias) live at the end of every part of the accumulator, so that a STORE
+reads no bank of the part that MATMUL fills. Few are loaded once, for all columns; else those of a
+tile's columns are loaded where the part last held those of others.
 """
 
 from __future__ import annotations
@@ -56,38 +56,40 @@ def store_fields(kernel: Kernel, source: Type) -> dict[str, int]:
 class Vectors:
     """The epilogue vectors of one kernel: where they are, and what must be loaded."""
 
-    def __init__(self, plan: Plan, kernel: Kernel, number: int, n: int, nt: int):
+    def __init__(self, plan: Plan, kernel: Kernel, number: int, n: int, nt: int,
+                 parts: int = 2):  # fmt: skip
         self.plan, self.number, self.n = plan, number, n
         self.vectors = kernel.epilogue.vectors
         self.integer = (kernel.epilogue.ibias is not None,)
         self.held: dict[int, tuple[int, int]] = {}
-        self.pitch = vector_blocks(plan.config, len(self.vectors), n, nt)
+        self.part = plan.config.acc_rows // parts
+        self.pitch = vector_blocks(plan.config, len(self.vectors), n, nt, parts)
         self.resident = nt % plan.config.dim == 0 and self.pitch == ceil_div(n, plan.config.dim)
 
-    def region(self, half: int) -> Local:
-        """All their rows at the end of a half: vector by vector, `pitch` rows each."""
-        end = (half + 1) * self.plan.half
+    def region(self, part: int) -> Local:
+        """All their rows at the end of a part: vector by vector, `pitch` rows each."""
+        end = (part + 1) * self.part
         return Local(Mem.ACC, end - len(self.vectors) * self.pitch, end)
 
-    def fields(self, half: int, cols: tuple[int, int]) -> dict[str, int]:
-        """STORE's fields for these columns."""
+    def fields(self, part: int, cols: tuple[int, int]) -> dict[str, int]:
+        """STORE's fields for these columns, which are among those that the part holds."""
         if not self.vectors:
             return {}
-        skip = cols[0] // self.plan.config.dim if self.resident else 0
-        return {"vec": self.region(half).lo + skip, "vs": self.pitch}
+        skip = (cols[0] - self.held[part][0]) // self.plan.config.dim
+        return {"vec": self.region(part).lo + skip, "vs": self.pitch}
 
-    def reads(self, tile: Local, half: int) -> tuple[Local, ...]:
+    def reads(self, tile: Local, part: int) -> tuple[Local, ...]:
         """What a STORE reads; all vectors count as read, so that whoever overwrites waits."""
-        return (tile, self.region(half)) if self.vectors else (tile,)
+        return (tile, self.region(part)) if self.vectors else (tile,)
 
-    def loads(self, half: int, cols: tuple[int, int]) -> list[Op]:
-        """LOADs of the vectors of these columns, empty if the half holds them already."""
+    def loads(self, part: int, cols: tuple[int, int]) -> list[Op]:
+        """LOADs of the vectors of these columns, empty if the part holds them already."""
         cols = (0, self.n) if self.resident else cols
-        if self.held.get(half) == cols:
+        if self.held.get(part) == cols:
             return []
-        self.held[half] = cols
+        self.held[part] = cols
         return [
-            self._load(v, self.region(half).lo + i * self.pitch, cols, i == 0 and self.integer[0])
+            self._load(v, self.region(part).lo + i * self.pitch, cols, i == 0 and self.integer[0])
             for i, v in enumerate(self.vectors)
         ]
 
@@ -111,13 +113,15 @@ class Vectors:
 
 
 def store_op(plan: Plan, kernel: Kernel, number: int, tile: Local, rows: int, cols: tuple[int, int],
-             first: int, pitch: int, vectors: Vectors) -> Op:  # fmt: skip
+             first: int, pitch: int, vectors: Vectors,
+             vector_part: int | None = None) -> Op:  # fmt: skip
     """STORE an accumulator tile (blocks of `rows` rows) as rows x cols of the kernel's output.
 
     Parameters
     ----------
     first : element of the output at which the tile begins.
     pitch : elements between rows of the output.
+    vector_part : the part whose vectors it reads, by default that of the tile.
     """
     size = kernel.out.dtype.itemsize
     integer = isinstance(kernel.source, Contract) and kernel.source.a.dtype in (
@@ -131,8 +135,8 @@ def store_op(plan: Plan, kernel: Kernel, number: int, tile: Local, rows: int, co
         "mem": Mem.ACC, "loc": tile.lo, "c0": width, "c1": rows, "l0": rows, "l1": 1,
         "s1": pitch * size,
     }  # fmt: skip
-    half = int(tile.lo >= plan.half)
-    fields |= vectors.fields(half, cols)
+    part = tile.lo // vectors.part if vector_part is None else vector_part
+    fields |= vectors.fields(part, cols)
     written = Dram(kernel.out, first * size, (first + (rows - 1) * pitch + width) * size)
-    reads = vectors.reads(tile, half)
+    reads = vectors.reads(tile, part)
     return Op("store", fields, reads, (written,), number, "dst", kernel.out, first * size)

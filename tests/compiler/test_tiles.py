@@ -14,19 +14,19 @@ from tests.compiler.backend_case import F32, I8, compiled
 DENSE = """\
 k0: out0:f32[3,5] = contract(in0[1:0,3:4,4:1], in1[1:0,4:5,5:1]) + in2 -> f32
   schedule: tile 3x4x4 order mn
-  load   spad[1280:1288] <- in1[0:76]  (conv=3 loc=1280 l0=2 c0=4 c1=4 s1=20 l1=2 pack=1)
+  load   spad[1280:1288] <- in1[0:76]  (conv=3 loc=1280 l0=8 c0=4 c1=4 s1=20 l1=2 pack=1)
   load   spad[0:6] <- in0[0:48]  (conv=3 loc=0 l0=2 c0=4 c1=3 s1=16 l1=2 pack=1)
-  matmul acc[0:3] <- spad[0:6], spad[1280:1288]  (a_type=2 w_type=2 acc=0 a=0 r0=3 r1=1 as0=2 ak=2\
- w=1280 ws=2 wk=8 wn=2 k=4 n=4 c=0 cn=3)
   load   acc[126:128] <- in2[0:20]  (conv=2 loc=126 l0=1 c0=5)
+  load   acc[254:256] <- in2[0:20]  (conv=2 loc=254 l0=1 c0=5)
+  load   spad[1288:1296] <- in1[16:80]  (conv=3 loc=1288 l0=8 c0=1 c1=4 s1=20 l1=2 pack=1)
+  matmul acc[0:3] <- spad[0:6], spad[1280:1288]  (a_type=2 w_type=2 acc=0 a=0 r0=3 r1=1 as0=2 ak=2\
+ w=1280 ws=2 wk=8 wn=8 k=4 n=4 c=0 cn=3)
+  matmul acc[128:131] <- spad[0:6], spad[1288:1296]  (a_type=2 w_type=2 acc=0 a=0 r0=3 r1=1 as0=2\
+ ak=2 w=1288 ws=2 wk=8 wn=8 k=4 n=1 c=128 cn=3)
   store  out0[0:56] <- acc[0:3], acc[126:128]  (type=3 out=3 dest=0 int_path=0 ibias=0 scale=0\
  bias=1 zp=0 loc=0 c0=4 c1=3 l0=3 l1=1 s1=20 vec=126 vs=2)
-  load   spad[1288:1296] <- in1[16:80]  (conv=3 loc=1288 l0=2 c0=1 c1=4 s1=20 l1=2 pack=1)
-  matmul acc[128:131] <- spad[0:6], spad[1288:1296]  (a_type=2 w_type=2 acc=0 a=0 r0=3 r1=1 as0=2\
- ak=2 w=1288 ws=2 wk=8 wn=2 k=4 n=1 c=128 cn=3)
-  load   acc[254:256] <- in2[0:20]  (conv=2 loc=254 l0=1 c0=5)
-  store  out0[16:60] <- acc[128:131], acc[254:256]  (type=3 out=3 dest=0 int_path=0 ibias=0 scale=0\
- bias=1 zp=0 loc=128 c0=1 c1=3 l0=3 l1=1 s1=20 vec=255 vs=2)"""
+  store  out0[16:60] <- acc[128:131], acc[254:256]  (type=3 out=3 dest=0 int_path=0 ibias=0\
+ scale=0 bias=1 zp=0 loc=128 c0=1 c1=3 l0=3 l1=1 s1=20 vec=255 vs=2)"""
 
 
 def dense(schedule=None):
@@ -57,7 +57,7 @@ def test_tiles_store_every_result_byte_once():
     ],
 )
 def test_tiles_are_walked_in_a_snake(order, want):
-    assert list(walk(Schedule(4, 4, 4, order), 8, 12)) == want
+    assert list(walk(order, [(0, 4), (4, 8)], [(0, 4), (4, 8), (8, 12)])) == want
 
 
 def test_tiles_slots_load_a_resident_chunk_once():

@@ -1,0 +1,63 @@
+"""The order in which the sequencer dispatches: at a program's start, when each unit will want it.
+
+Every unit works in order and takes its own instructions from a queue, so operations of different
+units may change places as long as each stays behind those that it depends on. The sequencer needs
+a dozen cycles for each, and in the first hundreds of cycles the units wait for it: loads that come
+behind products which cannot start yet would come too late. Later it is far ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tilewright.compiler.tiles import Op
+from tilewright.isa.config import ChipConfig
+from tilewright.isa.table import CONV_BYTES, TYPE_BYTES, Conv, Type, Unit
+from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
+
+WINDOW = 96  # operations that are put in order
+READ, WRITE = 67, 44  # cycles from a beat's slot to local memory, and to the write response, about
+
+
+def duration(config: ChipConfig, op: Op) -> int:
+    """Cycles for which an operation keeps its unit, about."""
+    f = op.fields.get
+    if op.name == "matmul":
+        passes = -(-op.fields["k"] // config.dim) * -(-op.fields["n"] // config.dim)
+        return passes * max(f("r0", 1) * f("r1", 1), config.dim, MATMUL_MIN_PERIOD)
+    kind = TYPE_BYTES[Type(f("out", 0))] if op.name == "store" else CONV_BYTES[Conv(f("conv", 0))]
+    runs = f("c1", 1) * f("c2", 1) * f("c3", 1)
+    return runs * -(-f("c0", 1) * kind // config.bus_bytes)
+
+
+def reorder(
+    config: ChipConfig, ops: list[Op], needs: Sequence[Mapping[Unit, int]]
+) -> list[dict[Unit, int]]:
+    """Sort the first operations by their estimated starts, in place.
+
+    Parameters
+    ----------
+    needs : for each operation, by unit, the number of the latest operation that it must follow.
+
+    Returns
+    -------
+    list
+        The same dependencies in the new order.
+    """
+    after = {Unit.LOAD: READ, Unit.MATMUL: matmul_done(config.dim), Unit.STORE: WRITE}
+    count = min(len(ops), WINDOW)
+    start, end = [0] * count, [0] * count
+    free: dict[Unit, int] = {}
+    for i, op in enumerate(ops[:count]):
+        t = free.get(op.unit, 0)
+        for unit, n in needs[i].items():
+            frees = (op.unit == Unit.LOAD and unit == Unit.MATMUL) or unit == Unit.STORE
+            t = max(t, end[n] + (0 if frees else after[unit]))
+        start[i], end[i] = t, t + duration(config, op)
+        free[op.unit] = end[i]
+    order = sorted(range(count), key=lambda i: (start[i], i))
+    place = {old: new for new, old in enumerate(order)}
+    moved = [{u: place.get(n, n) for u, n in needs[i].items()} for i in order]
+    moved += [{u: place.get(n, n) for u, n in x.items()} for x in needs[count:]]
+    ops[:count] = [ops[i] for i in order]
+    return moved

@@ -1,0 +1,127 @@
+"""LOADs of a contraction's operands: rectangles of a view into slots, by the fastest way there is.
+
+Contiguous rows become local rows as they are. Where the columns of the view are contiguous instead
+(`x.T`, `w.T`), LOAD transposes blocks of dim x dim elements at the speed of the bus. Else every
+element is a beat of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilewright.compiler import core
+from tilewright.compiler.kernels import View
+from tilewright.compiler.schedule import Operand, Span, ceil_div
+from tilewright.compiler.tiles import Dram, Local, Op
+from tilewright.isa.table import Conv, Mem, Type
+
+OPERAND_TYPE = {
+    core.int8: Type.I8,
+    core.uint8: Type.U8,
+    core.bfloat16: Type.BF16,
+    core.float32: Type.BF16,
+}
+OPERAND_CONV = {
+    core.int8: Conv.COPY8,
+    core.uint8: Conv.COPY8,
+    core.bfloat16: Conv.COPY16,
+    core.float32: Conv.F32_BF16,
+}
+SHORT = 2  # columns up to which an element by element gather is as fast as anything
+
+
+def way(view: View) -> str:
+    """How the rows of a (B, R, C) view come to be local rows; see `Operand`."""
+    _, rows, cols = view.shape
+    _, row_stride, col_stride = view.strides
+    if cols == 1 or col_stride == 1:
+        return "rows"
+    return "columns" if row_stride == 1 and rows > SHORT else "gather"
+
+
+def operand(view: View) -> Operand:
+    """What scheduling knows of a view."""
+    size, kind = view.dtype.itemsize, way(view)
+    pitch = view.strides[2 if kind == "columns" else 1] * size
+    return Operand(size, kind, pitch, view.offset * size % 64, view.strides[0] == 0)
+
+
+def span_bytes(view: View, low: tuple[int, ...], high: tuple[int, ...]) -> Dram:
+    """Bytes of the buffer between the lowest and the highest element of low <= index < high."""
+    size = view.dtype.itemsize
+    lo = hi = view.offset
+    for a, b, s in zip(low, high, view.strides, strict=True):
+        lo += min(a * s, (b - 1) * s)
+        hi += max(a * s, (b - 1) * s)
+    return Dram(view.buffer, lo * size, (hi + 1) * size)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a chunk's elements lie in its slot, in granules.
+
+    Parameters
+    ----------
+    row : from one local row to the next.
+    unit : from one unit of `dim` elements of a row to the next.
+    local : granules of a unit.
+    """
+
+    row: int
+    unit: int
+    local: int
+
+
+class Loader:
+    """The LOADs of one operand."""
+
+    def __init__(self, view: View, dim: int, number: int):
+        self.view, self.dim, self.number = view, dim, number
+        self.way = way(view)
+        size = view.dtype.itemsize
+        self.size = size
+        self.batch, self.row, self.col = (s * size for s in view.strides)
+
+    def loads(
+        self, batch: int, rows: Span, cols: Span, at: int, used: Local, layout: Layout
+    ) -> list[Op]:
+        """LOAD rows x cols; their first local row begins at granule `at`, `used` is written."""
+        if self.way != "columns":
+            return [self._plain(batch, rows, cols, at, used, layout)]
+        d, out = self.dim, []
+        whole = rows[0] + (rows[1] - rows[0]) // d * d
+        if whole > rows[0]:
+            out.append(self._turned(batch, (rows[0], whole), cols, at, used, layout))
+        if whole < rows[1]:
+            at += (whole - rows[0]) * layout.row
+            out.append(self._turned(batch, (whole, rows[1]), cols, at, used, layout))
+        return out
+
+    def _op(self, batch: int, rows: Span, cols: Span, at: int, used: Local, fields: dict) -> Op:
+        (r0, r1), (c0, c1) = rows, cols
+        place = span_bytes(self.view, (batch, r0, c0), (batch + 1, r1, c1))
+        first = self.view.offset * self.size + batch * self.batch + r0 * self.row + c0 * self.col
+        head = {"mem": Mem.SPAD, "conv": OPERAND_CONV[self.view.dtype], "loc": at}
+        return Op("load", head | fields, (place,), (used,), self.number, "dram",
+                  self.view.buffer, first)  # fmt: skip
+
+    def _plain(self, batch, rows, cols, at, used, layout) -> Op:
+        width, height = cols[1] - cols[0], rows[1] - rows[0]
+        if self.way == "rows":
+            fields = {"l0": layout.unit, "c0": width, "c1": height, "s1": self.row,
+                      "l1": layout.row, "pack": 1}  # fmt: skip
+        else:
+            fields = {"l0": layout.unit, "c0": 1, "c1": width, "s1": self.col, "c2": height,
+                      "s2": self.row, "l2": layout.row, "pack": 2}  # fmt: skip
+        return self._op(batch, rows, cols, at, used, fields)
+
+    def _turned(self, batch, rows, cols, at, used, layout) -> Op:
+        """Runs of the transposer are the view's columns; its units are the view's rows."""
+        height = rows[1] - rows[0]
+        fields = {
+            "xpose": 1, "pack": 1, "c0": min(self.dim, height), "c1": cols[1] - cols[0],
+            "s1": self.col, "l0": layout.row, "l1": layout.unit,
+            "c2": ceil_div(height, self.dim), "s2": self.dim * self.row,
+            "l2": self.dim * layout.row,
+        }  # fmt: skip
+        return self._op(batch, rows, cols, at, used, fields)

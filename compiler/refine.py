@@ -1,0 +1,146 @@
+"""The default schedule: the cheapest by the cost formula, refined by exact timing without data.
+
+A few candidates of the formula are tiled and timed by the cycle engine's model, the best one is
+changed in one field after another while that helps. The effort is bounded by the number of
+operations that are timed, not by a clock, so the choice is deterministic; a program too long for it
+keeps what the formula says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from types import SimpleNamespace
+
+from tilewright.compiler.kernels import Kernel
+from tilewright.compiler.schedule import A_BANKS, Problem, Schedule, ScheduleError, ceil_div
+from tilewright.compiler.schedule_cost import ranked
+from tilewright.compiler.sync import synchronise
+from tilewright.compiler.tile_contract import problem, tile_contract
+from tilewright.compiler.tiles import Op, Plan
+from tilewright.isa.config import ChipConfig
+from tilewright.isa.encoding import Instr
+from tilewright.isa.table import INSTRUCTIONS
+from tilewright.sim.timing import simulate
+
+BUDGET = 2500  # operations that are timed for one kernel, about 25 us each
+TRIAL = 10  # what a trial costs besides, in operations
+BASES = 8  # candidates of the formula that are timed
+_chosen: dict[tuple[ChipConfig, Problem], Schedule] = {}
+
+
+@cache
+def _defaults(name: str) -> dict[str, int]:
+    return dict(Instr.make(name).values)
+
+
+def exact_cycles(config: ChipConfig, ops: list[Op]) -> int:
+    """Cycles of synchronised operations and a halt, each buffer at a multiple of 64 bytes."""
+    records = []
+    for number, op in enumerate(ops):
+        values = _defaults(op.name) | op.fields | op.sync
+        if op.address:
+            values[op.address] = op.offset
+        instr = SimpleNamespace(spec=INSTRUCTIONS[op.name], regs=())
+        records.append(
+            SimpleNamespace(known=None, instr=instr, values=values, id=number, pc=number)
+        )
+    halt = SimpleNamespace(spec=INSTRUCTIONS["halt"], regs=())
+    end = len(ops)
+    records.append(SimpleNamespace(known=None, instr=halt, values={}, id=end, pc=end))
+    return simulate(config, records).cycles
+
+
+@dataclass
+class _Search:
+    """The best schedule so far; `left` is what may still be timed."""
+
+    config: ChipConfig
+    kernel: Kernel
+    left: int = BUDGET
+
+    def __post_init__(self) -> None:
+        self.seen: dict[Schedule, int | None] = {}
+
+    def cycles(self, s: Schedule) -> int | None:
+        """Exact cycles; None if it does not fit, or not into what is left."""
+        if s in self.seen:
+            return self.seen[s]
+        self.seen[s] = None
+        self.left -= TRIAL
+        try:
+            ops, _ = tile_contract(Plan(self.config, A_BANKS), self.kernel, 0, s, 0)
+        except ScheduleError:
+            return None
+        if len(ops) > self.left:
+            return None
+        self.left -= len(ops)
+        synchronise(ops, self.config)
+        self.seen[s] = exact_cycles(self.config, ops)
+        return self.seen[s]
+
+
+def _shaped(config: ChipConfig, s: Schedule) -> Iterator[Schedule]:
+    """A candidate with a head and a tail, or what of them fits."""
+    d = min(s.mt, config.dim)
+    yield replace(s, head=d, tail=d)
+    yield replace(s, head=d)
+
+
+def moves(config: ChipConfig, p: Problem, s: Schedule) -> Iterator[Schedule]:
+    """Schedules that differ in one respect."""
+    d = config.dim
+    plain = replace(s, first_m=0, last_m=0, first_k=0, last_k=0)
+    yield replace(s, head=0 if s.head else min(d, s.mt))
+    yield replace(s, tail=0 if s.tail else min(d, s.mt))
+    yield replace(s, parts=4 if s.parts == 2 else 2)
+    for mt in (s.mt - d, s.mt + d, ceil_div(s.mt, 2), 2 * s.mt):
+        if 0 < mt < p.m + d:
+            mt = min(mt, p.m)
+            yield replace(plain, mt=mt, head=min(s.head, mt), tail=min(s.tail, mt))
+    for kt in (ceil_div(ceil_div(s.kt, d), 2) * d, 2 * s.kt):
+        if kt < p.k + d:
+            yield replace(plain, kt=min(kt, p.k))
+    for nt in (ceil_div(ceil_div(s.nt, d), 2) * d, 2 * s.nt):
+        if nt < p.n + d:
+            yield replace(plain, nt=min(nt, p.n))
+    for value in (d, 2 * d, 0):
+        if value < s.kt < p.k:
+            yield replace(s, first_k=value)
+            yield replace(s, last_k=value)
+        if value < s.mt < p.m:
+            yield replace(s, last_m=value)
+            yield replace(s, first_m=value, head=min(s.head, value or s.mt))
+
+
+def refine(config: ChipConfig, kernel: Kernel) -> Schedule:
+    """The schedule that a kernel gets by default."""
+    p = problem(kernel)
+    bases = ranked(config, p, BASES)
+    search = _Search(config, kernel)
+    best, price = bases[0], None
+    for base in bases:
+        for s in _shaped(config, base):
+            found = search.cycles(s)
+            if found is not None:
+                if price is None or found < price:
+                    best, price = s, found
+                break
+    better = price is not None
+    while better:
+        better = False
+        for s in moves(config, p, best):
+            found = search.cycles(s)
+            if found is not None and found < price:
+                best, price, better = s, found, True
+                break
+    return best
+
+
+def choose(config: ChipConfig, kernel: Kernel) -> Schedule:
+    """The default schedule of a contraction kernel, remembered for kernels like it."""
+    key = (config, problem(kernel))
+    if key not in _chosen:
+        _chosen[key] = refine(config, kernel)
+    return _chosen[key]

@@ -1,0 +1,182 @@
+"""What schedules cost, about: a closed formula over arrays of candidates, in microseconds each.
+
+For the first tile, the tiles at a turn and the others: the slower of array and reads; plus the
+first load and the last store, which nothing hides. Beats are exact averages over the alignments
+that the rows of an operand have. `refine` times the cheapest candidates exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import gcd
+
+import numpy as np
+from tilewright.compiler.schedule import (
+    A_BANKS,
+    LONG,
+    RESIDENT,
+    SEQUENCER,
+    Operand,
+    Problem,
+    Schedule,
+    ScheduleError,
+    ceil_div,
+    check,
+    slots,
+)
+from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.timing import MATMUL_MIN_PERIOD, load_drain, matmul_done
+
+Numbers = np.ndarray  # of one value for each candidate
+BANK_SPLITS = (A_BANKS, 2, 7)
+PARTS = (2, 4)
+HEIGHTS = (1, 2, 3, 4, 8)  # numbers of tiles into which the rows that fit are cut at least
+
+
+def beats(config: ChipConfig, size: Numbers, pitch: int, first: int = 0) -> Numbers:
+    """Bus beats of a run of `size` bytes, on average over runs that are `pitch` bytes apart."""
+    bus = config.bus_bytes
+    step = gcd(pitch, bus)
+    offsets = np.arange(first % step, bus, step)
+    return (-(-(size[..., None] + offsets) // bus)).mean(-1)
+
+
+def read_beats(config: ChipConfig, o: Operand, rows: Numbers, cols: Numbers) -> Numbers:
+    """Beats of LOADs of rows x cols local elements; `cols` are what a local row is made of."""
+    if o.way == "gather":
+        return rows * cols
+    if o.way == "rows":
+        return rows * beats(config, cols * o.size, o.pitch, o.first)
+    d = config.dim
+    blocks = rows // d
+    wide = beats(config, np.array([d * o.size]), o.pitch, o.first)[0]
+    rest = beats(config, rows % d * o.size, o.pitch, o.first)
+    return cols * (blocks * wide + np.where(rows % d, rest, 0)) + 2 * load_drain(d)
+
+
+def _split(total: int, step: Numbers, price) -> Numbers:  # type: ignore[no-untyped-def]
+    """The sum of `price` over the parts of `total`."""
+    whole = total // step
+    rest = total - whole * step
+    return whole * price(np.minimum(step, total)) + np.where(
+        rest > 0, price(np.maximum(rest, 1)), 0
+    )
+
+
+def prices(
+    config: ChipConfig, p: Problem, mt: Numbers, nt: Numbers, kt: Numbers, a_banks: Numbers,
+    parts: Numbers, rows_first: Numbers,
+) -> Numbers:  # fmt: skip
+    """Estimated cycles of each candidate; infinite where it does not fit.
+
+    Parameters
+    ----------
+    rows_first : whether the order is "mn".
+    """
+    d = config.dim
+    mt, nt, kt = np.minimum(mt, p.m), np.minimum(nt, p.n), np.minimum(kt, p.k)
+    depth, blocks = -(-kt // d), -(-nt // d)
+    mtiles, ntiles, chunks = -(-p.m // mt), -(-p.n // nt), -(-p.k // kt)
+    a_slots = a_banks * config.spad_bank // (mt * depth * p.local)
+    w_slots = (BANKS - a_banks) * config.spad_bank // (d * depth * blocks * p.local)
+    all_blocks = ceil_div(p.n, d)
+    resident = p.vectors * all_blocks * RESIDENT <= config.acc_rows // parts
+    held = p.vectors * np.where((nt % d == 0) & resident, all_blocks, blocks)
+    fits = mt * blocks + held <= config.acc_rows // parts
+    fits &= (a_slots >= np.minimum(2, mtiles * chunks)) & (
+        w_slots >= np.minimum(2, ntiles * chunks)
+    )
+    if p.vectors:
+        fits &= blocks <= STORE_VECTOR_UNITS
+
+    kblocks = ceil_div(p.k, d)
+    last = p.m - (mtiles - 1) * mt
+    least = max(d, MATMUL_MIN_PERIOD)
+    tiles = mtiles * ntiles
+    array = kblocks * all_blocks * ((mtiles - 1) * np.maximum(mt, least) + np.maximum(last, least))
+    array = array / tiles
+    out_pitch = p.n * p.out_bytes
+    out = mt * beats(config, nt * p.out_bytes, out_pitch)
+    flush = matmul_done(d) + 2 * d  # from the last row of a tile to the start of its store
+    busy = np.where(tiles > 1, np.maximum(array, (array + flush + out) / parts), array)
+    a_read = _split(p.k, kt, lambda x: read_beats(config, p.a, mt, x))
+    w_read = _split(p.k, kt, lambda x: read_beats(config, p.w, x, nt))
+    outer, inner = np.where(rows_first, mtiles, ntiles), np.where(rows_first, ntiles, mtiles)
+    keep, have = np.where(rows_first, a_slots, w_slots), np.where(rows_first, w_slots, a_slots)
+    out_read, in_read = np.where(rows_first, a_read, w_read), np.where(rows_first, w_read, a_read)
+    if p.batches > 1:
+        outer = outer * p.batches
+        tiles = tiles * p.batches
+    spare = np.maximum(0, have - 2)  # slots that keep their chunk until it is used again
+    missing = np.where(have < chunks * inner, 1 - np.minimum(1.0, spare / (chunks * inner)), 0.0)
+    again = np.where(keep >= chunks, 0.0, out_read)
+    turn = np.maximum(busy, out_read + np.where(have >= chunks, 0.0, in_read))
+    fresh = np.maximum(busy, in_read + again)
+    stale = np.maximum(busy, in_read * missing + again)
+    total = np.maximum(busy, out_read + in_read) + (outer - 1) * turn
+    total = total + (inner - 1) * (fresh + (outer - 1) * stale)
+    total = np.maximum(total, tiles * out)
+    short = np.maximum(0.0, out + flush - kblocks * blocks * np.maximum(last, least))
+    total = total + np.where(last < mt, np.where(tiles > 1, mt - last, 0) + short, 0)
+    rows, cols = np.minimum(mt, d), np.minimum(nt, d)  # `head` and `tail` leave this to wait for
+    first = read_beats(config, p.a, rows, kt) + read_beats(config, p.w, kt, cols)
+    count = tiles * (2 * chunks + 1 + p.vectors) + mtiles * chunks
+    total = np.maximum(total, SEQUENCER * count) + first
+    total = total + rows * beats(config, cols * p.out_bytes, out_pitch)
+    return np.where(fits, total + (1 + total / LONG) * count, np.inf)
+
+
+def cost(config: ChipConfig, p: Problem, s: Schedule) -> float:
+    """Estimated cycles of one contraction; what the first and last tiles look like is left out."""
+    one = [np.array([v]) for v in (s.mt, s.nt, s.kt, s.a_banks, s.parts, s.order == "mn")]
+    return float(prices(config, p, *one)[0])
+
+
+def _sizes(config: ChipConfig, p: Problem, parts: int) -> Iterator[tuple[int, int, int]]:
+    d, half = config.dim, config.acc_rows // parts
+    columns, depth = ceil_div(p.n, d), ceil_div(p.k, d)
+    most = min(columns, STORE_VECTOR_UNITS if p.vectors else half)
+    widths = {1 << i for i in range(9)} | {ceil_div(columns, t) for t in (1, 2, 3, 4)}
+    depths = {1 << i for i in range(9)} | {ceil_div(depth, t) for t in (1, 2, 3, 4)}
+    for nb in sorted(w for w in widths if w <= most):
+        kept = p.vectors * nb
+        if nb * d < p.n and p.vectors * columns * RESIDENT <= half:
+            kept = p.vectors * columns
+        fit = (half - kept) // nb
+        if fit < 1:
+            continue
+        heights = {ceil_div(p.m, max(t, ceil_div(p.m, fit))) for t in HEIGHTS}
+        heights |= {ceil_div(p.m, ceil_div(p.m, fit) + t) for t in (1, 2)}
+        heights |= {min(p.m, h) for h in (d, 2 * d, 4 * d, 8 * d, fit // d * d) if 0 < h <= fit}
+        for mt in sorted(heights):
+            for kb in sorted(k for k in depths if k <= depth):
+                yield mt, min(nb * d, p.n), min(kb * d, p.k)
+
+
+def ranked(config: ChipConfig, p: Problem, count: int) -> list[Schedule]:
+    """The cheapest candidates, cheapest first; ties keep their order, so it is deterministic.
+
+    One row, one column block and one K-block fit every legal chip, so there is always one.
+    """
+    d = config.dim
+    rows = [(1, min(d, p.n), min(d, p.k), BANK_SPLITS[0], 2, True)]
+    for parts in PARTS:
+        for mt, nt, kt in _sizes(config, p, parts):
+            rows += [(mt, nt, kt, a, parts, o) for a in BANK_SPLITS for o in (True, False)]
+    table = np.array(rows)
+    price = prices(config, p, *table.T)
+    found: list[Schedule] = []
+    for i in np.argsort(price, kind="stable"):
+        if len(found) == count or not np.isfinite(price[i]):
+            break
+        *sizes, a_banks, parts, rows_first = table[i].tolist()
+        s = Schedule(*sizes, "mn" if rows_first else "nm", a_banks=a_banks, parts=parts)
+        if any((s.mt, s.nt, s.kt, s.parts) == (f.mt, f.nt, f.kt, f.parts) for f in found):
+            continue  # the same tiles in another order, and dearer
+        try:
+            check(config, p, s)
+            slots(config, p, s)
+        except ScheduleError:
+            continue
+        found.append(s)
+    return found
