@@ -72,6 +72,11 @@ class Run:
     count: int
 
     @property
+    def end(self) -> int:
+        """The operation behind them."""
+        return self.start + self.period * self.count
+
+    @property
     def saved(self) -> int:
         """Operations that need not be written."""
         return (self.count - 1) * self.period
@@ -118,8 +123,7 @@ def _fit(x: np.ndarray, outer: list[Motion]) -> Motion | None:
 
 def motion(values: np.ndarray, run: Run, outer: list[Motion]) -> Motion | None:
     """How a run's columns move, or None if they do not move in the same way all the time."""
-    end = run.start + run.period * run.count
-    x = values[run.start : end].reshape(run.count, run.period, WIDTH)
+    x = values[run.start : run.end].reshape(run.count, run.period, WIDTH)
     return _fit(x, [m.part(run.start, run.start + run.period) for m in outer])
 
 
@@ -153,9 +157,9 @@ def runs(shape: np.ndarray, values: np.ndarray, outer: list[Motion], least: int)
     found = []
     for p in range(1, n // 3 + 1):
         same = shape[p:] == shape[:-p]
-        if np.count_nonzero(same) < 2 * p:
+        if np.count_nonzero(same) < max(2 * p, least):
             continue
-        for start, length in _lengths(same, 2 * p):
+        for start, length in _lengths(same, max(2 * p, least)):
             dram = values[start : start + length + p, 0]
             delta = dram[p:] - dram[:-p]
             for at, more in _lengths(delta[p:] == delta[:-p], p):

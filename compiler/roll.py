@@ -17,14 +17,16 @@ from tilewright.compiler.loops import Loop, Nodes, NoRegister, Word, Writer
 from tilewright.compiler.periods import Motion, Run, motion, runs, tables
 from tilewright.compiler.tiles import Op
 from tilewright.isa.config import ChipConfig
-from tilewright.isa.table import CONV_BYTES, TYPE_BYTES, Conv, Type, Unit
+from tilewright.isa.extent import EXTENT_CYCLES
+from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, TYPE_BYTES, Conv, Type, Unit
 from tilewright.isa.timing import MATMUL_MIN_PERIOD
 
 LEAST, INNER = 16, 4  # instructions that an outermost loop, and one in it, must save
-LONG = 4096  # instructions from which on a program is rolled even if that costs cycles
-UNIT_CYCLES = 14  # of the sequencer for a unit's instruction, about
+LONG = 1 << 14  # instructions from which on a program is rolled even if that costs cycles
+UNIT_CYCLES = 3  # of the sequencer for a unit's instruction, besides EXTENT and registers
 SLACK = 0.8  # of the units' time: what the sequencer may take for a loop
-TRIES = 6  # runs that are tried for a range
+TRIES = 6  # runs that are tried for a range at a time
+MANY = 256  # runs that may be chosen beside the best one
 
 
 def roll(config: ChipConfig, ops: Sequence[Op]) -> list[Word]:
@@ -55,21 +57,55 @@ class _Roller:
             last = outer[-1]
             rows = np.column_stack([shape, *(m.step for m in outer), last.size, last.low])
             shape = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+        failed: set[tuple[int, int]] = set()
+        chosen: list[tuple[Run, Loop]] = []
+        bar = hi - lo
+        while bar > least and not chosen:  # long runs first: few periods have any
+            bar = max(least, bar // 8)
+            found = runs(shape, values, outer, bar)
+            chosen = self._choose(lo, found, outer, least, failed)
+        nodes: Nodes = []
+        at = 0
+        for run, loop in chosen:
+            nodes += self.search(lo + at, lo + run.start, [m.part(at, run.start) for m in outer])
+            nodes.append(loop)
+            at = run.end
+        if not chosen:
+            return list(range(lo, hi))
+        return nodes + self.search(lo + at, hi, [m.part(at, hi - lo) for m in outer])
+
+    def _choose(
+        self, lo: int, found: list[Run], outer: list[Motion], least: int,
+        failed: set[tuple[int, int]],
+    ) -> list[tuple[Run, Loop]]:  # fmt: skip
+        """The run that saves most, with its loop, and others beside it that save, in order."""
         best: tuple[int, Run, Loop] | None = None
-        for number, run in enumerate(runs(shape, values, outer, least)):
-            if number == TRIES or (best and not outer and best[0] >= run.saved):
+        tried = 0
+        for run in found:
+            if tried == TRIES or (best and not outer and best[0] >= run.saved):
                 break
-            loop = self._loop(lo, run, outer)
-            saved = self._inner(loop, run, outer) if outer else self._pays(loop, run)
-            if saved >= least and (best is None or saved > best[0]):
+            if (run.start, run.period) in failed:
+                continue
+            tried += 1
+            loop, saved = self._priced(lo, run, outer)
+            if saved < least:
+                failed.add((run.start, run.period))
+            elif best is None or saved > best[0]:
                 best = saved, run, loop
         if best is None:
-            return list(range(lo, hi))
-        _, run, loop = best
-        end = run.start + run.period * run.count
-        left = self.search(lo, lo + run.start, [m.part(0, run.start) for m in outer])
-        right = self.search(lo + end, hi, [m.part(end, hi - lo) for m in outer])
-        return [*left, loop, *right]
+            return []
+        chosen = [best[1:]]
+        for run in found[:MANY]:
+            if all(run.end <= r.start or r.end <= run.start for r, _ in chosen):
+                loop, saved = self._priced(lo, run, outer)
+                if saved >= least:
+                    chosen.append((run, loop))
+        return sorted(chosen, key=lambda c: c[0].start)
+
+    def _priced(self, lo: int, run: Run, outer: list[Motion]) -> tuple[Loop, int]:
+        """A run as a loop, and the instructions that it saves."""
+        loop = self._loop(lo, run, outer)
+        return loop, self._inner(loop, run, outer) if outer else self._pays(loop, run)
 
     def _loop(self, lo: int, run: Run, outer: list[Motion]) -> Loop:
         at, end = run.start, run.start + run.period
@@ -81,8 +117,7 @@ class _Roller:
 
     def _inner(self, loop: Loop, run: Run, outer: list[Motion]) -> int:
         """Instructions that an inner loop saves, about, in it and in the loops around it."""
-        end = run.start + run.period * run.count
-        before = self._moves(loop.lo, [m.part(run.start, end) for m in outer])
+        before = self._moves(loop.lo, [m.part(run.start, run.end) for m in outer])
         first = [m.part(run.start, run.start + run.period) for m in outer]
         return run.saved + before - self._moves(loop.lo, [*first, loop.motion]) - 1
 
@@ -100,10 +135,11 @@ class _Roller:
         0 if there are not registers enough, or if the units would have to wait.
         """
         before = run.period * run.count
-        busy = dict.fromkeys(Unit, 0)
+        busy, dispatch = dict.fromkeys(Unit, 0), 0
         for op in self.ops[loop.lo : loop.lo + run.period]:
             busy[op.unit] += _work(self.config, op)
-        most = SLACK * run.count * max(busy.values()) - UNIT_CYCLES * before
+            dispatch += UNIT_CYCLES + EXTENT_CYCLES[INSTRUCTIONS[op.name].opcode]
+        most = run.count * (SLACK * max(busy.values()) - dispatch)
         best = 0
         for frugal in ((), (loop,)):
             writer = Writer(self.ops, self.values, frugal)
