@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 from tilewright.compiler.kernels import Kernel
 from tilewright.compiler.schedule import A_BANKS, Problem, Schedule, ScheduleError, ceil_div
-from tilewright.compiler.schedule_cost import ranked
+from tilewright.compiler.schedule_cost import floor, ranked
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import problem, tile_contract
 from tilewright.compiler.tiles import Op, Plan
@@ -24,9 +24,10 @@ from tilewright.isa.encoding import Instr
 from tilewright.isa.table import INSTRUCTIONS
 from tilewright.sim.timing import simulate
 
-BUDGET = 2500  # operations that are timed for one kernel, about 25 us each
+BUDGET = 1000  # operations that are timed for one kernel, about 30 us each
 TRIAL = 10  # what a trial costs besides, in operations
-BASES = 8  # candidates of the formula that are timed
+BASES = 6  # candidates of the formula that are timed
+GOOD = 1.01  # of the least cycles that there can be: the search stops
 _chosen: dict[tuple[ChipConfig, Problem], Schedule] = {}
 
 
@@ -81,11 +82,13 @@ class _Search:
         return self.seen[s]
 
 
-def _shaped(config: ChipConfig, s: Schedule) -> Iterator[Schedule]:
-    """A candidate with a head and a tail, or what of them fits."""
+SHAPES = ((1, 1), (1, 0), (0, 0))  # whether to begin with a head, to end with a tail
+
+
+def _shaped(config: ChipConfig, s: Schedule, shape: tuple[int, int]) -> Schedule:
+    """A candidate with or without head and tail."""
     d = min(s.mt, config.dim)
-    yield replace(s, head=d, tail=d)
-    yield replace(s, head=d)
+    return replace(s, head=d * shape[0], tail=d * shape[1])
 
 
 def moves(config: ChipConfig, p: Problem, s: Schedule) -> Iterator[Schedule]:
@@ -119,22 +122,23 @@ def refine(config: ChipConfig, kernel: Kernel) -> Schedule:
     p = problem(kernel)
     bases = ranked(config, p, BASES)
     search = _Search(config, kernel)
-    best, price = bases[0], None
+    enough = GOOD * floor(config, p)
+    shapes, best, price = list(SHAPES), bases[0], None
     for base in bases:
-        for s in _shaped(config, base):
-            found = search.cycles(s)
-            if found is not None:
-                if price is None or found < price:
-                    best, price = s, found
-                break
-    better = price is not None
-    while better:
-        better = False
+        found = {x: c for x in shapes if (c := search.cycles(_shaped(config, base, x))) is not None}
+        for shape, cycles in found.items():
+            if price is None or cycles < price:
+                best, price, shapes = _shaped(config, base, shape), cycles, [shape]
+        if not found or (price is not None and price <= enough):
+            break
+    while price is not None and price > enough:
         for s in moves(config, p, best):
-            found = search.cycles(s)
-            if found is not None and found < price:
-                best, price, better = s, found, True
+            cycles = search.cycles(s)
+            if cycles is not None and cycles < price:
+                best, price = s, cycles
                 break
+        else:
+            break
     return best
 
 

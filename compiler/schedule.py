@@ -11,7 +11,7 @@ so that a turn reuses the inner operand.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
 
@@ -35,7 +35,8 @@ class Schedule:
     ----------
     mt, nt, kt : rows, columns and contraction length of a tile, in elements.
     order : "mn" walks columns inside rows, "nm" rows inside columns.
-    first_m, last_m : rows of the first and last tiles, if they are to be smaller (0: they are not).
+    first_m, last_m : rows of the first and last tiles, if they are to be smaller; then the rows
+        double from tile to tile up to mt, and halve at the end (0: they do not).
     first_k, last_k : contraction length of the first and last chunks, likewise.
     head : rows with which the very first chunk begins, so that the array starts on one block of
         weights and these rows, and grows from there by doubling (0: it waits for the chunk).
@@ -92,7 +93,7 @@ class Problem:
     """What scheduling knows of a contraction: a (M, K) times w (K, N), in each batch.
 
     `local` is the granules of `dim` elements (1: 8 bit, 2: bf16), `out_bytes` those of a result,
-    `vectors` the number of per-column epilogue operands.
+    `vectors` the number of per-column epilogue operands, `passes` how often all of K is multiplied.
     """
 
     m: int
@@ -104,6 +105,7 @@ class Problem:
     out_bytes: int
     vectors: int
     batches: int = 1
+    passes: int = 1
 
 
 Span = tuple[int, int]
@@ -125,19 +127,24 @@ def cell_granules(config: ChipConfig) -> int:
 
 
 def spans(length: int, step: int, first: int = 0, last: int = 0, unit: int = 1) -> list[Span]:
-    """Cut `length` into parts of `step`; the first and the last may be smaller.
+    """Cut `length` into parts of `step`; those before grow from `first`, those behind shrink.
 
-    The last part begins at a multiple of `unit`, so it may have up to unit - 1 more than `last`.
+    Sizes double up to `step` and halve down to `last` (0: they do not). All cuts are multiples of
+    `unit`; what is left is added to the last part, if it fits there.
     """
-    end = (length - last) // unit * unit if 0 < last < length else length
-    cuts = [0]
-    if 0 < first < end:
-        cuts.append(first)
-    cuts += range(cuts[-1] + step, end, step)
-    if 0 < end < length:
-        cuts.append(end)
-    cuts.append(length)
-    return list(pairwise(cuts))
+    whole = max(length // unit * unit, min(unit, length))
+    up, down = (
+        [x << i for i in range(step.bit_length()) if x and x << i < step] for x in (first, last)
+    )
+    while sum(up) + sum(down) > whole:
+        (up if sum(up) >= sum(down) else down).pop()
+    middle = whole - sum(up) - sum(down)
+    sizes = [*up, *[step] * (middle // step), *[middle % step] * (middle % step > 0), *down[::-1]]
+    rest = length - whole
+    if rest and sizes[-1] + rest > step:
+        sizes.append(0)
+    sizes[-1] += rest
+    return list(pairwise([0, *accumulate(sizes)]))
 
 
 def grid(config: ChipConfig, p: Problem, s: Schedule) -> tuple[list[Span], list[Span], list[Span]]:
@@ -356,9 +363,10 @@ def slots(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
                 f"{s}: {need} {what} slots of {size} granules need {need * size} granules, "
                 f"not {banks * config.spad_bank}"
             )
-        if s.tail and fit < len(chunks):
+        if s.tail and fit < len(chunks) * p.passes:
             raise ScheduleError(
-                f"{s}: a tail needs a slot for each of {len(chunks)} {what} chunks, not {fit}"
+                f"{s}: a tail needs a slot for each of {len(chunks) * p.passes} {what} chunks, "
+                f"not {fit}"
             )
-        found.append(min(fit, tiles * len(chunks) * p.batches))
+        found.append(min(fit, tiles * len(chunks) * p.passes * p.batches))
     return found[0], found[1]

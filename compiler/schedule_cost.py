@@ -30,6 +30,7 @@ from tilewright.isa.timing import MATMUL_MIN_PERIOD, load_drain, matmul_done
 Numbers = np.ndarray  # of one value for each candidate
 BANK_SPLITS = (A_BANKS, 2, 7)
 PARTS = (2, 4)
+OUTSIDE = 200  # cycles of fetch, first read and last write, about
 HEIGHTS = (1, 2, 3, 4, 8)  # numbers of tiles into which the rows that fit are cut at least
 
 
@@ -130,6 +131,21 @@ def cost(config: ChipConfig, p: Problem, s: Schedule) -> float:
     """Estimated cycles of one contraction; what the first and last tiles look like is left out."""
     one = [np.array([v]) for v in (s.mt, s.nt, s.kt, s.a_banks, s.parts, s.order == "mn")]
     return float(prices(config, p, *one)[0])
+
+
+def floor(config: ChipConfig, p: Problem) -> float:
+    """Cycles below which no schedule gets: the busiest of array and bus, and what cannot overlap.
+
+    That is to fetch and load the first block, and to drain and store the last one.
+    """
+    d = config.dim
+    one = np.array([p.m]), np.array([p.k]), np.array([p.n])
+    array = ceil_div(p.k, d) * ceil_div(p.n, d) * max(p.m, d)
+    reads = read_beats(config, p.a, one[0], one[1]) * (1 if p.a.shared else p.batches)
+    reads = reads + read_beats(config, p.w, one[1], one[2]) * (1 if p.w.shared else p.batches)
+    writes = p.m * beats(config, one[2] * p.out_bytes, p.n * p.out_bytes)
+    busy = max(p.batches * array, float(reads[0]), p.batches * float(writes[0]))
+    return busy + OUTSIDE + d + matmul_done(d)
 
 
 def _sizes(config: ChipConfig, p: Problem, parts: int) -> Iterator[tuple[int, int, int]]:
