@@ -1,5 +1,7 @@
 """NumPy's contractions of two arrays, `matmul` to `vdot`, as one `dot_general` equation."""
 
+from contextvars import ContextVar
+
 from tilewright.compiler import core, promote, trace
 from tilewright.compiler.elementwise import multiply
 from tilewright.compiler.errors import DtypeError, OperandError, UnsupportedError
@@ -14,6 +16,15 @@ from tilewright.compiler.primitives_dot import dot_general_p
 from tilewright.compiler.shaping import broadcast_to, expand_dims, ravel
 from tilewright.compiler.source import user_source
 
+#: JAX's names of each precision.
+ALIASES = {
+    "default": ("default", "fastest", "bfloat16"),
+    "high": ("high", "bfloat16_3x", "tensorfloat32"),
+    "highest": ("highest", "float32"),
+}
+#: What `precision=None` means; `tw.default_matmul_precision` sets it.
+default_precision: ContextVar[str] = ContextVar("default_precision", default="default")
+
 
 def precision_name(precision):
     """Return 'default', 'high' or 'highest' (else the type rule refuses it) for a user's precision.
@@ -22,7 +33,10 @@ def precision_name(precision):
     """
     if isinstance(precision, tuple | list) and len(set(precision)) == 1:
         precision = precision[0]
-    return "default" if precision is None else str(precision).lower()
+    if precision is None:
+        return default_precision.get()
+    name = str(precision).lower()
+    return next((known for known, names in ALIASES.items() if name in names), name)
 
 
 def dot_general(

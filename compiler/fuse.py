@@ -19,7 +19,7 @@ from tilewright.compiler.fuse_conv import convolution
 from tilewright.compiler.fuse_pool import max_pool
 from tilewright.compiler.kernel_builder import KernelBuilder, Node, Number
 from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, View
-from tilewright.compiler.primitives_dot import free_dims
+from tilewright.compiler.primitives_dot import free_dims, passes
 from tilewright.isa.config import ChipConfig
 
 ARITHMETIC = (
@@ -105,7 +105,8 @@ class _Fuser(KernelBuilder):
             return Number(np.zeros((), aval.dtype)[()], aval.shape)
         a = self.reshape(self.view(lhs).transpose((*lb, *lf, *lc)), (b, m, k))
         w = self.reshape(self.view(rhs).transpose((*rb, *rc, *rf)), (b, k, n))
-        return self._sums(Contract(a, w), aval.shape, aval.dtype)
+        source = Contract(a, w, passes(a.dtype, eqn.params["precision"]))
+        return self._sums(source, aval.shape, aval.dtype)
 
     def _conv(self, eqn: Eqn) -> Node:
         """A convolution computes (batch, space, features); others are a view of that."""
@@ -129,9 +130,6 @@ class _Fuser(KernelBuilder):
         if dtype in (core.int32, core.uint32):
             why = "the array takes int8, uint8, bfloat16 and float32 operands"
             raise self.unsupported(name, why, lhs, rhs)
-        precision = eqn.params.get("precision") or "default"
-        if dtype == core.float32 and precision != "default":
-            raise self.unsupported(name, f"precision {precision!r} is not built yet", lhs, rhs)
         if self.config.array == "int8" and dtype not in BYTES:
             why = "a contraction of floats needs a chip with array=bf16, this one has array=int8"
             raise self.unsupported(name, why, lhs, rhs)

@@ -7,6 +7,7 @@ from tilewright.compiler.core import FLOATS, Eqn
 from tilewright.compiler.kernel_builder import KernelBuilder
 from tilewright.compiler.kernels import Axis, Convolve, View
 from tilewright.compiler.primitives_conv import packing
+from tilewright.compiler.primitives_dot import passes
 
 
 def convolution(builder: KernelBuilder, eqn: Eqn, dim: int) -> Convolve:
@@ -49,7 +50,7 @@ def convolution(builder: KernelBuilder, eqn: Eqn, dim: int) -> Convolve:
         x = builder.pad(x, np.zeros((), x.dtype)[()], config)
     x = x.grouped(0, batches) if batches > 1 else x.grouped(3, features)
     w = w.grouped(3, max(features, batches))
-    return Convolve(x, w, (axes[0], axes[1]), kind)
+    return Convolve(x, w, (axes[0], axes[1]), kind, passes(x.dtype, p["precision"]))
 
 
 def _merge_groups(builder: KernelBuilder, w: View, groups: int, dim: int) -> tuple[int, View]:

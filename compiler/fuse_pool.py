@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from tilewright.compiler import core
+from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Eqn
 from tilewright.compiler.kernel_builder import KernelBuilder, Node, Number
-from tilewright.compiler.kernels import Axis, Epilogue, Pool, View
+from tilewright.compiler.kernels import Axis, Convolve, Epilogue, Pool, View
 from tilewright.compiler.primitives_pad import max_identity
 
 MOST = 15  # STORE's fields for a window's size and step have four bits
@@ -31,10 +33,9 @@ def max_pool(builder: KernelBuilder, eqn: Eqn) -> Node:
         raise refuse("STORE compares 32-bit integers as int32; convert to float32 or int32")
     if not prod(shape):
         return Number(max_identity(dtype)[()], shape)
-    node = builder.node(operand)
-    view = builder.view(operand)
+    node, sizes = builder.node(operand), operand.aval.shape
     axes = {
-        d: Axis(view.shape[d], p["window_dimensions"][d], shape[d], p["window_strides"][d],
+        d: Axis(sizes[d], p["window_dimensions"][d], shape[d], p["window_strides"][d],
                 p["window_dilation"][d], p["base_dilation"][d], p["padding"][d][0])
         for d in range(len(shape))
     }  # fmt: skip
@@ -52,7 +53,13 @@ def max_pool(builder: KernelBuilder, eqn: Eqn) -> Node:
                 f"windows and strides must be at most {MOST}, not {a.taps} and {a.stride} in "
                 f"dimension {d}"
             )
-    if any(_needs_copy(axes[d]) for d in active):
+    copied = any(_needs_copy(axes[d]) for d in active)
+    if isinstance(node, Chain) and builder.uses[id(operand)] == 1 and not copied:
+        pooled = _on_the_way_out(node, axes, active)
+        if pooled is not None:
+            return builder.end(replace(pooled, shape=shape, eqns=(*node.eqns, builder.number)))
+    view = builder.view(operand)
+    if copied:
         config = [(0, 0, 0)] * len(shape)
         for d in active:
             a = axes[d]
@@ -67,16 +74,22 @@ def max_pool(builder: KernelBuilder, eqn: Eqn) -> Node:
     order = (*outer, *active, *lanes)
     x = view.transpose(order)
     batch = prod(x.shape[: len(outer)])
-    missing = 2 - len(active)
-    sizes = [axes[d] for d in active]
-    one = Axis(1, 1, 1)
-    x = builder.reshape(
-        x, (batch, *(1,) * missing, *(a.size for a in sizes),
-            x.shape[-1] if lanes else 1))  # fmt: skip
-    h, w = [one] * missing + sizes
+    h, w = [Axis(1, 1, 1)] * (2 - len(active)) + [axes[d] for d in active]
+    x = builder.reshape(x, (batch, h.size, w.size, x.shape[-1] if lanes else 1))
     out = builder.temp(tuple(shape[d] for d in order), dtype)
     builder.add(Pool(x, (h, w)), Epilogue(dtype, int_path=dtype not in core.FLOATS), out)
     return View.whole(out).transpose(tuple(order.index(d) for d in range(len(order))))
+
+
+def _on_the_way_out(chain: Chain, axes: dict[int, Axis], active: list[int]) -> Chain | None:
+    """The chain with these windows in its epilogue, if it is a convolution's, along its space."""
+    last = len(chain.shape) - 1
+    if not isinstance(chain.source, Convolve) or not chain.can_end or last not in (2, 3):
+        return None
+    if chain.shape[last] != chain.cols or any(d in (0, last) for d in active):
+        return None
+    h, w = [Axis(1, 1, 1)] * (3 - last) + [axes[d] for d in range(1, last)]
+    return replace(chain, epilogue=replace(chain.epilogue, pool=(h, w)))
 
 
 def _needs_copy(axis: Axis) -> bool:

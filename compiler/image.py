@@ -15,8 +15,8 @@ from itertools import product
 from math import prod
 
 from tilewright.compiler.kernels import Axis, Convolve, View
+from tilewright.compiler.operand_loads import OPERAND_TYPE, part_conv, span_bytes
 from tilewright.compiler.schedule import ceil_div
-from tilewright.compiler.tile_contract import OPERAND_CONV, OPERAND_TYPE, span_bytes
 from tilewright.compiler.tiles import Dram, Local, Op
 from tilewright.isa.table import Conv, Mem, Type
 
@@ -158,11 +158,12 @@ class Image:
     # ---- loads
 
     def loads(self, group: int, batch: int, spans: Spans, slot: Local, number: int,
-              pieces: int = 1) -> list[Op]:  # fmt: skip
+              part: int = 0, pieces: int = 1) -> list[Op]:  # fmt: skip
         """LOADs of a tile's local image; positions outside of the image are filled with zeros.
 
         Parameters
         ----------
+        part : of float32 elements (0: high, 1: middle, 2: low).
         pieces : into how many LOADs its rows are divided, about.
         """
         x = self.conv.x
@@ -177,11 +178,11 @@ class Image:
         rows, cols = parts
         share = ceil_div(rows.count, pieces)
         for skip in range(0, rows.count if cols.count else 0, max(1, share)):
-            ops += self._rows(group, batch, rows.cut(skip, share), cols, width, slot, number)
+            ops += self._rows(group, batch, rows.cut(skip, share), cols, width, slot, number, part)
         return ops
 
     def _rows(self, group: int, batch: int, rows: Part, cols: Part, width: int, slot: Local,
-              number: int) -> list[Op]:  # fmt: skip
+              number: int, part: int) -> list[Op]:  # fmt: skip
         """LOADs of some rows of a local image."""
         x, unit = self.conv.x, self.blocks * self.local
         parts = (rows, cols)
@@ -199,11 +200,11 @@ class Image:
             for p, s, pitch in ((cols, x.strides[3], unit), (rows, x.strides[2], width * unit))
         ]
         at = slot.lo + (rows.at * width + cols.at) * unit
-        return box_loads(x, origin * size, self.pixel, outer, slot, at, OPERAND_CONV[x.dtype],
+        return box_loads(x, origin * size, self.pixel, outer, slot, at, part_conv(x, part),
                          self.local, span_bytes(x, low, high), number)  # fmt: skip
 
     def weight_loads(self, group: int, first: int, last: int, cols: tuple[int, int], slot: Local,
-                     number: int) -> list[Op]:  # fmt: skip
+                     number: int, part: int = 0) -> list[Op]:  # fmt: skip
         """LOADs of K-blocks first <= block < last (of all segments') for these columns of a group.
 
         Weight row k of a block is the local row of that number, so blocks follow each other.
@@ -230,7 +231,7 @@ class Image:
                     outer = [(c1 - c0, w.strides[3] * size, unit),
                              (count, w.strides[2] * size, c * unit)]  # fmt: skip
                     ops += box_loads(w, origin * size, run, outer, slot, slot.lo + local * unit,
-                                     OPERAND_CONV[w.dtype], self.local, span_bytes(w, low, high),
+                                     part_conv(w, part), self.local, span_bytes(w, low, high),
                                      number)  # fmt: skip
         return ops
 
@@ -279,7 +280,7 @@ def _tap_runs(taps: range, width: int) -> Iterator[tuple[int, int, int]]:
 def _fill(x: View, at: int, rows: Level, cols: Level, image: Image, number: int) -> Op:
     """LOAD zeros: rows x cols pixels, with their steps in granules."""
     fields = {
-        "mem": Mem.SPAD, "conv": OPERAND_CONV[x.dtype], "fill": 1, "loc": at, "l0": image.local,
+        "mem": Mem.SPAD, "conv": part_conv(x, 0), "fill": 1, "loc": at, "l0": image.local,
         "c0": image.blocks * image.dim, "c1": cols[0], "l1": cols[1], "c2": rows[0], "l2": rows[1],
     }  # fmt: skip
     end = at + (rows[0] - 1) * rows[1] + (cols[0] - 1) * cols[1] + image.blocks * image.local

@@ -72,7 +72,8 @@ class KernelBuilder:
 
     def _count_uses(self) -> None:
         for eqn in self.jaxpr.eqns:
-            dots = eqn.primitive.name in ("dot_general", "conv_general_dilated")
+            name, precision = eqn.primitive.name, eqn.params.get("precision")
+            dots = name in ("dot_general", "conv_general_dilated") and precision == "default"
             for atom in eqn.inputs:
                 if isinstance(atom, Var):
                     self.uses[id(atom)] = self.uses.get(id(atom), 0) + 1
@@ -148,7 +149,9 @@ class KernelBuilder:
             self.add(Move(view), Epilogue(dtype), out)
         return View.whole(out)
 
-    def pad(self, view: View, value: np.generic, config: Sequence[tuple[int, int, int]]) -> View:
+    def pad(
+        self, view: View, value: np.ndarray | np.generic, config: Sequence[tuple[int, int, int]]
+    ) -> View:
         """A new array: the view padded by (low, high, interior) in each dimension, as `lax.pad`."""
         shape, begin, end, start = [], [], [], []
         for n, (low, high, interior) in zip(view.shape, config, strict=True):

@@ -7,7 +7,7 @@ dense row-major buffer::
     kernel   ::= name: out = source [epilogue]
     source   ::= contract(a[B,M,K], w[B,K,N]) | convolve(x[G,B,H,W,C], w[G,I,J,C,O], ...)
                | pool(x[B,H,W,C], ...) | map(x[R,C]) | move(x[...]) | pad(x[...], value, ...)
-    epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype
+    epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype [pool]
 
 `move` and `pad` copy bits; `map` applies the epilogue to an array. Everything is immutable and
 prints.
@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 from tilewright.compiler.core import FLOATS, SHORT_NAMES
@@ -163,12 +164,22 @@ def collapse(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[tuple[int
     return out
 
 
+#: Which part of each float32 operand is multiplied, pass by pass (`primitives_dot.PASSES`).
+Passes = tuple[tuple[int, int], ...]
+SINGLE: Passes = ((0, 0),)
+
+
+def _shown(passes: Passes) -> str:
+    return f", {len(passes)} passes" if len(passes) > 1 else ""
+
+
 @dataclass(frozen=True)
 class Contract:
     """A (B, M, K) times w (B, K, N), B may be 1; the chip accumulates in fp32 or int32."""
 
     a: View
     w: View
+    passes: Passes = SINGLE
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -187,7 +198,7 @@ class Contract:
         return self.a.dtype not in FLOATS
 
     def __str__(self) -> str:
-        return f"contract({self.a}, {self.w})"
+        return f"contract({self.a}, {self.w}{_shown(self.passes)})"
 
 
 @dataclass(frozen=True)
@@ -228,6 +239,7 @@ class Convolve:
     w: View
     axes: tuple[Axis, Axis]
     packing: str
+    passes: Passes = SINGLE
 
     @property
     def cols(self) -> int:
@@ -240,7 +252,8 @@ class Convolve:
         return self.x.dtype not in FLOATS
 
     def __str__(self) -> str:
-        return f"convolve({self.x}, {self.w}, {self.axes[0]} x {self.axes[1]}, {self.packing})"
+        extra = f"{self.packing}{_shown(self.passes)}"
+        return f"convolve({self.x}, {self.w}, {self.axes[0]} x {self.axes[1]}, {extra})"
 
 
 @dataclass(frozen=True)
@@ -319,7 +332,7 @@ def views_of(source: KernelSource) -> list[View]:
 
 def with_views(source: KernelSource, change: Callable[[View], View]) -> KernelSource:
     """The same source, each view changed."""
-    changed = {k: change(v) for k, v in vars(source).items() if isinstance(v, View)}
+    changed: dict[str, Any] = {k: change(v) for k, v in vars(source).items() if isinstance(v, View)}
     return replace(source, **changed)
 
 
@@ -329,7 +342,10 @@ Vector = View | float | int
 
 @dataclass(frozen=True)
 class Epilogue:
-    """STORE's fixed-function epilogue, in the order in which it applies (DESIGN §4)."""
+    """STORE's fixed-function epilogue, in the order in which it applies (DESIGN §4).
+
+    `pool` is a maximum over windows of a convolution's results, whose axes it continues.
+    """
 
     out: np.dtype
     int_path: bool = False
@@ -339,6 +355,7 @@ class Epilogue:
     lo: float | int | None = None
     hi: float | int | None = None
     zero_point: int = 0
+    pool: tuple[Axis, Axis] | None = None
 
     @property
     def vectors(self) -> tuple[Vector, ...]:
@@ -353,7 +370,8 @@ class Epilogue:
             low = "" if self.lo is None else self.lo
             steps.append(f"clamp {low}..{'' if self.hi is None else self.hi}")
         steps += [f"+ zp {self.zero_point}"] if self.zero_point else []
-        return " ".join([*steps, f"-> {SHORT_NAMES[self.out]}"])
+        pool = [f"pool {self.pool[0]} x {self.pool[1]}"] if self.pool else []
+        return " ".join([*steps, f"-> {SHORT_NAMES[self.out]}", *pool])
 
 
 @dataclass(frozen=True, eq=False)

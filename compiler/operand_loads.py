@@ -27,6 +27,7 @@ OPERAND_CONV = {
     core.bfloat16: Conv.COPY16,
     core.float32: Conv.F32_BF16,
 }
+PARTS = (Conv.F32_BF16, Conv.F32_MID, Conv.F32_LO)
 SHORT = 2  # columns up to which an element by element gather is as fast as anything
 
 
@@ -37,6 +38,11 @@ def way(view: View) -> str:
     if cols == 1 or col_stride == 1:
         return "rows"
     return "columns" if row_stride == 1 and rows > SHORT else "gather"
+
+
+def part_conv(view: View, part: int) -> Conv:
+    """LOAD's conversion of an operand, or of a part of it if it is float32."""
+    return PARTS[part] if view.dtype == core.float32 else OPERAND_CONV[view.dtype]
 
 
 def operand(view: View) -> Operand:
@@ -83,9 +89,15 @@ class Loader:
         self.batch, self.row, self.col = (s * size for s in view.strides)
 
     def loads(
-        self, batch: int, rows: Span, cols: Span, at: int, used: Local, layout: Layout
+        self, batch: int, rows: Span, cols: Span, at: int, used: Local, layout: Layout, part: int
     ) -> list[Op]:
-        """LOAD rows x cols; their first local row begins at granule `at`, `used` is written."""
+        """LOAD rows x cols; their first local row begins at granule `at`, `used` is written.
+
+        Parameters
+        ----------
+        part : of float32 elements (0: high, 1: middle, 2: low).
+        """
+        self.conv = part_conv(self.view, part)
         if self.way != "columns":
             return [self._plain(batch, rows, cols, at, used, layout)]
         d, out = self.dim, []
@@ -101,7 +113,7 @@ class Loader:
         (r0, r1), (c0, c1) = rows, cols
         place = span_bytes(self.view, (batch, r0, c0), (batch + 1, r1, c1))
         first = self.view.offset * self.size + batch * self.batch + r0 * self.row + c0 * self.col
-        head = {"mem": Mem.SPAD, "conv": OPERAND_CONV[self.view.dtype], "loc": at}
+        head = {"mem": Mem.SPAD, "conv": self.conv, "loc": at}
         return Op("load", head | fields, (place,), (used,), self.number, "dram",
                   self.view.buffer, first)  # fmt: skip
 

@@ -191,7 +191,7 @@ def _conv_impl(
         patches = _patches(x[images, :, :, channels], kernel, space, strides, dilation)
         a = _blocks(patches.reshape(batch * prod(space), *kernel, c), *kernel, c, dim)
         b = _blocks(w[g * share : (g + 1) * share], *kernel, c, dim).T
-        result = convert(matmul(a, b, precision, dim, "conv_general_dilated"), new_dtype=dtype)
+        result = convert(matmul(a, b, precision, dim), new_dtype=dtype)
         out[..., g * share : (g + 1) * share] = result.reshape(batch, *space, share)
     if flat:
         out = out[:, 0]

@@ -3,8 +3,8 @@
 ``dimension_numbers = ((lhs_contracting, rhs_contracting), (lhs_batch, rhs_batch))``. The result's
 dimensions are batch, then lhs free, then rhs free. The contracted dimensions are flattened in the
 order in which they are listed; K ascends in blocks of `dim`. float32 operands are rounded to
-bfloat16 at precision 'default'; float products are added in float32, integer ones in int32
-that wraps, and the sum is then converted to the result's dtype.
+bfloat16 at precision 'default', else split into parts (`PASSES`); float products are added in
+float32, integer ones in int32 that wraps, and the sum is then converted to the result's dtype.
 """
 
 from math import prod
@@ -12,11 +12,19 @@ from math import prod
 import numpy as np
 from tilewright.compiler import core
 from tilewright.compiler.core import FLOATS, INTS, Primitive, ShapedArray
-from tilewright.compiler.errors import OperandError, UnsupportedError
+from tilewright.compiler.errors import OperandError
 from tilewright.compiler.primitives import convert
 from tilewright.sim import numerics
 
-PRECISIONS = ("default", "high", "highest")
+#: Of float32 operands: the products of bfloat16 parts (0: high, 1: middle, 2: low; their sum is the
+#: operand, see `sim.numerics.f32_parts`) that make a product, the smallest first; K ascends in each
+#: before the next begins. As XLA's BF16_BF16_F32_X3 and X6, so an infinite operand may give NaN.
+PASSES = {
+    "default": ((0, 0),),
+    "high": ((1, 0), (0, 1), (0, 0)),
+    "highest": ((2, 0), (1, 1), (0, 2), (1, 0), (0, 1), (0, 0)),
+}
+PRECISIONS = tuple(PASSES)
 _BYTES = (core.int8, core.uint8)
 
 dot_general_p = Primitive("dot_general", uses_dim=True)
@@ -85,16 +93,20 @@ def _dot_aval(lhs, rhs, *, dimension_numbers, precision="default", preferred_ele
     return ShapedArray(tuple(shape), dtype, weak)
 
 
-def matmul(a, w, precision, dim, name="dot_general"):
+def passes(dtype, precision):
+    """Return the passes of a contraction of this operand dtype; only float32 has more than one."""
+    return PASSES[precision or "default"] if dtype == core.float32 else PASSES["default"]
+
+
+def matmul(a, w, precision, dim):
     """Multiply (M, K) by (K, N) in the accumulator's type, float32 or int32."""
+    if a.dtype == core.float32:
+        total = None
+        parts = [numerics.f32_parts(x) for x in (a, w)]
+        for i, j in passes(a.dtype, precision):
+            total = numerics.matmul_bf16(parts[0][i], parts[1][j], total, dim, total is not None)
+        return total
     if a.dtype in FLOATS:
-        if a.dtype == core.float32:
-            if precision != "default":
-                raise UnsupportedError(
-                    f"{name} of float32 at precision {precision!r} is not available: the "
-                    "multi-pass contraction is not defined yet; use precision 'default'"
-                )
-            a, w = numerics.f32_to_bf16(a), numerics.f32_to_bf16(w)
         return numerics.matmul_bf16(a, w, None, dim, False)
     if a.dtype in _BYTES:
         return numerics.matmul_int8(a, w, None, False)

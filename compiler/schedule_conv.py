@@ -8,11 +8,13 @@ changes bits. The default one minimises an analytic cost, like `schedule`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from math import prod
 
 from tilewright.compiler.image import Image, length
+from tilewright.compiler.kernels import Axis
 from tilewright.compiler.schedule import (
     A_BANKS,
     LONG,
@@ -27,6 +29,7 @@ from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
 
 SPLITS = (A_BANKS, 3, 7)  # banks of the image that a default schedule tries
+FEW = 16  # heights above twice this are tried in larger steps
 W_SLOTS = 4  # weight slots that a default schedule asks for, if K has as many blocks
 
 
@@ -36,7 +39,7 @@ class ConvSchedule:
 
     Parameters
     ----------
-    rows, cols : results of a tile along H and W.
+    rows, cols : results of a tile along H and W (behind the max-pool, if there is one).
     nt : its channels.
     kt : K-blocks of a chunk of weights (counted over all segments of K).
     order : "sn" walks channels inside places, "ns" places inside channels.
@@ -66,6 +69,23 @@ class ConvPlan:
     vectors: int
     out_bytes: int
     schedule: ConvSchedule
+    pool: tuple[Axis, Axis] | None = None
+
+    @cached_property
+    def outs(self) -> tuple[int, int]:
+        """Results along H and W."""
+        h, w = self.pool or self.image.conv.axes
+        return h.out, w.out
+
+    def sums(self, rows: int, cols: int) -> tuple[int, int]:
+        """What the array computes for this many results: the elements of their windows."""
+        if self.pool is None:
+            return rows, cols
+        h, w = self.pool
+        return (
+            min(h.size, (rows - 1) * h.stride + h.taps),
+            min(w.size, (cols - 1) * w.stride + w.taps),
+        )
 
     @cached_property
     def nb(self) -> int:
@@ -93,7 +113,8 @@ class ConvPlan:
     def a_size(self) -> int:
         """Granules of an image slot."""
         cell = cell_granules(self.config)
-        return ceil_div(self.image.granules(self.schedule.rows, self.schedule.cols), cell) * cell
+        sums = self.sums(self.schedule.rows, self.schedule.cols)
+        return ceil_div(self.image.granules(*sums), cell) * cell
 
     @cached_property
     def w_size(self) -> int:
@@ -105,7 +126,7 @@ class ConvPlan:
     @cached_property
     def places(self) -> int:
         """Tiles of the result over one group's channels, of one image each."""
-        h, w = (a.out for a in self.image.conv.axes)
+        h, w = self.outs
         return ceil_div(h, self.schedule.rows) * ceil_div(w, self.schedule.cols)
 
     @cached_property
@@ -117,11 +138,12 @@ class ConvPlan:
     def slots(self) -> tuple[int, int]:
         """Image and weight slots that fit, no more than there are tiles and chunks."""
         bank = self.config.spad_bank
-        images = self.image.conv.x.shape[1] * self.places * self.groups
+        a_parts, w_parts = (len(set(parts)) for parts in zip(*self.image.conv.passes, strict=True))
+        images = self.image.conv.x.shape[1] * self.places * self.groups * a_parts
         return (
             min(self.schedule.a_banks * bank // self.a_size, images),
             min((BANKS - self.schedule.a_banks) * bank // self.w_size,
-                len(self.chunks) * self.columns * self.groups),
+                len(self.chunks) * self.columns * self.groups * w_parts),
         )  # fmt: skip
 
     def check(self) -> None:
@@ -133,7 +155,7 @@ class ConvPlan:
             Names the buffer, and by how much it is too large.
         """
         s, d = self.schedule, self.config.dim
-        h, w = (a.out for a in self.image.conv.axes)
+        h, w = self.outs
         total = self.image.segments * self.image.blocks
         limits = (("rows", h), ("cols", w), ("nt", self.image.conv.w.shape[4]), ("kt", total))
         for name, most in limits:
@@ -148,7 +170,7 @@ class ConvPlan:
                 f"{s}: nt must be at most {STORE_VECTOR_UNITS * d} with a scale or bias"
             )
         unit, half = cell_rows(self.config), self.config.acc_rows // 2
-        need = ceil_div(s.rows * s.cols * self.nb, unit) * unit
+        need = ceil_div(prod(self.sums(s.rows, s.cols)) * self.nb, unit) * unit
         need += vector_rows(self.config, self.vectors, self.image.conv.cols, self.vector_tile)
         if need > half:
             raise ScheduleError(
@@ -170,7 +192,7 @@ class ConvPlan:
         s, image, d = self.schedule, self.image, self.config.dim
         conv = image.conv
         _, batches, _, _, _ = conv.x.shape
-        h, w = conv.axes
+        h, w = self.outs
         o = conv.w.shape[4]
         total = image.segments * image.blocks
         least = max(d, MATMUL_MIN_PERIOD)
@@ -178,11 +200,11 @@ class ConvPlan:
         array = 0.0
         loads = 0.0
         pieces = image.segments if image.blocks > 1 else max(1, image.axes[0].taps)
-        for rows, many in _split(h.out, s.rows):
-            for cols, more in _split(w.out, s.cols):
-                passes = total * ceil_div(o, d)
-                array += many * more * tiles * passes * max(rows * cols, least)
-                loads += many * more * tiles * self._image_beats(rows, cols)
+        for rows, many in _split(h, s.rows):
+            for cols, more in _split(w, s.cols):
+                passes, sums = total * ceil_div(o, d), self.sums(rows, cols)
+                array += many * more * tiles * passes * max(prod(sums), least)
+                loads += many * more * tiles * self._image_beats(*sums)
         weights = self._weight_beats() * self.groups * self.columns
         a_slots, w_slots = self.slots
         places = batches * self.places
@@ -192,13 +214,15 @@ class ConvPlan:
         else:
             loads *= 1 if a_slots >= places else self.columns
             weights *= 1 if w_slots >= len(self.chunks) else places
-        out = h.out * w.out * tiles * ceil_div(o * self.out_bytes, self.config.bus_bytes)
+        out = h * w * tiles * ceil_div(o * self.out_bytes, self.config.bus_bytes)
         count = places * self.columns * self.groups * (len(self.chunks) + pieces + 3)
         alone = (a_slots < 2 < tiles * self.places) * loads  # no overlap with one slot
         alone += (w_slots < 2 < len(self.chunks)) * weights
-        start = self._image_beats(s.rows, s.cols) + self._weight_beats() / len(self.chunks)
+        start = self._image_beats(*self.sums(s.rows, s.cols))
+        start += self._weight_beats() / len(self.chunks)
         drain = s.rows * s.cols * ceil_div(s.nt * self.out_bytes, self.config.bus_bytes)
-        steady = max(array, loads + weights, out, SEQUENCER * count)
+        passes = len(conv.passes)
+        steady = max(passes * max(array, loads + weights, SEQUENCER * count), out)
         whole = steady + alone + start + drain + matmul_done(d)
         return whole + (1 + whole / LONG) * count
 
@@ -235,9 +259,10 @@ def _split(n: int, size: int) -> Iterator[tuple[int, int]]:
         yield n % size, 1
 
 
-def candidates(config: ChipConfig, image: Image, vectors: int) -> Iterator[ConvSchedule]:
-    """Schedules worth pricing; those that do not fit are among them."""
-    h, w = (a.out for a in image.conv.axes)
+def candidates(plan: ConvPlan) -> Iterator[ConvSchedule]:
+    """Schedules worth pricing for what is in a plan; those that do not fit are among them."""
+    config, image, vectors = plan.config, plan.image, plan.vectors
+    h, w = plan.outs
     o, d = image.conv.w.shape[4], config.dim
     total = image.segments * image.blocks
     half, unit = config.acc_rows // 2, cell_rows(config)
@@ -253,11 +278,9 @@ def candidates(config: ChipConfig, image: Image, vectors: int) -> Iterator[ConvS
         if image.blocks < min(kts):  # whole segments
             kts |= {kt // image.blocks * image.blocks for kt in kts}
         for cols in sorted({ceil_div(w, i) for i in (1, 2, 3, 4, 6, 8, 16, 32, w)}):
-            rows = min(h, fit // cols)
-            while rows > 1 and image.granules(rows, cols) > room:
-                rows -= 1
-            if rows < 1:
-                continue
+            rows = h
+            while rows > 1 and not _fits(plan.sums(rows, cols), image, fit, room):
+                rows -= 1 if rows < 2 * FEW else ceil_div(rows, FEW)
             heights = {rows, ceil_div(h, ceil_div(h, rows)), ceil_div(rows, 2)}
             for height in sorted(heights):
                 for kt in sorted(kts):
@@ -265,7 +288,12 @@ def candidates(config: ChipConfig, image: Image, vectors: int) -> Iterator[ConvS
                         yield ConvSchedule(height, cols, nt, kt, order, a_banks)
 
 
-def choose_conv(config: ChipConfig, image: Image, vectors: int, out_bytes: int) -> ConvPlan:
+def _fits(sums: tuple[int, int], image: Image, rows: int, granules: int) -> bool:
+    return prod(sums) <= rows and image.granules(*sums) <= granules
+
+
+def choose_conv(config: ChipConfig, image: Image, vectors: int, out_bytes: int,
+                pool: tuple[Axis, Axis] | None = None) -> ConvPlan:  # fmt: skip
     """The cheapest candidate that fits; ties go to the first.
 
     Raises
@@ -274,8 +302,10 @@ def choose_conv(config: ChipConfig, image: Image, vectors: int, out_bytes: int) 
         Not even one result and one block of its weights fit; says what is too large.
     """
     best: tuple[float, ConvPlan] | None = None
-    for s in candidates(config, image, vectors):
-        plan = ConvPlan(config, image, vectors, out_bytes, s)
+    least = ConvSchedule(1, 1, min(config.dim, image.conv.w.shape[4]), 1)
+    smallest = ConvPlan(config, image, vectors, out_bytes, least, pool)
+    for s in candidates(smallest):
+        plan = replace(smallest, schedule=s)
         try:
             plan.check()
         except ScheduleError:
@@ -285,7 +315,5 @@ def choose_conv(config: ChipConfig, image: Image, vectors: int, out_bytes: int) 
             best = (price, plan)
     if best is not None:
         return best[1]
-    least = ConvSchedule(1, 1, min(config.dim, image.conv.w.shape[4]), 1)
-    plan = ConvPlan(config, image, vectors, out_bytes, least)
-    plan.check()
-    return plan
+    smallest.check()
+    return smallest

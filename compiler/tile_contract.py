@@ -49,7 +49,8 @@ def problem(kernel: Kernel) -> Problem:
     b, m, n, k = source.sizes
     local = 2 if OPERAND_TYPE[source.a.dtype] == Type.BF16 else 1
     out, vectors = kernel.epilogue.out.itemsize, len(kernel.epilogue.vectors)
-    return Problem(m, n, k, local, operand(source.a), operand(source.w), out, vectors, b)
+    passes = len(source.passes)
+    return Problem(m, n, k, local, operand(source.a), operand(source.w), out, vectors, b, passes)
 
 
 def accumulates_int(dtype: np.dtype) -> bool:
@@ -120,13 +121,19 @@ class _Tiler:
         self.config, self.d = plan.config, plan.config.dim
         p = self.p = problem(kernel)
         check(self.config, p, s)
-        self.rows, self.cols, self.chunks = grid(self.config, p, s)
+        self.rows, self.cols, chunks = grid(self.config, p, s)
+        self.chunks = list(chunks) * len(source.passes)  # of K, again for each pass
+        self.parts = [part for part in source.passes for _ in chunks]
         order = list(walk(s.order, self.rows, self.cols))
         self.tiles = [(b, i, j) for b in range(p.batches) for i, j in order]
         shared_a, shared_w = (p.batches == 1 or o.shared for o in (p.a, p.w))
-        each = range(len(self.chunks))
-        self.a_uses = [(0 if shared_a else b, i, c) for b, i, _ in self.tiles for c in each]
-        self.w_uses = [(0 if shared_w else b, j, c) for b, _, j in self.tiles for c in each]
+        each = list(zip(self.parts, self.chunks, strict=True))
+        self.a_uses = [
+            (0 if shared_a else b, i, c, part) for b, i, _ in self.tiles for (part, _), c in each
+        ]
+        self.w_uses = [
+            (0 if shared_w else b, j, c, part) for b, _, j in self.tiles for (_, part), c in each
+        ]
         sizes, counts = slot_sizes(self.config, p, s), slots(self.config, p, s)
         base = s.a_banks * self.config.spad_bank
         self.a_slots = Slots(Mem.SPAD, 0, sizes[0], counts[0], self.a_uses)
@@ -157,12 +164,12 @@ class _Tiler:
             tile = (count, cols[1] - cols[0])
             pieces = tail_pieces(self.config, self.p, self.s, tile, part)
             vector_part = (part - 1) % self.s.parts  # no store reads the banks of the array
-            late = sum(x.r1 - x.r0 < count for x in pieces) or 1
+            late = 0 if self.s.tail >= count else sum(x.r1 - x.r0 < count for x in pieces) or 1
         early, late_pieces = pieces[: len(pieces) - late], pieces[len(pieces) - late :]
         fed = []  # of each chunk: its slots, its part of K, what can be multiplied one by one
         for c, ks in enumerate(self.chunks):
-            fed.append(self._feed(at, c, rows, cols))
             last = c == len(self.chunks) - 1
+            fed.append(self._feed(at, c, rows, cols, [] if late or not last else pieces))
             if last or (c == 0 and self._meets_vectors(pieces, vector_part)):
                 self.ops += self.vectors.loads(vector_part, cols)
             if last and at == 0 and self.vectors.resident:
@@ -178,8 +185,13 @@ class _Tiler:
                 self._matmul(*fed[c], ks, cols, c > 0, [piece])
             self._store(b, rows, cols, piece, vector_part)
 
-    def _feed(self, at: int, c: int, rows: Span, cols: Span) -> tuple[Local, Local, list[Rect]]:
-        """LOAD what the slots of a chunk lack; the slots, and what can be multiplied in turn."""
+    def _feed(
+        self, at: int, c: int, rows: Span, cols: Span, pieces: list[Piece]
+    ) -> tuple[Local, Local, list[Rect]]:
+        """LOAD what the slots of a chunk lack; the slots, and what can be multiplied in turn.
+
+        The weights come in one LOAD, or in one for each column group of `pieces`.
+        """
         b, ks = self.tiles[at][0], self.chunks[c]
         count, blocks = rows[1] - rows[0], ceil_div(cols[1] - cols[0], self.d)
         n = at * len(self.chunks) + c
@@ -190,13 +202,14 @@ class _Tiler:
         else:
             cuts = row_cuts(count, self.s.head if at == 0 and self.s.head else count)
             steps = [("mm", (*cut, 0, blocks)) for cut in cuts]
-            steps = [("a", (0, count, 0, 0))] * a_new + steps
-            steps = [("w", (0, 0, 0, blocks))] * w_new + steps
+            groups = sorted({(x.b0, x.b1) for x in pieces}) or [(0, blocks)]
+            weights: list[tuple[str, Rect]] = [("w", (0, 0, *g)) for g in groups if w_new]
+            steps = weights[:1] + [("a", (0, count, 0, 0))] * a_new + weights[1:] + steps
         for what, rect in steps:
             if what == "w":
-                self._load_w(b, cols, ks, w_slot, rect)
+                self._load_w(b, cols, ks, w_slot, rect, self.parts[c][1])
             elif what == "a":
-                self._load_a(b, rows, ks, a_slot, rect)
+                self._load_a(b, rows, ks, a_slot, rect, self.parts[c][0])
         return a_slot, w_slot, [r for what, r in steps if what == "mm"]
 
     def _meets_vectors(self, pieces: list[Piece], vector_part: int) -> bool:
@@ -204,22 +217,23 @@ class _Tiler:
         bank, place = self.config.acc_bank, self.vectors.region(vector_part)
         return any(x.at + x.size > place.lo // bank * bank and x.at < place.hi for x in pieces)
 
-    def _load_w(self, b: int, cols: Span, ks: Span, slot: Local, rect: Rect) -> None:
+    def _load_w(self, b: int, cols: Span, ks: Span, slot: Local, rect: Rect, part: int) -> None:
         """Column blocks of a weight chunk: block by block, each a contiguous column of rows."""
         local, (_, _, b0, b1) = self.p.local, rect
         block = ceil_div(ks[1] - ks[0], self.d) * self.d * local
-        part = (cols[0] + b0 * self.d, min(cols[1], cols[0] + b1 * self.d))
+        some = (cols[0] + b0 * self.d, min(cols[1], cols[0] + b1 * self.d))
         used = Local(Mem.SPAD, slot.lo + b0 * block, slot.lo + b1 * block)
         layout = Layout(local, block, local)
-        self.ops += self.w.loads(b, ks, part, used.lo, used, layout)
+        self.ops += self.w.loads(b, ks, some, used.lo, used, layout, part)
 
-    def _load_a(self, b: int, rows: Span, ks: Span, slot: Local, rect: Rect) -> None:
+    def _load_a(self, b: int, rows: Span, ks: Span, slot: Local, rect: Rect, part: int) -> None:
         """Rows of an activation chunk."""
         local, (r0, r1, _, _) = self.p.local, rect
         row = ceil_div(ks[1] - ks[0], self.d) * local
         used = Local(Mem.SPAD, slot.lo + r0 * row, slot.lo + r1 * row)
         layout = Layout(row, local, local)
-        self.ops += self.a.loads(b, (rows[0] + r0, rows[0] + r1), ks, used.lo, used, layout)
+        some = (rows[0] + r0, rows[0] + r1)
+        self.ops += self.a.loads(b, some, ks, used.lo, used, layout, part)
 
     def _matmul(self, a_slot: Local, w_slot: Local, rects: list[Rect], ks: Span, cols: Span,
                 accumulate: bool, pieces: list[Piece]) -> None:  # fmt: skip

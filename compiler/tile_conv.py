@@ -13,9 +13,10 @@ from itertools import product
 
 from tilewright.compiler.image import Image, Spans, length, step
 from tilewright.compiler.kernels import Convolve, Kernel
+from tilewright.compiler.operand_loads import OPERAND_TYPE
 from tilewright.compiler.schedule import ceil_div
 from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule, choose_conv
-from tilewright.compiler.tile_contract import OPERAND_TYPE
+from tilewright.compiler.tile_pool import pool_stores, reads
 from tilewright.compiler.tile_store import Vectors, store_fields
 from tilewright.compiler.tiles import Dram, Local, Op, Plan, Slots
 from tilewright.isa.config import ChipConfig
@@ -36,8 +37,8 @@ def conv_plan(config: ChipConfig, kernel: Kernel, schedule: ConvSchedule | None)
     image = Image(kernel.source, config.dim)
     vectors, out = len(kernel.epilogue.vectors), kernel.epilogue.out.itemsize
     if schedule is None:
-        return choose_conv(config, image, vectors, out)
-    plan = ConvPlan(config, image, vectors, out, schedule)
+        return choose_conv(config, image, vectors, out, kernel.epilogue.pool)
+    plan = ConvPlan(config, image, vectors, out, schedule, kernel.epilogue.pool)
     plan.check()
     return plan
 
@@ -49,8 +50,7 @@ def _span(at: int, size: int, end: int) -> tuple[int, int]:
 def _walk(p: ConvPlan) -> Iterator[Tile]:
     """All tiles in the schedule's order; channels are walked as a snake."""
     s, conv = p.schedule, p.image.conv
-    h, w = conv.axes
-    rows, cols = range(ceil_div(h.out, s.rows)), range(ceil_div(w.out, s.cols))
+    rows, cols = (range(ceil_div(n, m)) for n, m in zip(p.outs, (s.rows, s.cols), strict=True))
     places = list(product(range(conv.x.shape[1]), rows, cols))
     for g in range(p.groups):
         if s.order == "sn":
@@ -68,44 +68,64 @@ def tile_conv(
     """All operations of one convolution; see `tile_contract` for `half`."""
     image, s = p.image, p.schedule
     conv = image.conv
-    h, w = conv.axes
     o = conv.w.shape[4]
     tiles = list(_walk(p))
     plan = Plan(plan.config, s.a_banks)
     images = _ImageSlots(p.a_size, p.slots[0])
-    uses = [(g, n, c) for g, _, _, _, n in tiles for c in range(len(p.chunks))]
+    turns = [(tile, pass_) for tile in tiles for pass_ in conv.passes]
+    uses: list[object] = [
+        (g, n, w_part, c) for (g, *_, n), (_, w_part) in turns for c in range(len(p.chunks))
+    ]
     w_slots = Slots(Mem.SPAD, plan.w_base, p.w_size, p.slots[1], uses)
     vectors = Vectors(plan, kernel, number, conv.cols, p.vector_tile)
 
-    def spans(tile: Tile) -> Spans:
-        return _span(tile[2], s.rows, h.out), _span(tile[3], s.cols, w.out)
+    def results(tile: Tile) -> Spans:
+        return _span(tile[2], s.rows, p.outs[0]), _span(tile[3], s.cols, p.outs[1])
 
-    def image_loads(tile: Tile, pieces: int) -> list[Op]:
-        slot, new = images.take(tile[:4])
-        return image.loads(tile[0], tile[1], spans(tile), slot, number, pieces) if new else []
+    def spans(tile: Tile) -> Spans:
+        """What the array computes: the results, or the elements of their windows."""
+        if p.pool is None:
+            return results(tile)
+        (h, w), (rows, cols) = p.pool, results(tile)
+        return reads(h, *rows), reads(w, *cols)
+
+    def image_loads(tile: Tile, part: int, pieces: int) -> list[Op]:
+        slot, new = images.take((*tile[:4], part))
+        g, b = tile[:2]
+        return image.loads(g, b, spans(tile), slot, number, part, pieces) if new else []
 
     ops: list[Op] = []
-    for at, tile in enumerate(tiles):
+    for at, (tile, (a_part, w_part)) in enumerate(turns):
         g, b, _, _, n = tile
         cols = _span(n, s.nt, o)
         (r0, r1), (c0, c1) = spans(tile)
         base = half * plan.half
         blocks = ceil_div(cols[1] - cols[0], plan.config.dim)
         place = Local(Mem.ACC, base, base + (r1 - r0) * (c1 - c0) * blocks)
-        now = image_loads(tile, 1)
-        a_slot, _ = images.take(tile[:4])
-        ahead = tiles[at + 1 : at + 2] if images.count > 1 else []
-        later = image_loads(ahead[0], len(p.chunks)) if ahead else []
+        first, last = at % len(conv.passes) == 0, (at + 1) % len(conv.passes) == 0
+        now = image_loads(tile, a_part, 1)
+        a_slot, _ = images.take((*tile[:4], a_part))
+        ahead = turns[at + 1 : at + 2] if images.count > 1 else []
+        later = [op for t, (i, _) in ahead for op in image_loads(t, i, len(p.chunks))]
         for c, chunk in enumerate(p.chunks):
-            w_slot, w_new = w_slots.take((g, n, c))
+            w_slot, w_new = w_slots.take((g, n, w_part, c))
             if w_new:
-                ops += image.weight_loads(g, *chunk, cols, w_slot, number)
+                ops += image.weight_loads(g, *chunk, cols, w_slot, number, w_part)
             ops += now if c == 0 else []
             ops += _share(later, c, len(p.chunks))
-            ops += _matmuls(image, number, chunk, spans(tile), cols, a_slot, w_slot, place)
+            ops += _matmuls(image, number, chunk, spans(tile), cols, a_slot, w_slot, place, first)
+        if not last:
+            continue
         shown = (g * o + cols[0], g * o + cols[1])
         ops += vectors.loads(half, shown)
-        ops.append(_store(plan, kernel, number, place, b, spans(tile), shown, vectors, half))
+        head = vectors.fields(half, shown), vectors.reads(place, half)
+        if p.pool is None:
+            ops.append(_store(kernel, number, place, b, spans(tile), shown, *head))
+        else:
+            source = Type.I32 if conv.is_integer else Type.F32
+            steps = ((r1 - r0) * (c1 - c0), c1 - c0, 1)
+            ops += pool_stores(kernel, p.pool, source, b, results(tile), shown, place, head[1],
+                               steps, conv.cols, number, head[0])  # fmt: skip
         half = 1 - half
     return ops, half
 
@@ -136,8 +156,13 @@ class _ImageSlots:
 
 
 def _matmuls(image: Image, number: int, chunk: tuple[int, int], spans: Spans, cols: tuple[int, int],
-             a_slot: Local, w_slot: Local, place: Local) -> list[Op]:  # fmt: skip
-    """MATMULs of a chunk: one for each segment in it, or for a kernel row of one-block taps."""
+             a_slot: Local, w_slot: Local, place: Local, fresh: bool) -> list[Op]:  # fmt: skip
+    """MATMULs of a chunk: one for each segment in it, or for a kernel row of one-block taps.
+
+    Parameters
+    ----------
+    fresh : whether the first one of the first chunk overwrites the accumulator.
+    """
     d, local, blocks = image.dim, image.local, image.blocks
     width = length(image.axes[1], spans[1][1] - spans[1][0])
     unit = blocks * local  # granules of a pixel
@@ -161,15 +186,16 @@ def _matmuls(image: Image, number: int, chunk: tuple[int, int], spans: Spans, co
         else:
             k = min(image.depth, (block + taken) * d) - block * d
         a = a_slot.lo + image.tap(segment, width) * unit + block * local
-        mine = fields | {"acc": int(at > 0), "a": a, "ak": ak, "k": k,
+        mine = fields | {"acc": int(at > 0 or not fresh), "a": a, "ak": ak, "k": k,
                          "w": w_slot.lo + (at - first) * d * wide}  # fmt: skip
         ops.append(Op("matmul", mine, (a_slot, w_slot), (place,), number))
         at += taken
     return ops
 
 
-def _store(plan: Plan, kernel: Kernel, number: int, place: Local, batch: int, spans: Spans,
-           cols: tuple[int, int], vectors: Vectors, half: int) -> Op:  # fmt: skip
+def _store(kernel: Kernel, number: int, place: Local, batch: int, spans: Spans,
+           cols: tuple[int, int], vectors: dict[str, int],
+           read: tuple[Local, ...]) -> Op:  # fmt: skip
     """STORE a tile as rows of the result (B, OH, OW, channels)."""
     conv = kernel.source
     assert isinstance(conv, Convolve)
@@ -183,7 +209,6 @@ def _store(plan: Plan, kernel: Kernel, number: int, place: Local, batch: int, sp
         "mem": Mem.ACC, "loc": place.lo, "c0": cols[1] - cols[0], "c1": across, "c2": rows,
         "l0": rows * across, "l1": 1, "l2": across, "s1": pitch * size, "s2": w.out * pitch * size,
     }  # fmt: skip
-    fields |= vectors.fields(half, cols)
-    reads = vectors.reads(place, half)
-    return Op("store", fields, reads, (Dram(kernel.out, first, last),), number, "dst", kernel.out,
+    fields |= vectors
+    return Op("store", fields, read, (Dram(kernel.out, first, last),), number, "dst", kernel.out,
               first)  # fmt: skip

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import product
 
 from tilewright.compiler import core
-from tilewright.compiler.image import box_loads, merged
+from tilewright.compiler.image import Spans, box_loads, merged
 from tilewright.compiler.kernels import Axis, Kernel, Pool
+from tilewright.compiler.operand_loads import span_bytes
 from tilewright.compiler.schedule import ceil_div, cell_granules
-from tilewright.compiler.tile_contract import span_bytes
 from tilewright.compiler.tile_store import TYPE, store_fields
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
-from tilewright.isa.table import Conv, Mem
+from tilewright.isa.table import Conv, Mem, Type
 
 CONV = {1: Conv.COPY8, 2: Conv.COPY16, 4: Conv.COPY32}
 
@@ -76,7 +76,11 @@ def tile_pool(plan: Plan, kernel: Kernel, number: int) -> list[Op]:
         channels = (k0, min(c, k0 + units * d))
         slot = Local(mem, turn * room, (turn + 1) * room)
         ops += _load(source, b, spans, channels, slot, d, local, number)
-        ops += _stores(kernel, b, spans, channels, slot, d, local, number)
+        width = reads(w, *spans[1])
+        unit = ceil_div(channels[1] - channels[0], d) * local
+        steps = local, (width[1] - width[0]) * unit, unit
+        ops += pool_stores(kernel, source.axes, TYPE[x.dtype], b, spans, channels, slot, (slot,),
+                           steps, c, number)  # fmt: skip
         turn = (turn + 1) % slots
     return ops
 
@@ -110,25 +114,35 @@ def _load(source: Pool, batch: int, spans, channels: tuple[int, int], slot: Loca
                      CONV[size], local, span_bytes(x, low, high), number)  # fmt: skip
 
 
-def _stores(kernel: Kernel, batch: int, spans, channels: tuple[int, int], slot: Local, d: int,
-            local: int, number: int) -> list[Op]:  # fmt: skip
-    source, out = kernel.source, kernel.out
-    assert isinstance(source, Pool)
-    h, w = source.axes
-    size, c = out.dtype.itemsize, source.x.shape[3]
-    (h0, _), (w0, w1) = (reads(a, *s) for a, s in zip(source.axes, spans, strict=True))
-    unit = ceil_div(channels[1] - channels[0], d) * local
+def pool_stores(kernel: Kernel, axes: tuple[Axis, Axis], source: Type, batch: int, spans: Spans,
+                channels: tuple[int, int], place: Local, read: tuple[Local, ...],
+                steps: tuple[int, int, int], pitch: int, number: int,
+                vectors: dict[str, int] | None = None) -> list[Op]:  # fmt: skip
+    """STOREs of the windows' maxima for some results (B, H, W, channels) of a kernel.
+
+    Parameters
+    ----------
+    spans : results along H and W.
+    place : where the elements of their windows lie, of these channels.
+    steps : local rows from one unit of `dim` channels, one row, one column to the next.
+    pitch : channels of a result.
+    """
+    h, w = axes
+    out, c = kernel.out, pitch
+    size = out.dtype.itemsize
+    unit, row_step, col_step = steps
+    top, left = (reads(a, *s)[0] for a, s in zip(axes, spans, strict=True))
     ops = []
     for row, col in product(runs(h, *spans[0]), runs(w, *spans[1])):
         first = ((batch * h.out + row.first) * w.out + col.first) * c + channels[0]
         last = ((row.count - 1) * w.out + col.count - 1) * c + channels[1] - channels[0]
-        fields = store_fields(kernel, TYPE[source.x.dtype]) | {
-            "mem": slot.mem, "pool": 1, "pool_h": row.taps, "pool_w": col.taps,
-            "pool_sh": h.stride, "pool_sw": w.stride, "l0": local, "l1": unit,
-            "l2": (w1 - w0) * unit, "c0": channels[1] - channels[0], "c1": col.count,
-            "c2": row.count, "s1": c * size, "s2": w.out * c * size,
-            "loc": slot.lo + ((row.source - h0) * (w1 - w0) + col.source - w0) * unit,
+        fields = store_fields(kernel, source) | (vectors or {}) | {
+            "mem": place.mem, "pool": 1, "pool_h": row.taps, "pool_w": col.taps,
+            "pool_sh": h.stride, "pool_sw": w.stride, "l0": unit, "l1": col_step, "l2": row_step,
+            "c0": channels[1] - channels[0], "c1": col.count, "c2": row.count,
+            "s1": c * size, "s2": w.out * c * size,
+            "loc": place.lo + (row.source - top) * row_step + (col.source - left) * col_step,
         }  # fmt: skip
-        place = Dram(out, first * size, (first + last) * size)
-        ops.append(Op("store", fields, (slot,), (place,), number, "dst", out, first * size))
+        written = Dram(out, first * size, (first + last) * size)
+        ops.append(Op("store", fields, read, (written,), number, "dst", out, first * size))
     return ops

@@ -15,6 +15,7 @@ from typing import Any
 from tilewright.array import Array, put_leaf
 from tilewright.compiled import Compiled, Lowered, common_device, lower_jaxpr
 from tilewright.compiler import trace, tree
+from tilewright.compiler.contraction import default_precision
 from tilewright.compiler.core import ShapedArray
 from tilewright.compiler.errors import DtypeError
 from tilewright.compiler.source import user_source
@@ -176,7 +177,7 @@ class Jitted:
         dynamic, named, statics = self._split(args, kwargs)
         leaves, in_tree, avals = self._avals(dynamic, named)
         device = common_device(self.name, leaves)
-        key = (in_tree, avals, self._key(statics), device.config)
+        key = (in_tree, avals, self._key(statics), device.config, default_precision.get())
         compiled = self._cache.get(key)
         if compiled is None:
             self._bound(args, kwargs)

@@ -23,6 +23,7 @@ from tests.compiler.backend_case import (
     array,
     assert_same_bits,
     compiled,
+    execute,
     kernels_of,
 )
 
@@ -194,6 +195,31 @@ def test_small_integer_groups_share_the_array(groups, c, o, config):
     dim, source = back.config.dim, back.kernels.kernels[-1].source
     merged = max(n for n in range(1, dim // max(c, o) + 1) if groups % n == 0)
     assert source.w.shape[0] == groups // merged
+
+
+@pytest.mark.parametrize("precision", ["high", "highest"])
+@pytest.mark.parametrize("config", ["tw4", LEAST])
+def test_precision_is_passes(precision, config):
+    """The bits of eval_jaxpr, and an error far below that of one pass, against float64."""
+    rng = np.random.default_rng(9)
+    x, w = array(rng, (2, 6, 5, 7), F32), array(rng, (3, 2, 7, 6), F32)
+
+    def layer(x, w):
+        return conv(x, w, window_strides=(1, 2), padding=((1, 1), (0, 1)),
+                    dimension_numbers=LAYOUTS[0], precision=precision)  # fmt: skip
+
+    back = assert_same_bits(layer, x, w, config=config)
+    (got,) = execute(back, x, w)
+    a, b = x.astype(np.float64), w.astype(np.float64)
+    error = np.max(np.abs(got - correlate(a, b)) / correlate(np.abs(a), np.abs(b)))
+    assert error < {"high": 2**-15, "highest": 3e-7}[precision]
+
+
+def correlate(x, w):
+    """The same layer by its definition, in float64."""
+    x = np.pad(x, ((0, 0), (1, 1), (0, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[:2], (1, 2))[:, :, ::2]
+    return np.einsum("bhwcij,ijco->bhwo", windows, w)
 
 
 def test_transposed_convolution_reads_gaps_as_zeros():

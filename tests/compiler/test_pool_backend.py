@@ -62,7 +62,11 @@ def test_gaps_are_padding():
     assert_same_bits(lambda x: pool(x, (1, 2, 2, 1), (1, 1, 1, 1), "SAME", (1, 2, 3, 1)), x)
 
 
-def test_network_of_convolution_and_pool():
+@pytest.mark.parametrize("config", ["tw4", "tw16", "dim=2,spad_kib=2,acc_kib=1"])
+@pytest.mark.parametrize(
+    "windows", [((1, 3, 3, 1), (1, 2, 2, 1), "SAME"), ((1, 2, 3, 1), (1, 1, 2, 1), "VALID")]
+)
+def test_pool_behind_a_convolution_is_its_epilogue(windows, config):
     rng = np.random.default_rng(3)
     x, w = array(rng, (2, 9, 11, 3), I8), array(rng, (3, 3, 3, 10), I8)
     s = rng.uniform(1e-4, 1e-2, 10).astype(F32)
@@ -72,9 +76,29 @@ def test_network_of_convolution_and_pool():
         y = lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=numbers,
                                      preferred_element_type=np.int32)  # fmt: skip
         y = tnp.clip(tnp.round(y.astype(np.float32) * s), 0, 127).astype(np.int8)
-        return pool(y, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
+        return pool(y, *windows)
 
-    assert_same_bits(network, x, w, s)
+    back = assert_same_bits(network, x, w, s, config=config)
+    assert back.kernels.kernels[-1].epilogue.pool
+    assert not any(isinstance(k.source, Pool) for k in back.kernels.kernels)
+
+
+def test_pool_of_floats_in_one_dimension_and_with_another_use():
+    rng = np.random.default_rng(4)
+    x, w = array(rng, (2, 23, 5), F32, True), array(rng, (3, 5, 7), F32)
+
+    def network(x, w):
+        y = lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+        return pool(y, (1, 4, 1), (1, 3, 1), "SAME")
+
+    back = assert_same_bits(network, x, w)
+    assert [bool(k.epilogue.pool) for k in back.kernels.kernels][-1]
+
+    def both(x, w):
+        y = lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+        return y, pool(y, (1, 4, 1), (1, 3, 1), "SAME")
+
+    assert_same_bits(both, x, w)
 
 
 @pytest.mark.parametrize(

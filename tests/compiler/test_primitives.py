@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tilewright.compiler import primitives as p
 from tilewright.compiler.core import ShapedArray
-from tilewright.compiler.errors import OperandError, UnsupportedError
+from tilewright.compiler.errors import OperandError
 from tilewright.compiler.primitives_dot import dot_general_p
 
 BF16 = ml_dtypes.bfloat16
@@ -231,10 +231,34 @@ def test_dimension_numbers_are_einsum(numbers, lhs, rhs, subscripts):
     assert (aval.shape, aval.dtype) == (expected.shape, np.int32)
 
 
-def test_higher_precision_of_float32_is_refused_by_name():
-    a = np.ones((2, 2), np.float32)
-    with pytest.raises(UnsupportedError, match="precision 'highest' is not available"):
-        dot_general_p.impl(a, a, **MATMUL, precision="highest")
+@pytest.mark.parametrize(
+    ("precision", "pairs"), [("high", "mh hm hh"), ("highest", "lh mm hl mh hm hh")]
+)
+def test_precision_of_float32_is_products_of_parts(precision, pairs):
+    """The smallest first; each adds all of K, in blocks of dim, before the next begins."""
+    f32, dim = np.float32, 4
+    rng = np.random.default_rng(5)
+    a, w = rng.standard_normal((3, 9)).astype(f32), rng.standard_normal((9, 2)).astype(f32)
+
+    def parts(x):
+        out = {}
+        for name in "hml":
+            out[name] = x.astype(ml_dtypes.bfloat16).astype(f32)
+            x = x - out[name]
+        return out
+
+    expected, left, right = np.zeros((3, 2), f32), parts(a), parts(w)
+    for i, j in np.ndindex(3, 2):
+        total = f32(0)
+        for x, y in pairs.split():
+            for block in range(0, 9, dim):
+                column = f32(0)
+                for k in range(block, min(9, block + dim)):
+                    column = f32(column + left[x][i, k] * right[y][k, j])
+                total = f32(total + column)
+        expected[i, j] = total
+    got = dot_general_p.impl(a, w, **(MATMUL | {"dim": dim}), precision=precision)
+    assert got.tobytes() == expected.tobytes()
 
 
 def avals(*specs):

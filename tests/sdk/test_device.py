@@ -117,12 +117,24 @@ def test_arrays_move_between_devices():
         tw.device_put(x, "tw4")
 
 
-def test_precision_that_is_not_built_is_refused():
-    with tw.default_matmul_precision("bfloat16"):
-        pass
+def test_default_matmul_precision():
+    """Three and six passes are as exact as their parts; the compiled function is not reused."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((9, 21), (21, 7)))
+    exact = x.astype(np.float64) @ w.astype(np.float64)
+    scale = np.abs(x).astype(np.float64) @ np.abs(w)
+    f = tw.jit(lambda x, w: x @ w)
+    errors = {}
+    for name in ("bfloat16", "tensorfloat32", "float32"):
+        with tw.default_matmul_precision(name):
+            errors[name] = np.max(np.abs(np.asarray(f(x, w)) - exact) / scale)
+            assert np.array_equal(np.asarray(tw.device_put(x) @ w), np.asarray(f(x, w)))
+    assert 1e-4 < errors["bfloat16"] < 2**-7
+    assert 1e-7 < errors["tensorfloat32"] < 2**-15
+    assert errors["float32"] < 3e-7
     with (
-        pytest.raises(tw.UnsupportedError, match="'highest' is not built yet"),
-        tw.default_matmul_precision("highest"),
+        pytest.raises(ValueError, match="precision must be one of 'default', .* not 'best'"),
+        tw.default_matmul_precision("best"),
     ):
         pass
 
