@@ -213,3 +213,35 @@ def test_fetch_keeps_a_loop_that_fits():
         assert memory.requests[-1][1] == BASE + 4 * LINE + 256
 
     drive(body, dut)
+
+
+def test_fetch_forgets_the_loop_of_the_program_before():
+    """A program may end inside its loop; the next one's window begins at its own counter."""
+    dut = Fetch()
+
+    async def run(ctx, memory, pcs, times):
+        for t in times:
+            memory.ready(ctx)
+            memory.beat(ctx, t)
+            pc = pcs.get(t, ctx.get(dut.pc))
+            ctx.set(dut.pc, pc)
+            ctx.set(dut.jump, t in pcs and pc == 20)
+            ctx.set(dut.target, 0)
+            memory.accept(ctx, t, word)
+            await ctx.tick()
+
+    async def body(ctx):
+        memory = Memory(dut.bus, 5, 0)
+        await begin(ctx, dut, 1000)
+        await run(ctx, memory, {200: 20, 201: 3}, range(300))  # back from 20 to 0, ends at 3
+        ctx.set(dut.run, 0)
+        ctx.set(dut.pc, 0)
+        await ctx.tick()
+        await begin(ctx, dut, 1000)
+        memory.requests.clear()
+        await run(ctx, memory, {}, range(300, 600))
+        assert [a for _, a in memory.requests] == [BASE + 256 * i for i in range(8)]
+        await run(ctx, memory, {600: 8}, range(600, 601))
+        assert memory.requests[-1] == (600, BASE + 4 * LINE)
+
+    drive(body, dut)
