@@ -18,6 +18,7 @@ from tilewright.isa.extent import DRAM
 from tilewright.isa.table import INSTRUCTIONS, Unit
 
 ADDRESS_BITS = 18  # of an address in a local memory
+LONGEST = 4096  # operations of a period that is looked for
 
 
 @cache
@@ -155,7 +156,7 @@ def runs(shape: np.ndarray, values: np.ndarray, outer: list[Motion], least: int)
     """
     n = len(shape)
     found: list[Run] = []
-    for p in range(1, n // 3 + 1):
+    for p in range(1, min(n // 3, LONGEST) + 1):
         same = shape[p:] == shape[:-p]
         if np.count_nonzero(same) < max(2 * p, least):
             continue
