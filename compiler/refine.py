@@ -24,7 +24,7 @@ from tilewright.isa.encoding import Instr
 from tilewright.isa.table import INSTRUCTIONS
 from tilewright.sim.timing import simulate
 
-BUDGET = 1000  # operations that are timed for one kernel, about 30 us each
+BUDGET = 1500  # operations that are timed for one kernel, about 30 us each
 TRIAL = 10  # what a trial costs besides, in operations
 BASES = 6  # candidates of the formula that are timed
 GOOD = 1.01  # of the least cycles that there can be: the search stops
@@ -59,7 +59,7 @@ class _Search:
 
     config: ChipConfig
     kernel: Kernel
-    left: int = BUDGET
+    left: int
 
     def __post_init__(self) -> None:
         self.seen: dict[Schedule, int | None] = {}
@@ -82,13 +82,19 @@ class _Search:
         return self.seen[s]
 
 
-SHAPES = ((1, 1), (1, 0), (0, 0))  # whether to begin with a head, to end with a tail
+#: Whether to begin with a head; to end with a tail: not, of few rows, of column groups only.
+SHAPES = ((1, 1), (1, 2), (1, 0), (0, 0))
 
 
 def _shaped(config: ChipConfig, s: Schedule, shape: tuple[int, int]) -> Schedule:
     """A candidate with or without head and tail."""
     d = min(s.mt, config.dim)
-    return replace(s, head=d * shape[0], tail=d * shape[1])
+    return replace(s, head=d * shape[0], tail=(0, few(config, s), s.mt)[shape[1]])
+
+
+def few(config: ChipConfig, s: Schedule) -> int:
+    """Rows of a tail that is not the whole of a tile of `dim` rows, even if it is not cut."""
+    return min(s.mt - 1, config.dim - 1)
 
 
 def moves(config: ChipConfig, p: Problem, s: Schedule) -> Iterator[Schedule]:
@@ -96,7 +102,8 @@ def moves(config: ChipConfig, p: Problem, s: Schedule) -> Iterator[Schedule]:
     d = config.dim
     plain = replace(s, first_m=0, last_m=0, first_k=0, last_k=0)
     yield replace(s, head=0 if s.head else min(d, s.mt))
-    yield replace(s, tail=0 if s.tail else min(d, s.mt))
+    for tail in (0, few(config, s), s.mt):
+        yield replace(s, tail=tail)
     yield replace(s, parts=4 if s.parts == 2 else 2)
     for mt in (s.mt - d, s.mt + d, ceil_div(s.mt, 2), 2 * s.mt):
         if 0 < mt < p.m + d:
@@ -121,14 +128,15 @@ def refine(config: ChipConfig, kernel: Kernel) -> Schedule:
     """The schedule that a kernel gets by default."""
     p = problem(kernel)
     bases = ranked(config, p, BASES)
-    search = _Search(config, kernel)
+    search = _Search(config, kernel, BUDGET)
     enough = GOOD * floor(config, p)
     shapes, best, price = list(SHAPES), bases[0], None
     for base in bases:
         found = {x: c for x in shapes if (c := search.cycles(_shaped(config, base, x))) is not None}
         for shape, cycles in found.items():
             if price is None or cycles < price:
-                best, price, shapes = _shaped(config, base, shape), cycles, [shape]
+                best, price = _shaped(config, base, shape), cycles
+                shapes = list(dict.fromkeys((shape, SHAPES[0])))
         if not found or (price is not None and price <= enough):
             break
     while price is not None and price > enough:
@@ -140,6 +148,13 @@ def refine(config: ChipConfig, kernel: Kernel) -> Schedule:
         else:
             break
     return best
+
+
+def shaped_cycles(config: ChipConfig, kernel: Kernel, s: Schedule) -> int:
+    """Exact cycles of a candidate of the formula, with a head and a tail where that is best."""
+    search = _Search(config, kernel, 1 << 60)
+    found = [search.cycles(_shaped(config, s, x)) for x in SHAPES]
+    return min(c for c in found if c is not None)
 
 
 def choose(config: ChipConfig, kernel: Kernel) -> Schedule:

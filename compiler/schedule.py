@@ -20,7 +20,7 @@ SEQUENCER = 12  # cycles in which the sequencer dispatches an instruction of a u
 LONG = 1 << 18  # an instruction more costs 1 + cycles / LONG cycles: programs stay short
 RESIDENT = 8  # vectors stay in a half if they take at most this fraction of it
 MAX_COUNT = 65535  # of an instruction's count fields
-GROUPS = 4  # column groups into which a last tile with a tail is cut
+GROUPS = 8  # column groups into which a last tile with a tail is cut
 
 
 class ScheduleError(ValueError):
@@ -41,7 +41,8 @@ class Schedule:
     head : rows with which the very first chunk begins, so that the array starts on one block of
         weights and these rows, and grows from there by doubling (0: it waits for the chunk).
     tail : rows with which the very last tile ends: it is stored in groups of columns, the last one
-        in pieces that halve down to these rows, while the array still works on the rest (0: whole).
+        in pieces that halve down to these rows, while the array still works on the rest (0: whole;
+        as many as the tile has: in groups of columns only).
     a_banks : scratchpad banks of activations; the others hold weights.
     parts : parts of the accumulator: output tiles that grow, wait for their store or are stored.
     """
@@ -363,7 +364,7 @@ def slots(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
                 f"{s}: {need} {what} slots of {size} granules need {need * size} granules, "
                 f"not {banks * config.spad_bank}"
             )
-        if s.tail and fit < len(chunks) * p.passes:
+        if 0 < s.tail < last_tile(config, p, s)[0] and fit < len(chunks) * p.passes:
             raise ScheduleError(
                 f"{s}: a tail needs a slot for each of {len(chunks) * p.passes} {what} chunks, "
                 f"not {fit}"

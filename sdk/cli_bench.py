@@ -1,4 +1,4 @@
-"""Command bench: engines, gemm."""
+"""Command bench: engines, gemm, roofline, costmodel."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 from tilewright.cli import chip_option, json_option, print_json
+from tilewright.cli_fuzz import seed_of
 
 #: (M, N, K) of DESIGN.md's table.
 SHAPES = (
@@ -22,6 +23,7 @@ def bench() -> None:
     Examples:
         tilewright bench engines
         tilewright bench gemm 512 512 512 --engine rtl
+        tilewright bench roofline
     """
 
 
@@ -112,3 +114,81 @@ def gemm(sizes: tuple[int, ...], config: Any, engine: str, as_json: bool) -> Non
             )
     if as_json:
         print_json({"config": config.geometry, "engine": engine, "gemm": rows})
+
+
+@bench.command()
+@chip_option(default="tw16", show_default=True)
+@click.option("--engine", type=click.Choice(("cycle", "rtl")), default="cycle", show_default=True,
+              help="What counts the cycles.")  # fmt: skip
+@click.option("--seed", callback=seed_of, default="0", show_default=True, metavar="N|commit",
+              help="Seed of the random products; 'commit' takes it from HEAD's hash.")  # fmt: skip
+@click.option("--count", default=60, show_default=True, type=click.IntRange(0),
+              help="Random products.")  # fmt: skip
+@json_option
+def roofline(config: Any, engine: str, seed: int, count: int, as_json: bool) -> None:
+    """How near to the roofline plain jit comes: DESIGN's table, and random products.
+
+    A random product's share is (bound + 300) / cycles. Exit code 1 if anything is missed.
+
+    \b
+    Examples:
+        tilewright bench roofline
+        tilewright bench roofline --engine rtl --seed commit
+    """
+    from tilewright import bench_roofline as b
+
+    if not as_json:
+        click.echo(f"{config.name}, {engine} engine, seed {seed}")
+    rows = []
+    for case in (*b.table_cases(config), *b.random_cases(config, seed, count)):
+        row = b.measure(config, case, engine)
+        rows.append(row)
+        if not as_json:
+            goal = f">= {100 * row.reach:.1f} %" if row.reach else ""
+            said = ("ok" if row.ok else "MISSED") if row.reach or not row.ok else ""
+            click.echo(f"{row.name:<36} {row.cycles:>10,} {row.bound:>10,} "
+                       f"{100 * row.share:>7.2f} % {goal:>10} {said}")  # fmt: skip
+            if not row.ok:
+                lost = ", ".join(f"{k} {v:,}" for k, v in row.lost.items())
+                click.echo(f"    {row.schedule}\n    beyond the bound: {lost}")
+    found = b.summary(rows)
+    goals = {"median": b.MEDIAN, "worst": b.WORST}
+    fine = all(r.ok for r in rows if r.reach) and all(found[k] >= goals[k] for k in found)
+    if as_json:
+        print_json({"config": config.geometry, "engine": engine, "seed": seed, **found, "ok": fine,
+                    "rows": [vars(r) | {"ok": r.ok} for r in rows]})  # fmt: skip
+    else:
+        for k, v in found.items():
+            said = "ok" if v >= goals[k] else "MISSED"
+            click.echo(f"{k} of {count} random products: {100 * v:.2f} % "
+                       f"(>= {100 * goals[k]:.0f} %) {said}")  # fmt: skip
+    if not fine:
+        raise click.exceptions.Exit(1)
+
+
+@bench.command()
+@chip_option(default="tw16", show_default=True)
+@json_option
+def costmodel(config: Any, as_json: bool) -> None:
+    """How far the analytic cost model is from exact cycles, over a fixed set of products.
+
+    Timed is the formula's first choice, with a head and a tail where they fit, before refinement.
+
+    \b
+    Examples:
+        tilewright bench costmodel
+    """
+    from tilewright import bench_roofline as b
+
+    rows = list(b.cost_model(config))
+    if as_json:
+        print_json({"config": config.geometry, "rows": rows})
+        return
+    heads = ("formula", "exact", "off", "refined")
+    click.echo(f"{config.name:<24}" + "".join(f"{h:>12}" for h in heads))
+    for r in rows:
+        click.echo(f"{r['name']:<24}{r['formula']:>12,}{r['exact']:>12,}{100 * r['off']:>10.1f} %"
+                   f"{r['refined']:>12,}")  # fmt: skip
+    off = sorted(abs(r["off"]) for r in rows)
+    middle, most = 100 * off[len(off) // 2], 100 * off[-1]
+    click.echo(f"off by {middle:.1f} % in the median, {most:.1f} % at most")

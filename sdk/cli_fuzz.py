@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from tilewright.fuzz import Outcome
 
 
-def _seed(ctx: click.Context, param: click.Parameter, value: str) -> int:
+def seed_of(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """A seed option's number; "commit" takes it from HEAD's hash."""
     from tilewright.fuzz import commit_seed
 
     try:
@@ -74,7 +75,7 @@ def _print(outcome: Outcome, files: list[Path], show_bins: bool) -> None:
 @click.command()
 @chip_option(default="tw4", show_default=True)
 @click.option("--count", type=click.IntRange(1), default=100, show_default=True, help="Programs.")
-@click.option("--seed", callback=_seed, default="0", show_default=True, metavar="N|commit",
+@click.option("--seed", callback=seed_of, default="0", show_default=True, metavar="N|commit",
               help="Seed of the first program; 'commit' takes it from HEAD's hash.")  # fmt: skip
 @click.option("--engines", callback=_engines, default="functional,cycle,rtl", show_default=True,
               help="Engines that must agree.")  # fmt: skip

@@ -48,7 +48,8 @@ def one_error(*args):
 
 
 @pytest.mark.parametrize("command", [[], *([c] for c in cli.COMMANDS), ["bench", "gemm"],
-                                     ["bench", "engines"]])  # fmt: skip
+                                     ["bench", "engines"], ["bench", "roofline"],
+                                     ["bench", "costmodel"]])  # fmt: skip
 def test_help_has_examples(command):
     code, out, _ = call(*command, "--help")
     assert code == 0
