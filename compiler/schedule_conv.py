@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from heapq import nsmallest
 from itertools import product
 from math import prod
 
@@ -29,6 +30,7 @@ from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
 
 SPLITS = (A_BANKS, 3, 7)  # banks of the image that a default schedule tries
+SHARP = 4  # the higher, the more the busiest unit alone counts
 FEW = 16  # heights above twice this are tried in larger steps
 W_SLOTS = 4  # weight slots that a default schedule asks for, if K has as many blocks
 
@@ -146,6 +148,14 @@ class ConvPlan:
                 len(self.chunks) * self.columns * self.groups * w_parts),
         )  # fmt: skip
 
+    @cached_property
+    def operations(self) -> int:
+        """Instructions, about."""
+        image = self.image
+        pieces = image.segments if image.blocks > 1 else max(1, image.axes[0].taps)
+        turns = self.image.conv.x.shape[1] * self.places * self.columns * self.groups
+        return turns * (len(self.chunks) + pieces + 3) * len(image.conv.passes)
+
     def check(self) -> None:
         """Refuse a schedule that does not fit.
 
@@ -199,7 +209,6 @@ class ConvPlan:
         tiles = batches * self.groups
         array = 0.0
         loads = 0.0
-        pieces = image.segments if image.blocks > 1 else max(1, image.axes[0].taps)
         for rows, many in _split(h, s.rows):
             for cols, more in _split(w, s.cols):
                 passes, sums = total * ceil_div(o, d), self.sums(rows, cols)
@@ -215,14 +224,15 @@ class ConvPlan:
             loads *= 1 if a_slots >= places else self.columns
             weights *= 1 if w_slots >= len(self.chunks) else places
         out = h * w * tiles * ceil_div(o * self.out_bytes, self.config.bus_bytes)
-        count = places * self.columns * self.groups * (len(self.chunks) + pieces + 3)
-        alone = (a_slots < 2 < tiles * self.places) * loads  # no overlap with one slot
-        alone += (w_slots < 2 < len(self.chunks)) * weights
+        count = self.operations
+        alone = loads if a_slots < 2 <= tiles * self.places else 0.0  # no overlap with one slot
+        alone += weights if w_slots < 2 <= len(self.chunks) * self.columns else 0.0
         start = self._image_beats(*self.sums(s.rows, s.cols))
         start += self._weight_beats() / len(self.chunks)
         drain = s.rows * s.cols * ceil_div(s.nt * self.out_bytes, self.config.bus_bytes)
-        passes = len(conv.passes)
-        steady = max(passes * max(array, loads + weights, SEQUENCER * count), out)
+        parts = (len(conv.passes) * max(array, SEQUENCER * count),
+                 len(conv.passes) * (loads + weights), out)  # fmt: skip
+        steady = sum(x**SHARP for x in parts) ** (1 / SHARP)  # what is as busy is often waited for
         whole = steady + alone + start + drain + matmul_done(d)
         return whole + (1 + whole / LONG) * count
 
@@ -292,28 +302,26 @@ def _fits(sums: tuple[int, int], image: Image, rows: int, granules: int) -> bool
     return prod(sums) <= rows and image.granules(*sums) <= granules
 
 
-def choose_conv(config: ChipConfig, image: Image, vectors: int, out_bytes: int,
-                pool: tuple[Axis, Axis] | None = None) -> ConvPlan:  # fmt: skip
-    """The cheapest candidate that fits; ties go to the first.
+def ranked(config: ChipConfig, image: Image, vectors: int, out_bytes: int,
+           pool: tuple[Axis, Axis] | None, count: int) -> list[ConvPlan]:  # fmt: skip
+    """The cheapest candidates that fit, by their estimated cycles; ties go to the first.
 
     Raises
     ------
     ScheduleError
         Not even one result and one block of its weights fit; says what is too large.
     """
-    best: tuple[float, ConvPlan] | None = None
     least = ConvSchedule(1, 1, min(config.dim, image.conv.w.shape[4]), 1)
     smallest = ConvPlan(config, image, vectors, out_bytes, least, pool)
-    for s in candidates(smallest):
+    found = []
+    for number, s in enumerate(dict.fromkeys(candidates(smallest))):
         plan = replace(smallest, schedule=s)
         try:
             plan.check()
         except ScheduleError:
             continue
-        price = plan.cost()
-        if best is None or price < best[0]:
-            best = (price, plan)
-    if best is not None:
-        return best[1]
-    smallest.check()
-    return smallest
+        found.append((plan.cost(), number, plan))
+    if not found:
+        smallest.check()
+        return [smallest]
+    return [plan for _, _, plan in nsmallest(count, found)]

@@ -15,7 +15,7 @@ from tilewright.compiler.image import Image, Spans, length, step
 from tilewright.compiler.kernels import Convolve, Kernel
 from tilewright.compiler.operand_loads import OPERAND_TYPE
 from tilewright.compiler.schedule import ceil_div
-from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule, choose_conv
+from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule, ranked
 from tilewright.compiler.tile_pool import pool_stores, reads
 from tilewright.compiler.tile_store import Vectors, store_fields
 from tilewright.compiler.tiles import Dram, Local, Op, Plan, Slots
@@ -25,20 +25,32 @@ from tilewright.isa.table import Mem, Type
 Tile = tuple[int, int, int, int, int]  # group, image, row, column, and channel tile
 
 
-def conv_plan(config: ChipConfig, kernel: Kernel, schedule: ConvSchedule | None) -> ConvPlan:
-    """The schedule's sizes, or those of the default one.
+def conv_plans(config: ChipConfig, kernel: Kernel, count: int) -> list[ConvPlan]:
+    """The most promising schedules with the sizes that follow from them.
+
+    Raises
+    ------
+    ScheduleError
+        None fits.
+    """
+    source = kernel.source
+    assert isinstance(source, Convolve)
+    image, e = Image(source, config.dim), kernel.epilogue
+    return ranked(config, image, len(e.vectors), e.out.itemsize, e.pool, count)
+
+
+def planned(config: ChipConfig, kernel: Kernel, schedule: ConvSchedule) -> ConvPlan:
+    """The sizes of a given schedule.
 
     Raises
     ------
     ScheduleError
         It does not fit.
     """
-    assert isinstance(kernel.source, Convolve)
-    image = Image(kernel.source, config.dim)
-    vectors, out = len(kernel.epilogue.vectors), kernel.epilogue.out.itemsize
-    if schedule is None:
-        return choose_conv(config, image, vectors, out, kernel.epilogue.pool)
-    plan = ConvPlan(config, image, vectors, out, schedule, kernel.epilogue.pool)
+    source = kernel.source
+    assert isinstance(source, Convolve)
+    image, e = Image(source, config.dim), kernel.epilogue
+    plan = ConvPlan(config, image, len(e.vectors), e.out.itemsize, schedule, e.pool)
     plan.check()
     return plan
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 
 from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, Pad, Pool
 from tilewright.compiler.refine import choose
+from tilewright.compiler.refine_conv import choose_conv
 from tilewright.compiler.schedule import A_BANKS, Schedule
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import tile_contract
-from tilewright.compiler.tile_conv import conv_plan, tile_conv
+from tilewright.compiler.tile_conv import planned, tile_conv
 from tilewright.compiler.tile_map import tile_map, tile_move
 from tilewright.compiler.tile_pad import tile_pad
 from tilewright.compiler.tile_pool import tile_pool
@@ -39,7 +40,8 @@ def tile(
             more, half = tile_contract(plan, kernel, number, schedule, half)
             texts.append(str(schedule))
         elif isinstance(kernel.source, Convolve):
-            sizes = conv_plan(config, kernel, (schedules or {}).get(number))
+            given = (schedules or {}).get(number)
+            sizes = planned(config, kernel, given) if given else choose_conv(config, kernel)
             more, half = tile_conv(plan, kernel, number, sizes, half)
             texts.append(str(sizes.schedule))
         elif isinstance(kernel.source, Pool):
