@@ -117,6 +117,8 @@ def prices(
     total = np.maximum(busy, out_read + in_read) + (outer - 1) * turn
     total = total + (inner - 1) * (fresh + (outer - 1) * stale)
     total = np.maximum(total, tiles * out)
+    moved = mtiles * a_read + ntiles * w_read  # then the array still has a chunk to do
+    total = np.maximum(total, moved + np.maximum(mt, least) * depth * blocks)
     short = np.maximum(0.0, out + flush - kblocks * blocks * np.maximum(last, least))
     total = total + np.where(last < mt, np.where(tiles > 1, mt - last, 0) + short, 0)
     rows, cols = np.minimum(mt, d), np.minimum(nt, d)  # `head` and `tail` leave this to wait for
