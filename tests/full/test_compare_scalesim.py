@@ -103,6 +103,7 @@ def test_one_layer_of_each_kind(environment, capsys):
     gemm, conv = (entry["scalesim"] for entry in out["layers"])
     fold = 2 * 16 + 16 - 2
     assert (gemm["compute_cycles"], gemm["stall_cycles"]) == (fold + 32 - 1, 0)  # from cycle 0
+    assert gemm["stall_free_utilisation"] == 32 / (fold + 32 - 1)
     assert conv["compute_cycles"] - conv["stall_cycles"] == 9 * (fold + 16) - 1
     for entry in out["layers"]:
         assert entry["tilewright"]["cycles"] >= entry["macs"] / 256
