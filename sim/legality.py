@@ -53,7 +53,7 @@ class _Semaphore:
             self.named.add(rule)
             yield text
 
-    def signal(self, unit: Unit, kind: str, n: int, what: str) -> Iterator[str]:
+    def signal(self, unit: Unit, kind: str, n: int, what: object) -> Iterator[str]:
         """An instruction signals or posts."""
         if unit is Unit.SEQ and self.source is None and self.waiter is None:
             self.credits += n
@@ -82,7 +82,7 @@ class _Semaphore:
                 f"{self.count + ahead} if {self.waiter.name if self.waiter else 'nobody'} is late",
             )
 
-    def wait(self, unit: Unit, n: int, what: str) -> Iterator[str]:
+    def wait(self, unit: Unit, n: int, what: object) -> Iterator[str]:
         """An instruction waits."""
         if self.waiter is None:
             self.waiter = unit
@@ -94,6 +94,17 @@ class _Semaphore:
             )
         self.count -= n
         self.late.append(n)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """An instruction whose text is made only if somebody reads it."""
+
+    names: Callable[[Executed], str]
+    executed: Executed
+
+    def __str__(self) -> str:
+        return self.names(self.executed)
 
 
 class Legality:
@@ -108,10 +119,11 @@ class Legality:
         waits, signals = waits_of(e), signals_of(e)
         if len(waits) == 2 and waits[0][0] == waits[1][0]:
             yield f"{self._names(e)}: both waits name semaphore {waits[0][0]}; merge them"
+        what = _Named(self._names, e)
         for sem, n in waits:
-            yield from self._sems[sem].wait(e.unit, n, self._names(e))
+            yield from self._sems[sem].wait(e.unit, n, what)
         for sem, n, kind in signals:
-            yield from self._sems[sem].signal(e.unit, kind, n, self._names(e))
+            yield from self._sems[sem].signal(e.unit, kind, n, what)
 
     def left(self) -> Iterator[str]:
         """Semaphores that keep a count at the end."""
