@@ -105,3 +105,20 @@ def test_contract_engines_agree(schedule):
         assert np.array_equal(r.memory.read(out.addr, want.nbytes).view(F32).reshape(38, 21), want)
     assert results[1].counters == results[2].counters
     assert np.array_equal(results[1].trace["end"], results[2].trace["end"])
+
+
+def test_contract_next_kernel_loads_while_the_previous_one_drains():
+    """Three layers keep the array busy across both boundaries: 3 * 4096 cycles of passes."""
+
+    def narrow(y):
+        return tnp.clip(tnp.round(y.astype(F32) * 0.01), -128, 127).astype(I8)
+
+    def layers(x, u, v, w):
+        for weight in (u, v, w):
+            x = narrow(tnp.matmul(x, weight, preferred_element_type=np.int32))
+        return x
+
+    x, w = np.zeros((64, 128), I8), np.zeros((128, 128), I8)
+    back = compiled(layers, x, w, w, w, config="tw16")
+    timing = time_program(back.config, back.program.code)
+    assert len(back.kernels.kernels) == 3 and timing.cycles <= 3 * 64 * 8 * 8 + 700
