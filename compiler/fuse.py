@@ -15,7 +15,7 @@ import numpy as np
 from tilewright.compiler import core
 from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var
-from tilewright.compiler.fuse_conv import convolution
+from tilewright.compiler.fuse_conv import as_contraction, convolution
 from tilewright.compiler.fuse_pool import max_pool
 from tilewright.compiler.kernel_builder import KernelBuilder, Node, Number
 from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, View
@@ -114,7 +114,8 @@ class _Fuser(KernelBuilder):
         self._check_operands(eqn)
         if not prod(aval.shape) * prod(eqn.inputs[1].aval.shape):
             return Number(np.zeros((), aval.dtype)[()], aval.shape)
-        source = convolution(self, eqn, self.config.dim)
+        source: Contract | Convolve = convolution(self, eqn, self.config.dim)
+        source = as_contraction(source) or source
         batch, feature, *space = eqn.params["dimension_numbers"].out_spec
         order = (batch, *space, feature)
         node = self._sums(source, tuple(aval.shape[d] for d in order), aval.dtype)

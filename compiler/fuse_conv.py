@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from tilewright.compiler.core import FLOATS, Eqn
 from tilewright.compiler.kernel_builder import KernelBuilder
-from tilewright.compiler.kernels import Axis, Convolve, View
+from tilewright.compiler.kernels import Axis, Contract, Convolve, View
 from tilewright.compiler.primitives_conv import packing
 from tilewright.compiler.primitives_dot import passes
 
@@ -24,7 +24,8 @@ def convolution(builder: KernelBuilder, eqn: Eqn, dim: int) -> Convolve:
     shape = eqn.outputs[0].aval.shape
     axes = [
         Axis(x.shape[1 + at], w.shape[at], shape[out[at]], p["window_strides"][at],
-             p["rhs_dilation"][at], p["lhs_dilation"][at], p["padding"][at][0])
+             p["rhs_dilation"][at] if w.shape[at] > 1 else 1, p["lhs_dilation"][at],
+             p["padding"][at][0])
         for at in range(len(space))
     ]  # fmt: skip
     if len(axes) == 1:  # one row
@@ -51,6 +52,18 @@ def convolution(builder: KernelBuilder, eqn: Eqn, dim: int) -> Convolve:
     x = x.grouped(0, batches) if batches > 1 else x.grouped(3, features)
     w = w.grouped(3, max(features, batches))
     return Convolve(x, w, (axes[0], axes[1]), kind, passes(x.dtype, p["precision"]))
+
+
+def as_contraction(source: Convolve) -> Contract | None:
+    """A convolution with one tap, every pixel once and one group, as what it is."""
+    if source.w.shape[0] > 1 or any(a != Axis(a.size, 1, a.size) for a in source.axes):
+        return None
+    _, b, h, w, c = source.x.shape
+    pixels = source.x.reshape((1, b * h * w, c))
+    weights = source.w.reshape((1, c, source.w.shape[4]))
+    if pixels is None or weights is None:
+        return None
+    return Contract(pixels, weights, source.passes)
 
 
 def _merge_groups(builder: KernelBuilder, w: View, groups: int, dim: int) -> tuple[int, View]:

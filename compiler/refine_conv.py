@@ -1,4 +1,5 @@
-"""The default schedule of a convolution: the formula's best candidates, timed exactly.
+"""The default schedule of a convolution: the formula's best candidates, timed exactly; then its
+start and end.
 
 As in `refine`, the effort is bounded by the operations that are timed, so the choice is
 deterministic; where the first candidate is too long already, it is taken as it is.
@@ -6,16 +7,54 @@ deterministic; where the first candidate is too long already, it is taken as it 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
 from tilewright.compiler.kernels import Kernel
 from tilewright.compiler.refine import BUDGET, TRIAL, exact_cycles
-from tilewright.compiler.schedule import A_BANKS
-from tilewright.compiler.schedule_conv import ConvPlan
+from tilewright.compiler.schedule import A_BANKS, ScheduleError, ceil_div
+from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_conv import conv_plans, tile_conv
 from tilewright.compiler.tiles import Plan
 from tilewright.isa.config import ChipConfig
 
-BASES = 24  # candidates of the formula that are timed, if they are short
+BASES = 16  # candidates of the formula that are timed, if they are short
+
+
+def _moves(s: ConvSchedule) -> Iterator[ConvSchedule]:
+    """Schedules with another start or end."""
+    for rows in (0, 1, ceil_div(s.rows, 4), ceil_div(s.rows, 2)):
+        if rows < s.rows:
+            yield replace(s, head=rows)
+            yield replace(s, tail=rows)
+    for blocks in (0, 1, ceil_div(s.kt, 8), ceil_div(s.kt, 3)):
+        if blocks < s.kt:
+            yield replace(s, first_k=blocks)
+
+
+@dataclass
+class _Search:
+    """What may still be timed, in operations."""
+
+    config: ChipConfig
+    kernel: Kernel
+    left: int = BUDGET
+    seen: set[ConvSchedule] = field(default_factory=set)
+
+    def cycles(self, plan: ConvPlan) -> int | None:
+        """Exact cycles; None if it is known, does not fit, or is too long for what is left."""
+        if plan.schedule in self.seen or plan.operations + TRIAL > self.left:
+            return None
+        self.seen.add(plan.schedule)
+        self.left -= plan.operations + TRIAL
+        try:
+            plan.check()
+        except ScheduleError:
+            return None
+        ops, _ = tile_conv(Plan(self.config, A_BANKS), self.kernel, 0, plan, 0)
+        synchronise(ops, self.config)
+        return exact_cycles(self.config, ops)
 
 
 def choose_conv(config: ChipConfig, kernel: Kernel) -> ConvPlan:
@@ -27,15 +66,24 @@ def choose_conv(config: ChipConfig, kernel: Kernel) -> ConvPlan:
         None fits.
     """
     plans = conv_plans(config, kernel, BASES)
-    best, price, left = plans[0], None, BUDGET
-    for plan in plans:
-        count = plan.operations
-        if len(plans) == 1 or count + TRIAL > left:
-            break
-        left -= count + TRIAL
-        ops, _ = tile_conv(Plan(config, A_BANKS), kernel, 0, plan, 0)
-        synchronise(ops, config)
-        cycles = exact_cycles(config, ops)
-        if price is None or cycles < price:
+    search = _Search(config, kernel)
+    best, price = plans[0], search.cycles(plans[0])
+    if price is None:
+        return best
+    search.left //= 2  # the other half is for heads and tails
+    kept = search.left
+    for plan in plans[1:]:
+        cycles = search.cycles(plan)
+        if cycles is not None and cycles < price:
             best, price = plan, cycles
+    search.left += kept
+    better = True
+    while better:
+        better = False
+        for s in _moves(best.schedule):
+            plan = replace(best, schedule=s)
+            cycles = search.cycles(plan)
+            if cycles is not None and cycles < price:
+                best, price, better = plan, cycles, True
+                break
     return best

@@ -29,6 +29,8 @@ from tilewright.compiler.schedule import (
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
 
+Span = tuple[int, int]
+Tile = tuple[int, int, Span, Span, Span]  # group, image, rows, columns, channels
 SPLITS = (A_BANKS, 3, 7)  # banks of the image that a default schedule tries
 SHARP = 4  # the higher, the more the busiest unit alone counts
 FEW = 16  # heights above twice this are tried in larger steps
@@ -46,6 +48,9 @@ class ConvSchedule:
     kt : K-blocks of a chunk of weights (counted over all segments of K).
     order : "sn" walks channels inside places, "ns" places inside channels.
     a_banks : scratchpad banks of the image; the others hold weights.
+    head, tail : rows of the very first and the very last tile (0: as the others), so that the array
+        starts sooner, and the last store is short.
+    first_k : K-blocks of the first chunk (0: as the others).
     """
 
     rows: int
@@ -54,11 +59,19 @@ class ConvSchedule:
     kt: int
     order: str = "sn"
     a_banks: int = A_BANKS
+    head: int = 0
+    tail: int = 0
+    first_k: int = 0
 
     def __str__(self) -> str:
+        extra = "".join(
+            f" {name} {value}"
+            for name in ("head", "tail", "first_k")
+            if (value := getattr(self, name))
+        )
         return (
             f"tile {self.rows}x{self.cols}x{self.nt} chunk {self.kt} order {self.order} "
-            f"banks {self.a_banks}"
+            f"banks {self.a_banks}{extra}"
         )
 
 
@@ -109,7 +122,9 @@ class ConvPlan:
     def chunks(self) -> list[tuple[int, int]]:
         """Ranges of K-blocks."""
         total, kt = self.image.segments * self.image.blocks, self.schedule.kt
-        return [(at, min(total, at + kt)) for at in range(0, total, kt)]
+        first = min(self.schedule.first_k, total)
+        head = [(0, first)] if first else []
+        return head + [(at, min(total, at + kt)) for at in range(first, total, kt)]
 
     @cached_property
     def a_size(self) -> int:
@@ -122,7 +137,7 @@ class ConvPlan:
     def w_size(self) -> int:
         """Granules of a weight slot."""
         cell, d = cell_granules(self.config), self.config.dim
-        most = self.chunks[0][1]
+        most = max(last - first for first, last in self.chunks)
         return ceil_div(most * d * self.nb * self.image.local, cell) * cell
 
     @cached_property
@@ -156,6 +171,35 @@ class ConvPlan:
         turns = self.image.conv.x.shape[1] * self.places * self.columns * self.groups
         return turns * (len(self.chunks) + pieces + 3) * len(image.conv.passes)
 
+    @cached_property
+    def tiles(self) -> list[Tile]:
+        """All tiles in the schedule's order; channels (or places) are walked as a snake."""
+        s, conv = self.schedule, self.image.conv
+        images, columns = conv.x.shape[1], _cuts(conv.w.shape[4], s.nt)
+        out: list[Tile] = []
+        for g in range(self.groups):
+            places = [
+                (b, rows, cols)
+                for b in range(images)
+                for rows in self._rows(g == b == 0, (g, b) == (self.groups - 1, images - 1))
+                for cols in _cuts(self.outs[1], s.cols)
+            ]
+            if s.order == "sn":
+                for at, place in enumerate(places):
+                    out += [(g, *place, n) for n in (columns[::-1] if at % 2 else columns)]
+            else:
+                for at, n in enumerate(columns):
+                    out += [(g, *place, n) for place in (places[::-1] if at % 2 else places)]
+        return out
+
+    def _rows(self, first: bool, last: bool) -> list[Span]:
+        """An image's tiles along H; the first and the last image may have a head and a tail."""
+        s, h = self.schedule, self.outs[0]
+        head = min(s.head, h) if first else 0
+        tail = min(s.tail, h - head) if last else 0
+        middle = [(a + head, b + head) for a, b in _cuts(h - head - tail, s.rows)]
+        return [(0, head)] * (head > 0) + middle + [(h - tail, h)] * (tail > 0)
+
     def check(self) -> None:
         """Refuse a schedule that does not fit.
 
@@ -167,6 +211,9 @@ class ConvPlan:
         s, d = self.schedule, self.config.dim
         h, w = self.outs
         total = self.image.segments * self.image.blocks
+        for name, most in (("head", s.rows), ("tail", s.rows), ("first_k", s.kt)):
+            if not 0 <= getattr(s, name) <= most:
+                raise ScheduleError(f"{s}: {name} must be in 0 to {most}, not {getattr(s, name)}")
         limits = (("rows", h), ("cols", w), ("nt", self.image.conv.w.shape[4]), ("kt", total))
         for name, most in limits:
             if not 1 <= getattr(s, name) <= most:
@@ -259,6 +306,10 @@ class ConvPlan:
         else:
             beats = ceil_div(run, bus) + (0.5 if run % bus else 0)
         return self.image.segments * self.image.depth * beats
+
+
+def _cuts(n: int, size: int) -> list[Span]:
+    return [(at, min(n, at + size)) for at in range(0, n, size)]
 
 
 def _split(n: int, size: int) -> Iterator[tuple[int, int]]:

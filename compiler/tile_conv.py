@@ -8,21 +8,16 @@ the image is loaded in pieces between chunks of weights, so that neither keeps t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import product
-
 from tilewright.compiler.image import Image, Spans, length, step
 from tilewright.compiler.kernels import Convolve, Kernel
 from tilewright.compiler.operand_loads import OPERAND_TYPE
 from tilewright.compiler.schedule import ceil_div
-from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule, ranked
+from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule, Tile, ranked
 from tilewright.compiler.tile_pool import pool_stores, reads
 from tilewright.compiler.tile_store import Vectors, store_fields
 from tilewright.compiler.tiles import Dram, Local, Op, Plan, Slots
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Mem, Type
-
-Tile = tuple[int, int, int, int, int]  # group, image, row, column, and channel tile
 
 
 def conv_plans(config: ChipConfig, kernel: Kernel, count: int) -> list[ConvPlan]:
@@ -55,25 +50,6 @@ def planned(config: ChipConfig, kernel: Kernel, schedule: ConvSchedule) -> ConvP
     return plan
 
 
-def _span(at: int, size: int, end: int) -> tuple[int, int]:
-    return at * size, min(end, (at + 1) * size)
-
-
-def _walk(p: ConvPlan) -> Iterator[Tile]:
-    """All tiles in the schedule's order; channels are walked as a snake."""
-    s, conv = p.schedule, p.image.conv
-    rows, cols = (range(ceil_div(n, m)) for n, m in zip(p.outs, (s.rows, s.cols), strict=True))
-    places = list(product(range(conv.x.shape[1]), rows, cols))
-    for g in range(p.groups):
-        if s.order == "sn":
-            for at, (b, i, j) in enumerate(places):
-                columns = range(p.columns)
-                yield from ((g, b, i, j, n) for n in (columns[::-1] if at % 2 else columns))
-        else:
-            for n in range(p.columns):
-                yield from ((g, b, i, j, n) for b, i, j in (places[::-1] if n % 2 else places))
-
-
 def tile_conv(
     plan: Plan, kernel: Kernel, number: int, p: ConvPlan, half: int
 ) -> tuple[list[Op], int]:
@@ -81,25 +57,21 @@ def tile_conv(
     image, s = p.image, p.schedule
     conv = image.conv
     o = conv.w.shape[4]
-    tiles = list(_walk(p))
     plan = Plan(plan.config, s.a_banks)
     images = _ImageSlots(p.a_size, p.slots[0])
-    turns = [(tile, pass_) for tile in tiles for pass_ in conv.passes]
+    turns = [(tile, pass_) for tile in p.tiles for pass_ in conv.passes]
     uses: list[object] = [
-        (g, n, w_part, c) for (g, *_, n), (_, w_part) in turns for c in range(len(p.chunks))
+        (g, cols, w_part, c) for (g, *_, cols), (_, w_part) in turns for c in range(len(p.chunks))
     ]
     w_slots = Slots(Mem.SPAD, plan.w_base, p.w_size, p.slots[1], uses)
     vectors = Vectors(plan, kernel, number, conv.cols, p.vector_tile)
 
-    def results(tile: Tile) -> Spans:
-        return _span(tile[2], s.rows, p.outs[0]), _span(tile[3], s.cols, p.outs[1])
-
     def spans(tile: Tile) -> Spans:
         """What the array computes: the results, or the elements of their windows."""
+        rows, cols = tile[2:4]
         if p.pool is None:
-            return results(tile)
-        (h, w), (rows, cols) = p.pool, results(tile)
-        return reads(h, *rows), reads(w, *cols)
+            return rows, cols
+        return reads(p.pool[0], *rows), reads(p.pool[1], *cols)
 
     def image_loads(tile: Tile, part: int, pieces: int) -> list[Op]:
         slot, new = images.take((*tile[:4], part))
@@ -108,8 +80,7 @@ def tile_conv(
 
     ops: list[Op] = []
     for at, (tile, (a_part, w_part)) in enumerate(turns):
-        g, b, _, _, n = tile
-        cols = _span(n, s.nt, o)
+        g, b, _, _, cols = tile
         (r0, r1), (c0, c1) = spans(tile)
         base = half * plan.half
         blocks = ceil_div(cols[1] - cols[0], plan.config.dim)
@@ -120,7 +91,7 @@ def tile_conv(
         ahead = turns[at + 1 : at + 2] if images.count > 1 else []
         later = [op for t, (i, _) in ahead for op in image_loads(t, i, len(p.chunks))]
         for c, chunk in enumerate(p.chunks):
-            w_slot, w_new = w_slots.take((g, n, w_part, c))
+            w_slot, w_new = w_slots.take((g, cols, w_part, c))
             if w_new:
                 ops += image.weight_loads(g, *chunk, cols, w_slot, number, w_part)
             ops += now if c == 0 else []
@@ -136,7 +107,7 @@ def tile_conv(
         else:
             source = Type.I32 if conv.is_integer else Type.F32
             steps = ((r1 - r0) * (c1 - c0), c1 - c0, 1)
-            ops += pool_stores(kernel, p.pool, source, b, results(tile), shown, place, head[1],
+            ops += pool_stores(kernel, p.pool, source, b, tile[2:4], shown, place, head[1],
                                steps, conv.cols, number, head[0])  # fmt: skip
         half = 1 - half
     return ops, half
