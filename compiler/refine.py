@@ -130,7 +130,8 @@ def refine(config: ChipConfig, kernel: Kernel) -> Schedule:
     bases = ranked(config, p, BASES)
     search = _Search(config, kernel, BUDGET)
     enough = GOOD * floor(config, p)
-    shapes, best, price = list(SHAPES), bases[0], None
+    shapes, best = list(SHAPES), bases[0]
+    price: int | None = None
     for base in bases:
         found = {x: c for x in shapes if (c := search.cycles(_shaped(config, base, x))) is not None}
         for shape, cycles in found.items():
@@ -141,9 +142,9 @@ def refine(config: ChipConfig, kernel: Kernel) -> Schedule:
             break
     while price is not None and price > enough:
         for s in moves(config, p, best):
-            cycles = search.cycles(s)
-            if cycles is not None and cycles < price:
-                best, price = s, cycles
+            changed = search.cycles(s)
+            if changed is not None and changed < price:
+                best, price = s, changed
                 break
         else:
             break

@@ -187,8 +187,8 @@ def ranked(config: ChipConfig, p: Problem, count: int) -> list[Schedule]:
     for i in np.argsort(price, kind="stable"):
         if len(found) == count or not np.isfinite(price[i]):
             break
-        *sizes, a_banks, parts, rows_first = table[i].tolist()
-        s = Schedule(*sizes, "mn" if rows_first else "nm", a_banks=a_banks, parts=parts)
+        mt, nt, kt, a_banks, parts, rows_first = table[i].tolist()
+        s = Schedule(mt, nt, kt, "mn" if rows_first else "nm", a_banks=a_banks, parts=parts)
         if any((s.mt, s.nt, s.kt, s.parts) == (f.mt, f.nt, f.kt, f.parts) for f in found):
             continue  # the same tiles in another order, and dearer
         try:
