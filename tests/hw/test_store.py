@@ -314,6 +314,19 @@ def test_a_pool_reads_one_row_in_each_cycle(chip):
     assert [row for _, row in bench.log["acc_r"]] == want
 
 
+@pytest.mark.parametrize("field", ["pool_h", "pool_w", "pool_sh", "pool_sw"])
+def test_a_pool_of_the_largest_window_and_step(chip, field):
+    """Each field has four bits; the rows that are read, in order."""
+    config, _ = chip
+    pool = {"pool_h": 2, "pool_w": 2, "pool_sh": 1, "pool_sw": 1} | {field: 15}
+    f = rows(config, 2, pool=1, **pool, l1=1, l2=3, c2=2, s2=2 * config.dim)
+    bench = run(chip, [f], 17)
+    w, h, sw, sh = (pool["pool_" + n] for n in ("w", "h", "sw", "sh"))
+    want = [(i2 * sh + y) * 3 + i1 * sw + x
+            for i2 in range(2) for i1 in range(2) for y in range(h) for x in range(w)]  # fmt: skip
+    assert [row for _, row in bench.log["acc_r"]] == want
+
+
 def test_a_scatter_skips_rows_out_of_range_and_the_later_of_two_wins(chip):
     config, model = chip
     dim = config.dim
