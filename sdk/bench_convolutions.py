@@ -83,7 +83,8 @@ def random_cases(config: ChipConfig, seed: int, count: int = COUNT) -> Iterator[
         kind = kinds[i % len(kinds)]
         m, k = batch * _up(side, stride) ** 2, kernel**2 * c
         one, other = _up(k, d) * _up(o, d) * max(m, d), _up(k, d) * _up(m, d) * max(o, d)
-        read = (batch * side * side * c + k * o) * SIZE[kind]
+        pixels = min(batch * side**2, m * kernel**2)  # a stride may leave some out
+        read = (pixels * c + k * o) * SIZE[kind]
         bound = max(min(one, other), _up(read, bus), _up(m * o * 4, bus))
         out = "int32" if kind == "int8" else "float32"
         x = np.zeros((batch, side, side, c), DTYPE[kind])

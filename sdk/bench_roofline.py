@@ -141,7 +141,7 @@ def random_cases(config: ChipConfig, seed: int, count: int = COUNT) -> Iterator[
         function = int32_gemm if kind == "int8" else bf16_gemm
         bound = product_bound(config, m, n, k, SIZE[kind], 4)
         yield Case(f"{kind} {m}x{n}x{k}", function, _zeros(kind, (m, k), (k, n)), bound, SLACK,
-                   group="random")  # fmt: skip
+                   group="random products")  # fmt: skip
 
 
 def compiled(config: ChipConfig, case: Case) -> emit.Compiled:
@@ -229,7 +229,8 @@ def cost_model(config: ChipConfig) -> Iterator[dict[str, Any]]:
                "refined": time_program(config, back.program.code).cycles}  # fmt: skip
 
 
-def summary(rows: list[Row]) -> dict[str, float]:
-    """Median and worst share of the random products."""
-    shares = [r.share for r in rows if r.group == "random"]
-    return {"median": median(shares), "worst": min(shares)} if shares else {}
+def summary(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """Median and worst share of each group of random cases."""
+    groups = dict.fromkeys(r.group for r in rows if r.group != "table")
+    shares = {group: [r.share for r in rows if r.group == group] for group in groups}
+    return {g: {"median": median(x), "worst": min(x), "count": len(x)} for g, x in shares.items()}

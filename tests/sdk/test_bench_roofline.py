@@ -1,6 +1,7 @@
 """The roofline benchmark: its bounds, its random products, and where lost cycles are said to go."""
 
 import pytest
+from tilewright import bench_convolutions as c
 from tilewright import bench_roofline as b
 from tilewright.isa.config import parse_config
 
@@ -20,7 +21,7 @@ def test_bench_roofline_bound(m, n, k, size, bound):
 
 def test_bench_roofline_random_products_follow_the_seed():
     config = parse_config("tw16")
-    first, again, other = ([c.name for c in b.random_cases(config, seed, 8)] for seed in (1, 1, 2))
+    first, again, other = ([x.name for x in b.random_cases(config, seed, 8)] for seed in (1, 1, 2))
     assert first == again != other and len(set(first)) == 8
 
 
@@ -33,7 +34,25 @@ def test_bench_roofline_measures_a_product(engine):
     assert sum(row.lost.values()) == row.cycles - row.bound and row.schedule.startswith("tile ")
 
 
+@pytest.mark.parametrize("engine", ["cycle", "rtl"])
+def test_bench_roofline_measures_convolutions(engine):
+    """The smallest of some random ones, and what its bound counts."""
+    config = parse_config("tw4")
+    case = min(c.random_cases(config, 1, 9), key=lambda case: case.bound)
+    row = b.measure(config, case, engine)
+    assert row.cycles > case.bound and row.share == (case.bound + 300) / row.cycles
+    x, w = case.arguments
+    macs = row.cycles * config.dim**2
+    assert x.shape[0] * w.size * (-(-x.shape[1] // 2)) ** 2 < macs
+    assert sum(row.lost.values()) == row.cycles - row.bound
+
+
+def test_bench_roofline_depthwise_bound_is_a_diagonal_of_the_array():
+    bounds = [case.bound for case in c.depthwise_cases(parse_config("tw16"))]
+    assert bounds == [4 * 56 * 56 * 9 * 4, 4 * 28 * 28 * 9 * 8, 4 * 14 * 14 * 9 * 16]
+
+
 def test_bench_roofline_median_and_worst_are_of_random_products():
     rows = [b.Row("", g, 1, 1, s, None, "") for g, s in (("random", 0.9), ("random", 0.7),
             ("random", 0.95), ("table", 0.1))]  # fmt: skip
-    assert b.summary(rows) == {"median": 0.9, "worst": 0.7}
+    assert b.summary(rows) == {"random": {"median": 0.9, "worst": 0.7, "count": 3}}

@@ -133,7 +133,7 @@ def test_default_matmul_precision():
     assert 1e-7 < errors["tensorfloat32"] < 2**-15
     assert errors["float32"] < 3e-7
     with (
-        pytest.raises(ValueError, match="precision must be one of 'default', .* not 'best'"),
+        pytest.raises(ValueError, match=r"precision must be one of 'default', .* not 'best'"),
         tw.default_matmul_precision("best"),
     ):
         pass
