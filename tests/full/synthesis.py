@@ -109,7 +109,9 @@ def check(config: ChipConfig) -> float:
 
 def wrapper(config: ChipConfig) -> str:
     """Module `top`: the chip between two shift registers."""
-    ports = [("__".join(p), m.flow == In, len(v)) for p, m, v in _flat(Chip(config))]
+    chip = Chip(config)
+    chip._MustUse__used = True  # only its ports are looked at: no warning that it is unused
+    ports = [("__".join(p), m.flow == In, len(v)) for p, m, v in chip.signature.flatten(chip)]
     clocks = ["clk", *(f"clk_{name}" for name in GATED)]
     pins, at = [f".{name}(clk)" for name in clocks], Counter()
     for name, inward, width in ports:
@@ -127,10 +129,6 @@ module top(input clk, input si, output so);
   {TOP} chip({", ".join(pins)});
 endmodule
 """
-
-
-def _flat(chip: Chip):
-    return chip.signature.flatten(chip)
 
 
 @dataclass
