@@ -16,8 +16,7 @@ import numpy as np
 from tilewright.compiler.kernels import Buffer, KernelProgram
 from tilewright.compiler.loops import Word
 from tilewright.compiler.roll import roll
-from tilewright.compiler.schedule import Schedule
-from tilewright.compiler.tile_program import tile
+from tilewright.compiler.tile_program import Schedules, tile
 from tilewright.compiler.tiles import TileProgram
 from tilewright.isa.config import INSTR_BYTES, ChipConfig
 from tilewright.isa.encoding import Instr, Reg, encode
@@ -115,7 +114,7 @@ def word(name: str, fields: Mapping[str, int], regs: Collection[str] = ()) -> by
 
 
 def compile_kernels(config: ChipConfig, kernels: KernelProgram,
-                    schedules: Mapping[int, Schedule] | None = None) -> Compiled:  # fmt: skip
+                    schedules: Schedules | None = None) -> Compiled:  # fmt: skip
     """Kernels to a program."""
     tiles = tile(config, kernels, schedules)
     addresses = layout(kernels)

@@ -57,7 +57,8 @@ def max_pool(builder: KernelBuilder, eqn: Eqn) -> Node:
     if isinstance(node, Chain) and builder.uses[id(operand)] == 1 and not copied:
         pooled = _on_the_way_out(node, axes, active)
         if pooled is not None:
-            return builder.end(replace(pooled, shape=shape, eqns=(*node.eqns, builder.number)))
+            eqns = (*node.eqns, *(() if builder.number is None else (builder.number,)))
+            return builder.end(replace(pooled, shape=shape, eqns=eqns))
     view = builder.view(operand)
     if copied:
         config = [(0, 0, 0)] * len(shape)

@@ -6,11 +6,13 @@ Waits and signals are derived over the whole program, so that a kernel boundary 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, Pad, Pool
 from tilewright.compiler.refine import choose
 from tilewright.compiler.refine_conv import choose_conv
-from tilewright.compiler.schedule import A_BANKS, Schedule
+from tilewright.compiler.schedule import A_BANKS, Schedule, ScheduleError
+from tilewright.compiler.schedule_conv import ConvSchedule
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import tile_contract
 from tilewright.compiler.tile_conv import planned, tile_conv
@@ -20,15 +22,26 @@ from tilewright.compiler.tile_pool import tile_pool
 from tilewright.compiler.tiles import Op, Plan, TileProgram
 from tilewright.isa.config import ChipConfig
 
+Schedules = Mapping[int, Schedule | ConvSchedule]  # by kernel number
+S = TypeVar("S", Schedule, ConvSchedule)
+
+
+def _given(schedules: Schedules | None, number: int, kind: type[S]) -> S | None:
+    """The schedule that was given for a kernel, if it is one of its kind."""
+    found = (schedules or {}).get(number)
+    if found is None or isinstance(found, kind):
+        return found
+    raise ScheduleError(f"kernel {number}: its schedule must be a {kind.__name__}, not {found!r}")
+
 
 def tile(
-    config: ChipConfig, kernels: KernelProgram, schedules: Mapping[int, Schedule] | None = None
+    config: ChipConfig, kernels: KernelProgram, schedules: Schedules | None = None
 ) -> TileProgram:
     """Tile every kernel and derive all waits and signals.
 
     Parameters
     ----------
-    schedules : by kernel number, for contractions; the others get the default one.
+    schedules : by kernel number, for contractions and convolutions; the others get the default one.
     """
     plan = Plan(config, A_BANKS)
     ops: list[Op] = []
@@ -36,11 +49,11 @@ def tile(
     half = 0
     for number, kernel in enumerate(kernels.kernels):
         if isinstance(kernel.source, Contract):
-            schedule = (schedules or {}).get(number) or choose(config, kernel)
+            schedule = _given(schedules, number, Schedule) or choose(config, kernel)
             more, half = tile_contract(plan, kernel, number, schedule, half)
             texts.append(str(schedule))
         elif isinstance(kernel.source, Convolve):
-            given = (schedules or {}).get(number)
+            given = _given(schedules, number, ConvSchedule)
             sizes = planned(config, kernel, given) if given else choose_conv(config, kernel)
             more, half = tile_conv(plan, kernel, number, sizes, half)
             texts.append(str(sizes.schedule))

@@ -166,11 +166,11 @@ def roofline(config: Any, engine: str, seed: int, count: int, convs: int, as_jso
         print_json({"config": config.geometry, "engine": engine, "seed": seed, "random": found,
                     "ok": fine, "rows": [vars(r) | {"ok": r.ok} for r in rows]})  # fmt: skip
     else:
-        for group, x in found.items():
-            for k, goal in goals.items():
-                said = "ok" if x[k] >= goal else "MISSED"
-                click.echo(f"{k} of {x['count']} {group}: {100 * x[k]:.2f} % "
-                           f"(>= {100 * goal:.0f} %) {said}")  # fmt: skip
+        for group, shares in found.items():
+            for k, least in goals.items():
+                said = "ok" if shares[k] >= least else "MISSED"
+                click.echo(f"{k} of {shares['count']} {group}: {100 * shares[k]:.2f} % "
+                           f"(>= {100 * least:.0f} %) {said}")  # fmt: skip
     if not fine:
         raise click.exceptions.Exit(1)
 

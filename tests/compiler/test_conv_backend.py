@@ -9,7 +9,7 @@ from tilewright import lax, sim
 from tilewright.compiler.image import Image
 from tilewright.compiler.kernels import Contract, Convolve, Pad
 from tilewright.compiler.primitives_conv import packing
-from tilewright.compiler.schedule import ScheduleError
+from tilewright.compiler.schedule import Schedule, ScheduleError
 from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule
 from tilewright.isa.config import parse_config
 
@@ -262,3 +262,13 @@ def test_engines_agree(dtype):
     first, *others = (bytes(r.memory.read(port.addr, size)) for r in results)
     assert all(o == first for o in others) and any(first)
     assert results[1].cycles == results[2].cycles
+
+
+def test_a_schedule_of_another_kind_is_refused():
+    x, w = np.zeros((1, 5, 5, 4), I8), np.zeros((3, 3, 4, 4), I8)
+    with pytest.raises(ScheduleError, match="kernel 0: its schedule must be a ConvSchedule, not "):
+        compiled(
+            lambda x, w: conv(x, w, window_strides=(1, 1), padding="SAME",
+                              dimension_numbers=LAYOUTS[0]), x, w,
+            schedules={0: Schedule(4, 4, 4)},
+        )  # fmt: skip
