@@ -59,11 +59,14 @@ def apply(primitive: Any, args: Any, params: dict[str, Any]) -> Array:
 
 
 def operate(name: str, *args: Any) -> Any:
-    """Run a NumPy function (promotion, broadcasting and all) as one program; numbers are static."""
+    """Run a NumPy function (promotion, broadcasting and all) as one program.
+
+    Numbers and strings are static.
+    """
     function = getattr(ops, name)
     if trace.current_trace() is not None:
         return function(*args)
-    static = tuple(i for i, a in enumerate(args) if type(a) in (bool, int, float))
+    static = tuple(i for i, a in enumerate(args) if type(a) in (bool, int, float, str))
     if (name, static) not in _operators:
         _operators[name, static] = Jitted(function, static_argnums=static)
     return _operators[name, static](*args)

@@ -11,7 +11,8 @@ from typing import Any
 from tilewright.compiler import trace
 
 
-def _eager(primitive: Any, args: Any, params: Any) -> Any:
+def on_the_chip(primitive: Any, args: Any, params: Any) -> Any:
+    """Run one operation on concrete arrays."""
     from tilewright.eager import apply
 
     return apply(primitive, args, params)
@@ -26,6 +27,6 @@ def _asarray(value: Any, weak_type: bool) -> Any:
 def install() -> None:
     """Let eager operations and created arrays go to the chip, unless other hooks are there."""
     if trace.eager_hook is trace.eval_eagerly:
-        trace.eager_hook = _eager
+        trace.eager_hook = on_the_chip
     if trace.asarray_hook is trace.asarray_unchanged:
         trace.asarray_hook = _asarray

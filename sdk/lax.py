@@ -4,6 +4,7 @@ Array operands must have one dtype; a Python number takes the dtype of the other
 """
 
 from enum import StrEnum
+from inspect import unwrap as _unwrap
 
 from tilewright.compiler import convolution as _convolution
 from tilewright.compiler import ops as _ops
@@ -230,7 +231,7 @@ def reduce_window(
     window_dilation=None,
 ):
     """Reduce each window; so far only by `max`, from the lowest value of the dtype."""
-    if computation is not max and computation is not _ops.maximum:
+    if computation is not max and _unwrap(computation) is not _ops.maximum:
         name = getattr(computation, "__name__", repr(computation))
         raise _UnsupportedError(
             f"reduce_window: computation must be lax.max, not {name}: the chip has no other "

@@ -5,20 +5,20 @@ equations; on concrete arrays it runs at once. What the chip cannot do yet is no
 for it is an error that says so.
 """
 
+import functools as _functools
+import inspect as _inspect
+
 import numpy as _np
+from tilewright import hooks as _hooks
 from tilewright.compiler import core as _core
 from tilewright.compiler import ops as _ops
 from tilewright.compiler import trace as _trace
 from tilewright.compiler.errors import MissingError as _MissingError
 from tilewright.compiler.errors import UnsupportedError as _UnsupportedError
 from tilewright.compiler.ops import (
-    add,
     astype,
     broadcast_to,
-    clip,
-    divide,
     dot,
-    einsum,
     equal,
     expand_dims,
     greater,
@@ -28,20 +28,15 @@ from tilewright.compiler.ops import (
     less_equal,
     matmul,
     matrix_transpose,
-    maximum,
-    minimum,
     moveaxis,
-    multiply,
     negative,
     not_equal,
-    outer,
     pad,
     ravel,
     reshape,
     rint,
     round,
     squeeze,
-    subtract,
     swapaxes,
     tensordot,
     transpose,
@@ -51,10 +46,41 @@ from tilewright.compiler.primitives import convert as _convert
 from tilewright.compiler.promote import canonical_dtype as _canonical_dtype
 from tilewright.compiler.promote import promote_types as _promote_types
 from tilewright.compiler.source import user_source as _user_source
-from tilewright.hooks import install as _install
 
-_install()
+_hooks.install()
 
+
+def _at_once(function):
+    """The function; of concrete arrays all its equations are one program, broadcasting and all."""
+    signature = _inspect.signature(function)
+
+    @_functools.wraps(function)
+    def run(*args, **kwargs):
+        bound = signature.bind(*args, **kwargs)
+        only = bound.kwargs  # those with keyword-only arguments run one by one
+        bound.apply_defaults()
+        values = bound.args
+        eager = _trace.current_trace() is None and _trace.eager_hook is _hooks.on_the_chip
+        arrays = [_trace.is_device_array(a) or isinstance(a, _np.ndarray) for a in values]
+        traced = any(isinstance(a, _trace.Tracer) for a in values)
+        if only or traced or not eager or not any(arrays):
+            return function(*args, **kwargs)
+        from tilewright.eager import operate
+
+        return operate(function.__name__, *values)
+
+    return run
+
+
+add = _at_once(_ops.add)
+subtract = _at_once(_ops.subtract)
+multiply = _at_once(_ops.multiply)
+divide = _at_once(_ops.divide)
+maximum = _at_once(_ops.maximum)
+minimum = _at_once(_ops.minimum)
+clip = _at_once(_ops.clip)
+outer = _at_once(_ops.outer)
+einsum = _at_once(_ops.einsum)
 true_divide = divide
 permute_dims = transpose
 

@@ -243,3 +243,23 @@ def test_tree_functions():
     back = tw.device_get(placed)
     assert back["a"].tolist() == A.tolist()
     assert isinstance(back["a"], np.ndarray)
+
+
+def test_numpy_functions_broadcast_at_once():
+    """A function's equations are one program, so that a row is part of the epilogue."""
+    rng = np.random.default_rng(0)
+    with tw.default_device(tw.Device("tw4", "functional")):
+        x, row = rng.standard_normal((3, 5)).astype(np.float32), np.float32([1, -2, 3, 0.5, 4])
+        a, r = tw.device_put(x), tw.device_put(row)
+        for function in ("add", "subtract", "multiply"):
+            expected = getattr(np, function)(x, row)
+            for got in (getattr(tnp, function)(a, r), getattr(tnp, function)(x, r)):
+                assert isinstance(got, tw.Array)
+                assert np.array_equal(np.asarray(got), expected), function
+        assert np.array_equal(np.asarray(tnp.clip(a, max=0.5)), np.minimum(x, np.float32(0.5)))
+        assert np.array_equal(np.asarray(tnp.maximum(0.25, a)), np.maximum(x, np.float32(0.25)))
+        assert np.array_equal(np.asarray(tnp.outer(r, r)), np.outer(row, row))
+        got = tnp.einsum("ij,j->ij", a, r)
+        assert np.array_equal(np.asarray(got), x * row)
+        with pytest.raises(tw.UnsupportedError, match="div"):
+            tnp.divide(a, r)
