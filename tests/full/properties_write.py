@@ -243,10 +243,11 @@ class Word(Property):
         "        writing = self._word(m, burst, address, push, beat)\n"
         "        self.see = writing, burst, address, push, beat\n",
     )
+    SEE_AT = "        second = step[1]\n", "        second, self.see_at = step[1], at\n"
 
     def __init__(self, *changes, config=PRESETS["tw16"]):
         super().__init__()
-        self.source = mutant("tilewright.hw.store_bus", self.SEE, *changes)
+        self.source = mutant("tilewright.hw.store_bus", self.SEE, self.SEE_AT, *changes)
         self.config = config
 
     def build(self, m):
@@ -276,6 +277,6 @@ class Word(Property):
             Assert(writing == busy),
             Assert(~burst | (busy & (address == (at - place)[:32]))),  # a burst of one beat
             Assert(~push | (busy & (strobe == (15 << place)))),
-            Assert(~busy | (at[:2] == 0)),
+            Assert(~busy | ((at[:2] == 0) & (dut.see_at == at))),
             Cover(push & (at == 0x1234)),
         ]
