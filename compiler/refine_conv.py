@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from tilewright.compiler.kernels import Kernel
+from tilewright.compiler.kernels import Convolve, Kernel
 from tilewright.compiler.refine import BUDGET, TRIAL, exact_cycles
 from tilewright.compiler.schedule import A_BANKS, ScheduleError, ceil_div
 from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule
 from tilewright.compiler.sync import synchronise
-from tilewright.compiler.tile_conv import conv_plans, tile_conv
+from tilewright.compiler.tile_conv import conv_plans, planned, tile_conv
 from tilewright.compiler.tiles import Plan
 from tilewright.isa.config import ChipConfig
 
 BASES = 16  # candidates of the formula that are timed, if they are short
+_chosen: dict[object, ConvSchedule] = {}
 
 
 def _moves(s: ConvSchedule) -> Iterator[ConvSchedule]:
@@ -58,13 +59,23 @@ class _Search:
 
 
 def choose_conv(config: ChipConfig, kernel: Kernel) -> ConvPlan:
-    """The schedule that a kernel gets by default.
+    """The schedule that a kernel gets by default, remembered for kernels like it.
 
     Raises
     ------
     ScheduleError
         None fits.
     """
+    conv, e = kernel.source, kernel.epilogue
+    assert isinstance(conv, Convolve)
+    views = tuple((v.shape, v.strides, str(v.dtype)) for v in (conv.x, conv.w))
+    key = (config, views, conv.axes, conv.packing, conv.passes, len(e.vectors), str(e.out), e.pool)
+    if key not in _chosen:
+        _chosen[key] = _refined(config, kernel).schedule
+    return planned(config, kernel, _chosen[key])
+
+
+def _refined(config: ChipConfig, kernel: Kernel) -> ConvPlan:
     plans = conv_plans(config, kernel, BASES)
     search = _Search(config, kernel)
     best, price = plans[0], search.cycles(plans[0])
