@@ -141,7 +141,7 @@ def readme_blocks(language):
 def test_readme_example_runs(capsys):
     import numpy as np
 
-    (code,) = readme_blocks("python")
+    code, convolution = readme_blocks("python")
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     out = capsys.readouterr().out
@@ -149,6 +149,17 @@ def test_readme_example_runs(capsys):
     want = np.clip(np.rint((x @ w).astype(np.float32) * scale), 0, 127).astype(np.int8)
     np.testing.assert_array_equal(np.asarray(names["y"]), want)
     assert "k0:" in out and "cycles" in out and "MATMUL" in out
+    exec(compile(convolution, "README.md", "exec"), names)
+    image, taps = (names[n].astype(np.float32) for n in ("image", "taps"))  # sums are exact
+    windows = np.lib.stride_tricks.sliding_window_view(
+        np.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), (1, 2)
+    )
+    y = np.einsum("bhwcij,ijco->bhwo", windows, taps, optimize=True)
+    y = np.clip(np.rint(y * scale), 0, 127).astype(np.int8)
+    want = y.reshape(1, 14, 2, 14, 2, 48).max((2, 4))
+    np.testing.assert_array_equal(np.asarray(names["pooled"]), want)
+    out = capsys.readouterr().out
+    assert "k0:" in out and "pool" in out and "k1:" not in out
 
 
 def test_readme_commands_are_the_projects():
