@@ -338,7 +338,9 @@ def candidates(plan: ConvPlan) -> Iterator[ConvSchedule]:
         kts = {max(1, min(total, per_slot // n)) for n in (1, 2, W_SLOTS)}
         if image.blocks < min(kts):  # whole segments
             kts |= {kt // image.blocks * image.blocks for kt in kts}
-        for cols in sorted({ceil_div(w, i) for i in (1, 2, 3, 4, 6, 8, 16, 32, w)}):
+        for cols in sorted({ceil_div(w, i) for i in _shares(w)}):
+            if cols > 1 and not _fits(plan.sums(1, cols), image, fit, room):
+                continue
             rows = h
             while rows > 1 and not _fits(plan.sums(rows, cols), image, fit, room):
                 rows -= 1 if rows < 2 * FEW else ceil_div(rows, FEW)
@@ -347,6 +349,13 @@ def candidates(plan: ConvPlan) -> Iterator[ConvSchedule]:
                 for kt in sorted(kts):
                     for order in ("sn", "ns"):
                         yield ConvSchedule(height, cols, nt, kt, order, a_banks)
+
+
+def _shares(n: int) -> Iterator[int]:
+    """Into how many parts an axis is cut: 1, 2, 3, 4, 6, 8, 12 and so on; and each by itself."""
+    yield n
+    for power in range(n.bit_length()):
+        yield from (part for part in (1 << power, 3 << power) if part <= n)
 
 
 def _fits(sums: tuple[int, int], image: Image, rows: int, granules: int) -> bool:

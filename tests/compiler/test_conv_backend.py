@@ -114,6 +114,15 @@ def test_one_dimension_and_two_layers():
     assert_same_bits(layers, x, v, w)
 
 
+def test_a_long_line_is_cut_into_tiles_that_fill_the_accumulator():
+    rng = np.random.default_rng(11)
+    x, w = array(rng, (1, 3001, 4), I8), array(rng, (5, 4, 8), I8)
+    back = assert_same_bits(
+        lambda x, w: conv(x, w, window_strides=(1,), padding="SAME",
+                          dimension_numbers=("NWC", "WIO", "NWC")), x, w)  # fmt: skip
+    assert sum(op.name == "store" for op in back.tiles.ops) < 3001 / 24
+
+
 @pytest.mark.parametrize("dtype", [I8, BF16])
 def test_every_schedule_gives_the_same_bits(dtype):
     """The checker and eval_jaxpr accept each; what does not fit is refused with the reason."""
