@@ -195,6 +195,21 @@ def test_scalar_arithmetic(seed):
     assert [bench.words[64 + 4 * i] for i in range(16)] == regs
 
 
+@pytest.mark.parametrize("name", list(PYTHON))
+def test_scalar_arithmetic_at_the_edges(name):
+    """Signs, wrapping, and shifts by 32 and more, which count modulo 32."""
+    pairs = [(a, b) for a in (0x80000001, 0x7FFFFFFF, 0x12345678, MASK)
+             for b in (0, 1, 31, 32, 33, 63, -1, -(1 << 31))]  # fmt: skip
+    program = []
+    for i, (a, b) in enumerate(pairs):
+        program += [I("li", rd=1, b=signed(a)), I(name, rd=2, ra=1, b=b),
+                    I("stw", rd=2, ra=0, b=64 + 4 * i)]  # fmt: skip
+    bench = Bench([*program, I("halt")], 0).run()
+    assert bench.fault == Fault.NONE
+    want = [PYTHON[name](a, b & MASK) & MASK for a, b in pairs]
+    assert [bench.words[64 + 4 * i] for i in range(len(pairs))] == want
+
+
 @pytest.mark.parametrize("name", ["beq", "bne", "blt", "bge"])
 def test_branches(name):
     holds = {
