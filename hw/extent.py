@@ -111,12 +111,15 @@ class Extent(wiring.Component):
             v["nblocks"] = _blocks(v["n"], cfg.dim)
         elif name == "store":
             v["units"] = _blocks(v["c0"], cfg.dim)
+            v["reads"] = Mux(v["xpose"], v["c0"], v["units"])
             v["vectors"] = (v["ibias"] + v["scale"] + v["bias"])[:2]
             for n, step, window in (("1", "pool_sw", "pool_w"), ("2", "pool_sh", "pool_h")):
                 v["in" + n] = Signal(21, name=f"in{n}", reset_less=True)
                 pooled = (v["c" + n] - 1)[:16] * v[step] + v[window]
                 # first used in the second EXTENT cycle, so that no two multipliers are in a row
                 m.d.sync += v["in" + n].eq(Mux(v["pool"], pooled, v["c" + n]))
+            with m.If(v["xpose"]):
+                m.d.sync += v["in1"].eq(_blocks(v["c1"], cfg.dim))
             v["span1"] = Mux(v["scatter"], v["bound"], v["c1"])
             v["index_pairs"] = _blocks(v["c1"], cfg.dim // 2)
         if name in DRAM:
@@ -275,11 +278,12 @@ class Extent(wiring.Component):
         skew = store["scatter"] & store["s1"][: ceil_log2(cfg.bus_bytes)].any()
         uneven = load["s1"][: ceil_log2(cfg.bus_bytes)].any() | load["bound"][16:].any()
         broad = load["xpose"] & (load["c0"] > cfg.dim)
+        tall = store["xpose"] & (store["c0"] > cfg.dim)
         m.d.comb += self.bad.eq(
             bad
             | outside
             | (is_load & (broad | (load["gather"] & uneven)))
-            | (is_store & (many | wide | skew))
+            | (is_store & (many | wide | skew | tall))
         )
 
         spans = (

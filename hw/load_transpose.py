@@ -69,7 +69,7 @@ class Transposer(wiring.Component):
         wide = Cat(Cat(self.i_row[8 * e : 8 * e + 8], Const(0, 8)) for e in range(dim))
         with m.If(self.i_valid):
             source = Mux(self.i_bytes, wide, self.i_row)
-            m.d.comb += turned.eq(_rotate(source, -row))
+            m.d.comb += turned.eq(rotate(source, -row, BITS))
         found = []
         for b in range(dim):
             m.submodules[f"bank{b}"] = bank = Memory(shape=BITS, depth=dim, init=[])
@@ -96,7 +96,7 @@ class Transposer(wiring.Component):
         m.d.sync += self.spad.en.eq(reading)
         with m.If(reading):
             unit = Signal(BITS * dim)
-            m.d.comb += unit.eq(_rotate(found, column))
+            m.d.comb += unit.eq(rotate(found, column, BITS))
             granule = Cat(unit[BITS * j : BITS * j + 8] for j in range(dim))
             m.d.sync += [
                 self.spad.addr.eq(place),
@@ -105,8 +105,8 @@ class Transposer(wiring.Component):
             ]
 
 
-def _rotate(value, lanes):
-    """Element i of the result is element i + `lanes` of a power of two of elements."""
-    low = exact_log2(len(value) // BITS)
-    shift = Cat(Const(0, exact_log2(BITS)), lanes[:low])
+def rotate(value, lanes, bits: int):
+    """Element i of the result is element i + `lanes` of a power of two of elements of `bits`."""
+    low = exact_log2(len(value) // bits)
+    shift = Cat(Const(0, exact_log2(bits)), lanes[:low])
     return (value.replicate(2) >> shift)[: len(value)]

@@ -22,6 +22,7 @@ from tilewright.hw.payload import UnitSignature
 from tilewright.hw.store_address import VECTORS, SlotGenerator
 from tilewright.hw.store_bus import BEATS, StoreBus
 from tilewright.hw.store_pack import BEAT_LATENCY, UNIT_LATENCY, Packer
+from tilewright.hw.store_transpose import StoreTransposer
 from tilewright.isa.config import STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.table import Dest, Type
 from tilewright.isa.timing import (
@@ -175,9 +176,9 @@ class Store(wiring.Component):
         early = data.View(slots.early.shape(), early)
         late = delay(m, "epilogue", slots.late, MEM_READ, "late")
         read = rows[_AT_DATA] & data.View(slots.late.shape(), late).read
-        vector = Signal(MEM_READ + 1)
-        m.d.comb += vector[0].eq(slots.vector)
-        m.d.sync += vector[1:].eq(vector[:-1])
+        vector, block = Signal(MEM_READ + 1), Signal(MEM_READ + 1)  # slots, by their age
+        m.d.comb += [vector[0].eq(slots.vector), block[0].eq(slots.block)]
+        m.d.sync += [vector[1:].eq(vector[:-1]), block[1:].eq(block[:-1])]
         m.d.comb += [
             self.acc_r.en.eq(slots.acc_en),
             self.acc_r.addr.eq(slots.acc_addr),
@@ -185,9 +186,15 @@ class Store(wiring.Component):
             self.spad_r.addr.eq(slots.spad_addr),
         ]
 
-        row = Signal(32 * dim, reset_less=True)
+        m.submodules.transpose = transpose = StoreTransposer(dim)
+        lanes, row = self._convert(m, early.type), Signal(32 * dim, reset_less=True)
+        m.d.comb += [
+            transpose.i_write.eq(block[MEM_READ]),
+            transpose.i_at.eq(early.lane),
+            transpose.i_row.eq(lanes),
+        ]
         with m.If(read):
-            m.d.epilogue += row.eq(self._convert(m, early.type))
+            m.d.epilogue += row.eq(Mux(early.xpose, transpose.o_column, lanes))
         m.submodules.epilogue = epilogue = Epilogue(dim, tag_width=len(late))
         parameters = self._parameters(m, slots, read, early.item)
         for i, name in enumerate(VECTORS):

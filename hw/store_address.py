@@ -8,7 +8,8 @@ nothing.
 
 With max-pool a unit is read once for each row of its window, one slot each; the last of these slots
 is the one that the unit would have without. A scatter's row begins with STORE_INDEX slots, in which
-its index is read and multiplied.
+its index is read and multiplied. With `xpose` a block of dim rows begins with c0 slots that read it
+into the transposer, and its rows' slots read columns there.
 
 Rows are counted down, addresses and the bytes left are stepped by addition: no multiplier.
 """
@@ -34,6 +35,8 @@ def early_layout(config: ChipConfig) -> data.StructLayout:
             "item": ITEM,  # whose epilogue parameters
             "unit": unsigned(4),  # index in the vector buffer
             "vectors": unsigned(3),  # to read (row slot) or to write (vector slot), of VECTORS
+            "xpose": unsigned(1),  # a row slot takes a column of the transposer
+            "lane": range(config.dim),  # that column, or the transposer's row (block slot)
         }
     )
 
@@ -77,8 +80,8 @@ class SlotGenerator(wiring.Component):
         A slot is in use; it is the instruction's last one. From registers.
     beat, burst : Out(1)
         The slot that is taken in this cycle makes a DRAM beat; it starts a burst.
-    row, vector : Out(1)
-        One cycle after the slot: a row slot, a vector slot.
+    row, vector, block : Out(1)
+        One cycle after the slot: a row slot, a vector slot, a slot that reads for the transposer.
     early, late : Out
         Its control words.
     acc_en, acc_addr, spad_en, spad_addr : its read.
@@ -104,6 +107,7 @@ class SlotGenerator(wiring.Component):
                 "burst": Out(1),
                 "row": Out(1),
                 "vector": Out(1),
+                "block": Out(1),
                 "early": Out(early_layout(config)),
                 "late": Out(late_layout(config)),
                 "acc_en": Out(1),
@@ -167,6 +171,8 @@ class SlotGenerator(wiring.Component):
                 "item": self.item,
                 "scatter": i.scatter,
                 "step1": Mux(i.scatter, 0, i.s1),
+                "xpose": i.xpose,
+                "reads": i.c0[: exact_log2(config.dim) + 1],  # of a transposed block
                 "bound": i.bound,
                 "index": i.index,
             }
@@ -277,25 +283,35 @@ class SlotGenerator(wiring.Component):
         self.dst, dst_row, dst_outer = (register(32, n) for n in ("dst", "dst_row", "dst_outer"))
         slice_ = register(8, "slice_left")  # beats before the next unit
         n1, n2 = register(16, "n1"), register(16, "n2")
+        blocks = register(exact_log2(self.config.dim) + 1, "blocks")  # reads left of the block
+        self.column = column = register(exact_log2(self.config.dim), "column")
         active = Signal()
         m.d.comb += self.active.eq(active)
 
         step = Mux(k["spad"], self.config.dim, self.config.bus_bytes)
         self.row_last, last1 = Signal(), Signal()
         self.final_row, self.final, self.read = Signal(), Signal(), Signal()
-        self.more = Signal()
+        self.more, self.in_block, turns = Signal(), Signal(), Signal()
         m.d.comb += [
+            self.in_block.eq(blocks != 0),
+            turns.eq(last1 | column.all()),  # the row is its block's last one
             self.row_last.eq(left <= step),
             last1.eq(n1 == 1),
             self.final_row.eq(last1 & (n2 == 1)),
             self.final.eq(self.row_last & self.final_row),
             self.read.eq((slice_ == 0) & (left > offset)),
             self.more.eq(self.read & ((wx != 1) | (wy != 1))),
-            self.last.eq(~self.in_vectors & ~self.in_index & self.final & ~self.more),
+            self.last.eq(
+                ~self.in_vectors & ~self.in_index & ~self.in_block & self.final & ~self.more
+            ),
         ]
         next_src, next_dst = Signal(LOCAL_BITS), Signal(32)
+        stays = k["xpose"] & ~turns
         m.d.comb += [
-            next_src.eq(Mux(last1, src_outer, src_row) + Mux(last1, k["down"], k["across"])),
+            next_src.eq(
+                Mux(last1, src_outer, src_row)
+                + Mux(last1, k["down"], Mux(stays, 0, k["across"]))
+            ),
             next_dst.eq(Mux(last1, dst_outer, dst_row) + Mux(last1, k["s2"], k["step1"])),
         ]
 
@@ -324,6 +340,12 @@ class SlotGenerator(wiring.Component):
                 m.d.sync += self.waiting.eq(self.waiting - 1)
                 with m.If(self.waiting == 1):
                     m.d.sync += self.dst.eq(dst_row + self.distance)
+            with m.Elif(self.in_block):
+                m.d.sync += [
+                    blocks.eq(blocks - 1),
+                    column.eq(Mux(blocks == 1, 0, column + 1)),
+                    self.at.eq(self.at + k["l0"]),
+                ]
             with m.Elif(self.more):
                 below = (at_row + k["l2"])[:LOCAL_BITS]
                 m.d.sync += [opens.eq(0), wx.eq(wx - 1), self.at.eq(self.at + k["l1"])]
@@ -338,6 +360,9 @@ class SlotGenerator(wiring.Component):
                     m.d.sync += [n1.eq(k["c1"]), n2.eq(n2 - 1)]
                     m.d.sync += [src_outer.eq(next_src), dst_outer.eq(next_dst)]
                 m.d.sync += active.eq(~self.final)
+                with m.If(k["xpose"]):
+                    m.d.sync += column.eq(Mux(turns, 0, column + 1))
+                    m.d.sync += blocks.eq(Mux(turns, k["reads"], 0))
                 with m.If(k["scatter"] & ~self.final):
                     self._next_index(m, k, last1)
             with m.Else():
@@ -356,11 +381,12 @@ class SlotGenerator(wiring.Component):
             new = k["new_offset"], k["new_length"], k["new_w"], k["new_h"]
             m.d.sync += row_begins(i.loc, i.dst, *new)
             m.d.sync += [n1.eq(i.c1), n2.eq(i.c2), src_outer.eq(i.loc), dst_outer.eq(i.dst)]
+            m.d.sync += [blocks.eq(Mux(i.xpose, i.c0, 0)), column.eq(0)]
 
     def _outputs(self, m: Module, k: dict) -> None:
         """Register the slot, its read, and the burst that it starts."""
         shift, left = self.shift, self.left
-        taken, vector, rows = Signal(), Signal(), Signal()
+        taken, vector, rows, block, reads = (Signal() for _ in range(5))
         place = self.dst[shift : shift + exact_log2(MAX_BURST)]  # bursts are naturally aligned
         beats = ((left - 1) >> shift)[:18]  # of the row after this one
         room = Signal(len(place))
@@ -368,7 +394,9 @@ class SlotGenerator(wiring.Component):
         m.d.comb += [
             taken.eq(self.active & self.go),
             vector.eq(taken & self.in_vectors),
-            rows.eq(taken & ~self.in_vectors & ~self.in_index),
+            block.eq(taken & ~self.in_vectors & self.in_block),
+            rows.eq(taken & ~self.in_vectors & ~self.in_index & ~self.in_block),
+            reads.eq(block | (rows & self.read & ~k["xpose"])),
             self.beat.eq(rows & ~k["spad"] & ~self.more),
             self.burst.eq(self.beat & (self.first | (place == 0))),
             room.eq(MAX_BURST - 1 - place),
@@ -377,8 +405,9 @@ class SlotGenerator(wiring.Component):
         m.d.sync += [
             self.row.eq(rows),
             self.vector.eq(vector),
-            self.acc_en.eq(vector | (rows & self.read & k["acc"])),
-            self.spad_en.eq(self.reads_index | (rows & self.read & ~k["acc"])),
+            self.block.eq(block),
+            self.acc_en.eq(vector | (reads & k["acc"])),
+            self.spad_en.eq(self.reads_index | (reads & ~k["acc"])),
             self.aw_valid.eq(self.burst),
             self.read_release.eq(taken & self.last),
         ]
@@ -395,6 +424,8 @@ class SlotGenerator(wiring.Component):
                 early.item.eq(k["item"]),
                 early.unit.eq(Mux(self.in_vectors, self.vector_unit, self.unit)),
                 early.vectors.eq(Mux(self.in_vectors, self.pending & -self.pending, k["vectors"])),
+                early.xpose.eq(k["xpose"]),
+                early.lane.eq(self.column),
                 late.read.eq(self.read),
                 late.opens.eq(self.opens),
                 late.more.eq(self.more),

@@ -143,7 +143,7 @@ OPERANDS: dict[str, tuple[Operand, ...]] = {
             "r",
             "mem",
             "loc",
-            (Term("units", "l0"), Term("in1", "l1"), Term("in2", "l2")),
+            (Term("reads", "l0"), Term("in1", "l1"), Term("in2", "l2")),
             pair=(_SPAD, ("type", (Type.BF16,))),
         ),
         Operand(
@@ -247,10 +247,11 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
 
     LOAD: `row_elems`, `units`, `runs` (steps of l1; a transposed block is one), `rows` (of s1:
     those that an index may name), `pairs` (of granules that hold gather indices). MATMUL: `rows`,
-    `kblocks`, `nblocks`. STORE: `units`, `vectors` (how many are enabled), `in1` and `in2` (input
-    rows of each dimension: c1, c2, or the grid that max-pool reads), `window` (rows read for each
-    row written), `span1` (rows of dimension 1 that may be written), `index_pairs` (pairs of
-    granules that hold scatter indices). Always `dim`.
+    `kblocks`, `nblocks`. STORE: `units`, `vectors` (how many are enabled), `reads` (steps of l0:
+    units, or elements of a transposed row), `in1` and `in2` (steps of l1 and l2: c1, c2, the grid
+    that max-pool reads, or blocks of transposed rows), `window` (rows read for each row written),
+    `span1` (rows of dimension 1 that may be written), `index_pairs` (pairs of granules that hold
+    scatter indices). Always `dim`.
     """
     out = {"dim": config.dim}
     for name, factor, when in PRODUCTS.get(spec.name, ()):
@@ -269,7 +270,10 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
     elif spec.name == "store":
         out["units"] = _blocks(values["c0"], config.dim)
         out["vectors"] = values["ibias"] + values["scale"] + values["bias"]
+        out["reads"] = values["c0"] if values["xpose"] else out["units"]
         out["in1"], out["in2"], out["window"] = values["c1"], values["c2"], 1
+        if values["xpose"]:
+            out["in1"] = _blocks(values["c1"], config.dim)
         if values["pool"]:
             out["in1"] = (values["c1"] - 1) * values["pool_sw"] + values["pool_w"]
             out["in2"] = (values["c2"] - 1) * values["pool_sh"] + values["pool_h"]

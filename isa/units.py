@@ -182,6 +182,10 @@ at byte dst + x*s1 + i2*s2, where x is int32 number i1 in the scratchpad, dim/2 
 of granules from `index` on. A row whose x is not in 0 to bound - 1 is not written (the beats of row
 0 are sent without bytes). Of rows that meet, the later wins, i2 outer. s1 must be a multiple of
 bus_bytes (else fault RANGE).
+
+`xpose` transposes blocks of dim rows: element e of row (i1, i2) is lane i1 % dim of the unit read
+at loc + e*l0 + (i1 // dim)*l1 + i2*l2; c0 is at most dim (else fault RANGE). The epilogue comes
+after the transposition, so its vectors belong to the elements of a row as always.
 """
 STORE = (
     Field("mem", 1, "source memory", enum=Mem),
@@ -194,6 +198,7 @@ STORE = (
     Field("bias", 1, "1: add an fp32 vector"),
     Field("clamp", 1, "1: clamp to lo and hi"),
     Field("scatter", 1, "1: row indices come from local memory"),
+    Field("xpose", 1, "1: transpose blocks of dim x dim"),
     Field("pool", 1, "1: max-pool pool_h x pool_w windows of rows on the way out"),
     Field("pool_h", 4, "window height"),
     Field("pool_w", 4, "window width"),
@@ -252,6 +257,7 @@ STORE_RULES = (
         Rule("nonzero", f, when=(("pool", (1,)),))
         for f in ("pool_h", "pool_w", "pool_sh", "pool_sw")
     ),
+    *(Rule("zero", f, when=(("xpose", (1,)),)) for f in ("pool", "scatter")),
     Rule("in", "dest", (Dest.DRAM,), when=_SCATTER, text="scatter writes to DRAM"),
     Rule("even", "index", when=_SCATTER, text="4 byte elements live in aligned pairs of granules"),
     Rule("nonzero", "bound", when=_SCATTER),

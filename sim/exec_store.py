@@ -46,16 +46,20 @@ def beats(v: Mapping[str, int], bus: int) -> int:
 def _source(config: ChipConfig, v: Mapping[str, int]) -> tuple[View, tuple[int, ...]]:
     """Where the rows are, and their shape (c2, c1, c0 in whole units) of the source type.
 
-    With `pool` (c2, c1, pool_h, pool_w, c0 in whole units).
+    With `pool` (c2, c1, pool_h, pool_w, c0 in whole units), with `xpose` (c2, blocks, c0, dim).
     """
     dim, kind = config.dim, Type(v["type"])
+    row = 4 * dim if v["mem"] == Mem.ACC else dim
+    if v["xpose"]:
+        shape = v["c2"], -(-v["c1"] // dim), v["c0"]
+        view = View(_DTYPE[kind], v["loc"], shape, (v["l2"], v["l1"], v["l0"]), row, dim)
+        return view, (*shape, dim)
     units = -(-v["c0"] // dim)
     counts: tuple[int, ...] = (v["c2"], v["c1"])
     strides: tuple[int, ...] = (v["l2"], v["l1"])
     if v["pool"]:
         counts = (*counts, v["pool_h"], v["pool_w"])
         strides = (v["pool_sh"] * v["l2"], v["pool_sw"] * v["l1"], *strides)
-    row = 4 * dim if v["mem"] == Mem.ACC else dim
     view = View(_DTYPE[kind], v["loc"], (*counts, units), (*strides, v["l0"]), row, dim)
     return view, (*counts, units * dim)
 
@@ -160,7 +164,8 @@ def _sink(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine, np.nda
 
 def prepare(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], None]:
     """What one STORE with resolved values `v` does to a machine."""
-    kind, pool, width, accumulator = Type(v["type"]), v["pool"], v["c0"], v["mem"] == Mem.ACC
+    kind, width, accumulator = Type(v["type"]), v["c0"], v["mem"] == Mem.ACC
+    pool, xpose, blocks = v["pool"], v["xpose"], -(-v["c1"] // config.dim)
     view, shape = _source(config, v)
     lo, hi = _clamp(v)
     plain = Epilogue(
@@ -171,7 +176,10 @@ def prepare(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], Non
     write = _sink(config, v)
 
     def run(m: Machine) -> None:
-        x = view.of(m.acc_bytes if accumulator else m.spad).reshape(shape)[..., :width]
+        x = view.of(m.acc_bytes if accumulator else m.spad).reshape(shape)
+        if xpose:
+            x = x.swapaxes(2, 3).reshape(v["c2"], blocks * config.dim, width)[:, : v["c1"]]
+        x = x[..., :width]
         words = m.acc.reshape(-1)
         ibias, scale, bias = (None if at is None else words[at] for at in places)
         factor = None if scale is None else scale.view(np.float32)

@@ -121,10 +121,10 @@ def _matmul(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) 
     return [*out, Access("acc", False, c)] if v["acc"] else out
 
 
-def _rows_read(v: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
+def _rows_read(v: Mapping[str, int], count: Mapping[str, int]) -> tuple[tuple[int, int], ...]:
     """(count, stride) of the rows that a STORE reads; with max-pool the window's steps too."""
     if not v["pool"]:
-        return (v["c1"], v["l1"]), (v["c2"], v["l2"])
+        return (count["in1"], v["l1"]), (v["c2"], v["l2"])
     window = (v["pool_w"], v["l1"]), (v["pool_h"], v["l2"])
     return *window, (v["c1"], v["pool_sw"] * v["l1"]), (v["c2"], v["pool_sh"] * v["l2"])
 
@@ -136,7 +136,7 @@ def _store(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) -
         Access(
             _SPACE[Mem(v["mem"])],
             False,
-            (Box(v["loc"], ((units, v["l0"]), *_rows_read(v)), width),),
+            (Box(v["loc"], ((count["reads"], v["l0"]), *_rows_read(v, count)), width),),
         )
     ]
     if count["vectors"]:

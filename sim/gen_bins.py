@@ -112,6 +112,10 @@ def _store(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]
     if v["scatter"]:
         yield f"{mode}-{out}/scatter"
         yield f"store/scatter/{'pool' if v['pool'] else 'rows'}"
+    if v["xpose"]:
+        yield f"{mode}-{out}/xpose"
+        blocks = "blocks" if v["c1"] > config.dim else "block"
+        yield f"store/xpose/{blocks}/{_RAGGED[v['c1'] % config.dim > 0]}"
     if v["pool"]:
         yield f"{mode}-{out}/pool"
         for window, step in (("pool_w", "pool_sw"), ("pool_h", "pool_sh")):
@@ -260,11 +264,13 @@ def _all() -> Iterator[str]:
         yield f"matmul/rows/{levels}/{length}"
     for mode, ragged in product(stores, _RAGGED):
         outs = Type if mode.endswith("dram") else (Type.I8, Type.U8, Type.BF16)
-        yield from (f"{mode}-{out.name.lower()}/{x}" for out in outs for x in (ragged, "pool"))
+        ways = ragged, "pool", "xpose"
+        yield from (f"{mode}-{out.name.lower()}/{x}" for out in outs for x in ways)
         if mode.endswith("dram"):
             yield from (f"{mode}/{a}/{ragged}" for a in _ALIGN)
     yield from (f"store/{x}/{s}" for x, s in product(("pool_w", "pool_h"), _SPACING))
     yield from (f"store/scatter/{x}" for x in ("rows", "pool"))
+    yield from (f"store/xpose/{b}/{ragged}" for b, ragged in product(("block", "blocks"), _RAGGED))
     for mode, out in product((x for x in stores if x.endswith("dram")), Type):
         yield f"{mode}-{out.name.lower()}/scatter"
     for source in ("i8", "u8", "i32", "f32", "bf16"):

@@ -58,7 +58,7 @@ STORE_TARGETS = (
     *((Dest.DRAM, out) for out in Type),
     *((Dest.SPAD, out) for out in (Type.I8, Type.U8, Type.BF16)),
 )
-STORE_WAYS = ("plain", "pool", "scatter", "pool_scatter")
+STORE_WAYS = ("plain", "pool", "scatter", "pool_scatter", XPOSE)
 #: What an instruction's synchronisation is to look like besides what it needs.
 WISHES = ("needs", "free", "two_waits", "take_many", "read_done", "done", "both_signals")
 #: The modes of each instruction: kind x how x pack x ragged; types x accumulate x ragged k, n;
@@ -381,22 +381,27 @@ class Ops:
         rng, dim = self.rng, self.config.dim
         (mem, kind), (dest, out) = source, target
         space, width = SPACE[mem], _WIDTH.get(kind, 1)
-        c0, counts = self._columns(), [rng.choice((1, 2, 3, 6)), rng.choice((1, 1, 2))]
-        if self._long():
+        c0, counts = self._columns(), [rng.choice((1, 2, 3, 6)), rng.choice((1, 1, 2, 3))]
+        if way == XPOSE:
+            c0, counts[0] = rng.randint(1, dim), rng.choice((1, dim - 1, dim, dim + 1, 2 * dim))
+        elif self._long():
             counts = [rng.choice((12, 24, 40)), 1]
         if ragged != (c0 % dim > 0):
             return None
-        units, pool = -(-c0 // dim), self._windows(way.startswith("pool"))
-        w, h, sw, sh = (pool.get("pool_" + n, 1) for n in ("w", "h", "sw", "sh"))
-        inputs = [(counts[0] - 1) * sw + w, (counts[1] - 1) * sh + h]
-        l0, (l1, l2) = self._layout(units, inputs, width)
-        rows = (w, l1), (h, l2), (counts[0], sw * l1), (counts[1], sh * l2)
-        cells = grid((units, l0), *rows, width=width)
+        units, extra = -(-c0 // dim), self._windows(way.startswith("pool"))
+        w, h, sw, sh = (extra.get("pool_" + n, 1) for n in ("w", "h", "sw", "sh"))
+        reads, inputs = units, [(counts[0] - 1) * sw + w, (counts[1] - 1) * sh + h]
+        if way == XPOSE:
+            reads, inputs, extra = c0, [-(-counts[0] // dim), counts[1]], {"xpose": 1}
+        l0, (l1, l2) = self._layout(reads, inputs, width)
+        rows = zip((w, h, -(-(inputs[0] - w + 1) // sw), counts[1]),
+                   (l1, l2, sw * l1, sh * l2), strict=True)  # fmt: skip
+        cells = grid((reads, l0), *rows, width=width)
         loc = self._base(space, cells, width)
         if loc is None:
             return None
         f = dict(mem=mem, type=kind, dest=dest, out=out, loc=loc, c0=c0, c1=counts[0], c2=counts[1],
-                 l0=l0, l1=l1, l2=l2) | pool | self._epilogue(kind, out)  # fmt: skip
+                 l0=l0, l1=l1, l2=l2) | extra | self._epilogue(kind, out)  # fmt: skip
         read = frozenset(loc + x for x in cells)
         op = Op("store", f, reads=[(space, read)])
         vectors = sum(f.get(x, 0) for x in ("ibias", "scale", "bias"))

@@ -91,7 +91,7 @@ def _same_rows(config: ChipConfig, a: Mapping[str, int], b: Mapping[str, int]) -
 def _in_place(v: Mapping[str, int], target: Access) -> bool:
     """Whether a scratchpad STORE writes each unit once and only where it has just read it."""
     same = (v["loc"], v["l0"], v["l1"], v["l2"]) == (v["dst"], v["d0"], v["s1"], v["s2"])
-    if not same or v["pool"] or (v["type"] == Type.BF16) != (v["out"] == Type.BF16):
+    if not same or v["pool"] or v["xpose"] or (v["type"] == Type.BF16) != (v["out"] == Type.BF16):
         return False
     box = target.boxes[0]
     starts, ends = target.spans

@@ -192,6 +192,8 @@ def _store(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
     count = derived(config, spec, v)
     first = count["units"] * count["vectors"]
     first += count["units"] * (count["window"] - 1) * v["c1"] * v["c2"]
+    if v["xpose"]:  # blocks are read before their rows are sent
+        first += count["reads"] * count["in1"] * v["c2"]
     if v["dest"] == Dest.SPAD:
         return Work(first + count["units"] * v["c1"] * v["c2"], reads, rest, True)
     run = v["c0"] * TYPE_BYTES[Type(v["out"])]

@@ -156,17 +156,25 @@ def plan(config, f):
             offset = (f["dst"] + across + i2 * f["s2"]) % config.bus_bytes
             first = {(offset + j * dim * size) // config.bus_bytes: j for j in range(units)}
             count = -(-(offset + f["c0"] * size) // config.bus_bytes)
+        if f["xpose"] and i1 % dim == 0:
+            out += [(f["mem"], row, False) for row in block(config, f, i2, i1)]
         if f["scatter"]:
             out += [(Mem.SPAD, index_row(config, f, i1), False)]
             out += [(Mem.SPAD, None, False)] * (timing.STORE_INDEX - 1)
         for slot in range(count):
             rows = [None]
-            if slot in first:
+            if slot in first and not f["xpose"]:
                 at = origin(f, i2, i1) + first[slot] * f["l0"]
                 rows = [at + y * f["l2"] + x * f["l1"] for y, x in window(f)]
             out += [(f["mem"], row, False) for row in rows[:-1]]
             out.append((f["mem"], rows[-1], True))
     return out
+
+
+def block(config, f, i2, i1):
+    """The rows whose lane i1 % dim makes the transposed row (i2, i1)."""
+    at = f["loc"] + i2 * f["l2"] + i1 // config.dim * f["l1"]
+    return [at + e * f["l0"] for e in range(f["c0"])]
 
 
 def index_row(config, f, i1):
@@ -228,7 +236,7 @@ class Memories:
 
     def execute(self, f):
         """Apply one instruction in program order."""
-        n = f["c0"]
+        n, dim = f["c0"], self.config.dim
         kind = np.int32 if f["int_path"] else np.float32
         lo, hi = (
             np.array([f[b]], np.uint32).view(kind)[0] if f["clamp"] else None for b in ("lo", "hi")
@@ -240,7 +248,12 @@ class Memories:
         for i2 in range(f["c2"]):
             for i1 in range(f["c1"]):
                 first = origin(f, i2, i1)
-                rows = [self.source(f, first + y * f["l2"] + x * f["l1"], n) for y, x in window(f)]
+                if f["xpose"]:
+                    units = [self.source(f, at, dim) for at in block(self.config, f, i2, i1)]
+                    rows = [np.stack([x[i1 % dim] for x in units])]
+                else:
+                    steps = [y * f["l2"] + x * f["l1"] for y, x in window(f)]
+                    rows = [self.source(f, first + step, n) for step in steps]
                 y = highest([nm.epilogue(x[None], spec)[0] for x in rows])
                 raw = np.ascontiguousarray(y).view(np.uint8)
                 step = i1

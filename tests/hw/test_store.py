@@ -25,7 +25,7 @@ CONFIGS = {
 BLANK = dict.fromkeys(
     ("int_path", "ibias", "scale", "bias", "clamp", "zp", "l0", "l1", "l2", "s1", "s2", "d0",
      "vec", "vs", "lo", "hi", "pool", "pool_h", "pool_w", "pool_sh", "pool_sw", "scatter", "index",
-     "bound"), 0,
+     "bound", "xpose"), 0,
 ) | {"mem": Mem.ACC, "type": Type.I32, "dest": Dest.DRAM, "out": Type.I8, "loc": 0, "c1": 1,
      "c2": 1, "dst": 0x1000}  # fmt: skip
 
@@ -83,14 +83,20 @@ def draw(rng, config):
         for name in ("l0", "l1", "l2"):
             f[name] = rng.randrange(-6, 7) * (2 if pair else 1)
         units = -(-f["c0"] // config.dim)
-        f["pool"] = int(rng.random() < 0.4)
+        way = rng.choice(("pool", "pool", "xpose", "plain", "plain"))
+        f["pool"], f["xpose"] = int(way == "pool"), int(way == "xpose")
+        reads = units
+        if f["xpose"]:
+            f["c0"], units = rng.randint(1, config.dim), 1
+            f["c1"], reads = rng.randint(1, 3 * config.dim), f["c0"]
         for name in ("pool_h", "pool_w", "pool_sh", "pool_sw"):
             f[name] = rng.choice((1, 2, 2, 3)) if f["pool"] else rng.randrange(16)
         in1, in2 = f["c1"], f["c2"]
         if f["pool"]:
             in1 = (in1 - 1) * f["pool_sw"] + f["pool_w"]
             in2 = (in2 - 1) * f["pool_sh"] + f["pool_h"]
-        lo, hi = reach((units, f["l0"]), (in1, f["l1"]), (in2, f["l2"]))
+        in1 = -(-in1 // config.dim) if f["xpose"] else in1
+        lo, hi = reach((reads, f["l0"]), (in1, f["l1"]), (in2, f["l2"]))
         size = config.acc_rows if f["mem"] == Mem.ACC else config.spad_granules // 2
         f["loc"] = base(rng, lo, hi + pair, size, pair)
         vectors = f["ibias"] + f["scale"] + f["bias"]
@@ -107,7 +113,7 @@ def draw(rng, config):
             f["dst"] = None if dst is None else dst + half
         else:
             f["s1"], f["s2"] = (rng.randrange(-300, 300) for _ in range(2))
-            if rng.random() < 0.3:
+            if rng.random() < 0.3 and not f["xpose"]:
                 f["scatter"], f["bound"] = 1, rng.randrange(1, 8)
                 f["index"] = 2 * rng.randrange(12)
                 f["s1"] = rng.randrange(-20, 20) * config.bus_bytes
@@ -242,6 +248,10 @@ def test_random_programs_reach_every_bin(chip):
     pooled = {(f["type"], f["dest"], f["out"]) for f in program if f["pool"]}
     assert len(pooled) > 0.8 * len(types)
     assert any(f["pool_sw"] > f["pool_w"] for f in program if f["pool"])
+    turned = [f for f in program if f["xpose"]]
+    assert {(f["type"], f["dest"]) for f in turned} == {x[:2] for x in types}
+    assert {0, 1, config.dim - 1} <= {f["c1"] % config.dim for f in turned}
+    assert {f["c0"] for f in turned} == set(range(1, config.dim + 1))
     scattered = [f for f in program if f["scatter"]]
     assert {f["type"] for f in scattered} == {t for t, _, _ in types}
     assert {(f["pool"], f["c1"] > 1, f["c2"] > 1) for f in scattered} == set(
@@ -312,6 +322,17 @@ def test_a_pool_reads_one_row_in_each_cycle(chip):
     want = [y * 6 + 6 * i2 + x + 2 * i1
             for i2 in range(2) for i1 in range(3) for y in range(3) for x in range(2)]  # fmt: skip
     assert [row for _, row in bench.log["acc_r"]] == want
+
+
+def test_a_block_is_read_row_by_row_before_its_columns_are_sent(chip):
+    config, _ = chip
+    dim = config.dim
+    f = rows(config, dim + 1, xpose=1, c0=dim - 1, l0=2, l1=2 * dim + 1, s1=config.bus_bytes)
+    bench = run(chip, [f], 21)
+    want = [b * (2 * dim + 1) + 2 * e for b in range(2) for e in range(dim - 1)]
+    assert [row for _, row in bench.log["acc_r"]] == want
+    beats = -(-(dim - 1) // config.bus_bytes)
+    assert len(bench.log["issue"]) == 2 * (dim - 1) + (dim + 1) * beats
 
 
 @pytest.mark.parametrize("field", ["pool_h", "pool_w", "pool_sh", "pool_sw"])

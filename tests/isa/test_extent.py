@@ -140,14 +140,18 @@ def test_store(config, seed):
     dest = rng.choice(list(Dest))
     out = rng.choice([Type.I8, Type.BF16] + [Type.F32] * (dest == Dest.DRAM))
     flags = {n: rng.randint(0, 1) for n in ("ibias", "scale", "bias")}
+    way = seed % 4  # 0: transposed blocks
     instr = Instr.make(
-        "store", mem=mem, type=kind, dest=dest, out=out, c0=rng.randint(1, 4 * config.dim),
-        c1=rng.randint(1, 4), c2=rng.randint(1, 3), loc=rng.randrange(500), vec=rng.randrange(90),
+        "store", mem=mem, type=kind, dest=dest, out=out,
+        c0=rng.randint(1, 4 * config.dim if way else config.dim),
+        c1=rng.randint(1, 4 if way else 3 * config.dim), c2=rng.randint(1, 3),
+        loc=rng.randrange(500), vec=rng.randrange(90),
         vs=rng.randint(-9, 9), dst=rng.randrange(1000), d0=rng.randint(-9, 9),
         **{f"l{i}": rng.randint(-40, 40) for i in range(3)},
-        **{f"s{i}": rng.randint(-40, 40) for i in (1, 2)}, **flags, pool=seed % 2,
+        **{f"s{i}": rng.randint(-40, 40) for i in (1, 2)}, **flags, pool=seed % 2 if way else 0,
         **{n: rng.randint(1, 4) for n in ("pool_h", "pool_w", "pool_sh", "pool_sw")},
-        scatter=int(dest == Dest.DRAM and seed % 3 == 0), index=2 * rng.randrange(300),
+        scatter=int(dest == Dest.DRAM and way > 0 and seed % 3 == 0), xpose=int(way == 0),
+        index=2 * rng.randrange(300),
         bound=rng.randint(1, 9),
     )  # fmt: skip
     v = instr.values
@@ -160,13 +164,17 @@ def test_store(config, seed):
         if v["scatter"]:
             byte = v["index"] * config.dim + 4 * i1
             want["index"] += [byte // config.dim // 2 * 2, byte // config.dim // 2 * 2 + 1]
+        if v["xpose"]:
+            for e in range(v["c0"]):
+                at = v["loc"] + e * v["l0"] + i1 // config.dim * v["l1"] + i2 * v["l2"]
+                want["loc"] += [at, at + (kind == Type.BF16)]
         for j in range(-(-v["c0"] // config.dim)):
             at = v["loc"] + j * v["l0"] + i1 * v["l1"] + i2 * v["l2"]
             for y, x in itertools.product(range(v["pool_h"]), range(v["pool_w"])):
                 if v["pool"]:
                     at = v["loc"] + j * v["l0"] + (i1 * v["pool_sw"] + x) * v["l1"]
                     at += (i2 * v["pool_sh"] + y) * v["l2"]
-                want["loc"] += [at, at + (kind == Type.BF16)]
+                want["loc"] += [at, at + (kind == Type.BF16)] * (1 - v["xpose"])
             want["vec"] += [v["vec"] + n * v["vs"] + j for n in range(sum(flags.values()))]
             if dest == Dest.SPAD:
                 want["dst"] += [row + j * v["d0"], row + j * v["d0"] + (out == Type.BF16)]
@@ -204,6 +212,7 @@ def test_bank_masks():
         ("store", {"bias": 1, "c0": 65}, "must have at most 16 units .* not 17"),
         ("store", {"pool": 1, "c1": 5000, "pool_sw": 15, "pool_h": 1, "pool_w": 1, "pool_sh": 1},
          "in1 must be at most 65535, not 74986"),
+        ("store", {"xpose": 1, "c0": 5}, "store: c0 must be at most dim .4. with xpose, not 5"),
         ("store", {"scatter": 1, "s1": 6}, "s1 must be a multiple of bus_bytes .4. with scatter"),
         ("store", {"scatter": 1, "index": 2046, "c1": 3}, "store.index must stay in scratchpad"),
         ("store", {"scale": 1, "vec": 256}, "store.vec must stay in accumulator rows"),

@@ -79,6 +79,8 @@ def test_a_register_value_must_fit(field, value):
         ("store", {"scatter": 1, "dest": Dest.SPAD}, Fault.FIELD, "scatter writes to DRAM"),
         ("store", {"pool": 1, "pool_h": 1, "pool_w": 2, "pool_sh": 1}, Fault.FIELD,
          "store.pool_sw must be nonzero when pool=1, not 0"),
+        ("store", {"xpose": 1, "scatter": 1, "bound": 1}, Fault.FIELD,
+         "store.scatter must be 0 when xpose=1, not 1"),
     ],
 )  # fmt: skip
 def test_first_breach(name, fields, fault, message):

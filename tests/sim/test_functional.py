@@ -519,6 +519,28 @@ def test_store_takes_the_maximum_of_each_window(window, step):
     assert got.reshape(rows, columns, 4).tolist() == want.tolist()
 
 
+@pytest.mark.parametrize(("m", "n"), [(4, 4), (11, 9), (3, 2)])
+def test_store_transposes_an_accumulator_of_columns(m, n):
+    """C^T lies in blocks of 4 columns of C, n rows each; C is written row-major."""
+    c = np.random.default_rng(m).integers(-(2**31), 2**31, (m, n), np.int32)
+    bias = np.random.default_rng(n).integers(-(2**31), 2**31, n, np.int32)
+    acc = np.zeros((24, -(-m // 4), 4), np.int32)
+    acc[:n] = np.pad(c.T, ((0, 0), (0, -m % 4))).reshape(n, -1, 4)
+    acc = np.concatenate([acc.swapaxes(0, 1).reshape(-1, 4), np.zeros((4, 4), np.int32)])
+    vec = len(acc) - 4
+    acc[vec : vec + -(-n // 4)] = np.pad(bias, (0, -n % 4)).reshape(-1, 4)
+    mem = Memory()
+    common = dict(mem=Mem.ACC, type=Type.I32, out=Type.I32, int_path=1, ibias=1, xpose=1, l0=1,
+                  l1=24, c1=m, s1=4 * n)  # fmt: skip
+    stores = [
+        make("store", c0=min(4, n - 4 * b), loc=4 * b, dst=3 + 16 * b, vec=vec + b, **common)
+        for b in range(-(-n // 4))
+    ]
+    go(*stores, memory=mem, acc=acc)
+    want = (c.astype(np.int64) + bias).astype(np.int32)
+    assert mem.read(3, 4 * m * n).view(np.int32).tolist() == want.ravel().tolist()
+
+
 def test_store_scatters_rows_in_order_and_skips_those_out_of_range():
     index = np.array([3, 0, -1, 3, 4, 1], np.int32)
     x = np.arange(24, dtype=np.int32).reshape(6, 4)

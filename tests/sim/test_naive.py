@@ -156,7 +156,13 @@ class Naive:
         for i2 in range(v["c2"]):
             for i1 in range(v["c1"]):
                 rows = []
-                for py in range(v["pool_h"] if v["pool"] else 1):
+                if v["xpose"]:
+                    block, lane = divmod(i1, dim)
+                    at = v["loc"] + block * v["l1"] + i2 * v["l2"]
+                    x = np.array([read(at + e * v["l0"], kind)[lane] for e in range(v["c0"])])
+                    x = x.astype(np.int32 if x.dtype.kind in "iu" else np.float32)
+                    rows.append(epilogue(x, spec).tolist())
+                for py in range(v["pool_h"] if v["pool"] else 1 - v["xpose"]):
                     for px in range(v["pool_w"] if v["pool"] else 1):
                         sh, sw = (v["pool_sh"], v["pool_sw"]) if v["pool"] else (1, 1)
                         at = v["loc"] + (i1 * sw + px) * v["l1"] + (i2 * sh + py) * v["l2"]

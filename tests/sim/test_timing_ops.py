@@ -107,6 +107,14 @@ def test_max_pool_takes_a_slot_for_each_row_of_a_window():
     assert lower_one(CONFIGS[0], executed(dram)).work.slots == 4 * (3 * 5 + 10)
 
 
+def test_a_transposing_store_reads_each_block_before_its_rows():
+    common = dict(mem=Mem.ACC, type=Type.F32, c0=3, c1=6, c2=2, l0=1, l1=4, l2=8, xpose=1)
+    spad = Instr.make("store", dest=Dest.SPAD, out=Type.I8, s1=1, s2=6, bias=1, **common)
+    assert lower_one(CONFIGS[0], executed(spad)).work.slots == 1 + 2 * (2 * 3 + 6)
+    dram = Instr.make("store", dest=Dest.DRAM, out=Type.F32, dst=2, s1=100, s2=200, **common)
+    assert lower_one(CONFIGS[0], executed(dram)).work.slots == 2 * (2 * 3 + 6 * 4)
+
+
 def test_a_scatter_takes_six_slots_before_each_row():
     instr = Instr.make(
         "store", mem=Mem.ACC, type=Type.F32, out=Type.F32, c0=9, c1=3, c2=2, l0=1, l1=3, dst=1,
