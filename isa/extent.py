@@ -5,8 +5,6 @@ negative, else to `hi`. The RTL's EXTENT stage walks the same lists with one mul
 `PRODUCTS[name]`, then the terms of `OPERANDS[name]` and of `DRAM[name]` in order, one step each,
 skipped or not, so that EXTENT_CYCLES is fixed for each opcode. Port masks, range and window checks
 and the checker's races use the result. For the RTL: a count is 1 to 65535.
-
-VECTOR's streams get their entries when they are built.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 
 from tilewright.isa.config import STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.encoding import IllegalInstruction
+from tilewright.isa.micro import WORD_BYTES
 from tilewright.isa.table import (
     CONV_BYTES,
     INSTRUCTIONS,
@@ -28,6 +27,7 @@ from tilewright.isa.table import (
     Type,
     When,
 )
+from tilewright.isa.units import LOAD_STREAMS, SECTIONS, STREAMS
 
 MAX_COUNT = 65535  # of row elements, of matmul rows, of input rows of a pool's dimension
 
@@ -173,8 +173,21 @@ OPERANDS: dict[str, tuple[Operand, ...]] = {
             when=(("scatter", (1,)),),
         ),
     ),
-    "vector": (),
-    "kload": (),
+    "vector": (
+        Operand("kernel", "r", Mem.ACC, "kernel", (Term("kernel_rows", 1),)),
+        *(
+            Operand(
+                s,
+                "r" if s in LOAD_STREAMS else "w",
+                f"{s}_mem",
+                s,
+                (Term("rows", f"{s}_row"), Term("units", f"{s}_unit")),
+                pair=((f"{s}_type", (Type.BF16,)),),
+                when=((f"{s}_on", (1,)),),
+            )
+            for s in STREAMS
+        ),
+    ),
 }
 
 #: DRAM operands: a run of `run` elements of `sizes[type]` bytes, repeated by the terms.
@@ -205,7 +218,6 @@ PRODUCTS: dict[str, tuple[tuple[str, str, When], ...]] = {
     "matmul": (("rows", "r1", ()),),
     "store": (),
     "vector": (),
-    "kload": (),
 }
 #: What a product starts from.
 PRODUCT_BASE = {"row_elems": "c0", "rows": "r0"}
@@ -251,7 +263,7 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
     units, or elements of a transposed row), `in1` and `in2` (steps of l1 and l2: c1, c2, the grid
     that max-pool reads, or blocks of transposed rows), `window` (rows read for each row written),
     `span1` (rows of dimension 1 that may be written), `index_pairs` (pairs of granules that hold
-    scatter indices). Always `dim`.
+    scatter indices). VECTOR: `units` (of a row), `kernel_rows` (of micro-operations). Always `dim`.
     """
     out = {"dim": config.dim}
     for name, factor, when in PRODUCTS.get(spec.name, ()):
@@ -280,6 +292,10 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
             out["window"] = values["pool_h"] * values["pool_w"]
         out["span1"] = _span1(values)
         out["index_pairs"] = _blocks(values["c1"], config.dim // 2)
+    elif spec.name == "vector":
+        out["units"] = _blocks(values["cols"], config.dim)
+        words = sum(values[n] for n in SECTIONS)
+        out["kernel_rows"] = _blocks(words, 4 * config.dim // WORD_BYTES)
     return out
 
 
@@ -406,9 +422,6 @@ def check_range(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> No
 
 def dram_extent(spec: Spec, values: Mapping[str, int]) -> tuple[str, int, int] | None:
     """(access, first byte, last byte) of the DRAM operand, or None if there is none."""
-    if spec.name == "kload":
-        base = values["dram"]
-        return "r", base, base + 8 * values["count"] - 1
     o = DRAM.get(spec.name)
     if o is None or not _holds(o.when, values):
         return None

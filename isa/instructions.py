@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from tilewright.isa.forms import Fault, Field, Rule, Spec, Unit, index
 from tilewright.isa.units import (
-    KLOAD,
-    KLOAD_TEXT,
     LOAD,
     LOAD_RULES,
     LOAD_TEXT,
@@ -16,6 +14,7 @@ from tilewright.isa.units import (
     STORE_RULES,
     STORE_TEXT,
     VECTOR,
+    VECTOR_RULES,
     VECTOR_TEXT,
 )
 
@@ -35,8 +34,6 @@ def _alu(name: str, opcode: int, what: str) -> Spec:
 def _branch(name: str, opcode: int, what: str) -> Spec:
     return Spec(name, opcode, Unit.SEQ, f"go to target if {what}", (_RA, _B, _TARGET))
 
-
-_NOT_BUILT = Rule("zero", "opcode", fault=Fault.UNIMPLEMENTED, text="not built yet")
 
 _SPECS = (
     Spec("halt", 1, Unit.SEQ, "finish when all units are quiet"),
@@ -88,17 +85,8 @@ _SPECS = (
         Unit.VECTOR,
         "run a micro-kernel over rows",
         VECTOR,
-        (_NOT_BUILT,),
+        VECTOR_RULES,
         text=VECTOR_TEXT,
-    ),
-    Spec(
-        "kload",
-        35,
-        Unit.VECTOR,
-        "load micro-operations from DRAM",
-        KLOAD,
-        (_NOT_BUILT,),
-        text=KLOAD_TEXT,
     ),
     Spec(
         "store",

@@ -2,8 +2,9 @@
 
 A word's three slots act in one cycle on all `dim` lanes: registers are read, then written. Types of
 loaded and stored elements are those of the streams in the VECTOR instruction; lanes hold 32 bits.
-Reductions have one order: `lanes_*` is a binary tree over neighbours (lane 2i with 2i + 1),
-`rows_*` takes rows in ascending order. Encoding only: no chip runs them yet.
+`row` and `unit` count from 0 (head and tail: unit 0), `active` is 1 in lanes whose column is one.
+A reduction over lanes rotates and combines, distances dim/2, dim/4 ... 1: every lane gets the same
+bits. One over rows exchanges the streams' row and unit strides.
 
 Bits from 0 up: the fields of `ALU` (or of `CONST` for ``const``), then at bit 44 `SLOTS`.
 """
@@ -19,7 +20,8 @@ from tilewright.isa.forms import Fault, Field, TableError
 
 WORD_BYTES = 8
 REGISTERS = 32  # of each lane
-SOURCES = {"u": 32, "v": 33, "lane": 34, "row": 35, "unit": 36, "zero": 37, "one": 38}
+SOURCES = {"u": 32, "v": 33, "lane": 34, "row": 35, "unit": 36, "zero": 37, "one": 38,
+           "active": 39}  # fmt: skip
 SLOT_BIT = 44
 
 _OP = Field("op", 7, "operation")
@@ -36,13 +38,10 @@ CONST = (_OP, _DST, Field("imm", 32, "constant"))
 SLOTS = (
     Field("load", 2, "0: none; 1, 2, 3: stream x, y, z"),
     Field("load_dst", 5, "register that the load writes"),
-    Field("load_mode", 2, "0: this row's unit; 1: unit 0, lane 0 to all; 2: row 0's unit"),
     Field("store", 2, "0: none; 1, 2: stream o, p"),
     Field("store_src", 5, "register that the store reads"),
 )
 
-_REDUCTIONS = ("add_f32", "max_f32", "min_f32", "add_i32", "max_i32", "min_i32", "max_u32",
-               "min_u32", "and", "or", "xor")  # fmt: skip
 #: Mnemonic -> (opcode, meaning).
 OPERATIONS: dict[str, tuple[int, str]] = {
     name: (code, meaning)
@@ -100,8 +99,6 @@ OPERATIONS: dict[str, tuple[int, str]] = {
         (58, "f32_i32", "fp32 to signed integer, to zero, saturating, NaN gives 0"),
         (59, "f32_u32", "fp32 to unsigned integer, to zero, saturating, NaN gives 0"),
         (60, "f32_bf16", "round to bf16, held as fp32"),
-        *((64 + i, f"lanes_{r}", f"{r} over all lanes, to all") for i, r in enumerate(_REDUCTIONS)),
-        *((80 + i, f"rows_{r}", f"{r} of a over all rows") for i, r in enumerate(_REDUCTIONS)),
     )
 }
 BY_CODE = {code: name for name, (code, _) in OPERATIONS.items()}

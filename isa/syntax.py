@@ -40,7 +40,7 @@ FORMS = {
         (Place("c", "acc"), Place("a", "spad"), Place("w", "spad")), ("a_type", "w_type"), "*"
     ),
     "store": Form((Place("dst", "dest"), Place("loc", "mem")), ("type", "out"), "->"),
-    "kload": Form((Place("dram", "dram"),)),
+    "vector": Form((Place("kernel", "acc"),)),
 }
 SEMAPHORE_FIELDS = ("sem",)
 TARGET_FIELDS = ("target",)

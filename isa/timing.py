@@ -129,6 +129,18 @@ STORE_W = STORE_SPAD + 1 + AXI_SLICE
 #: From the last write response on the pins to the done pulse: boundary slice, order of dones.
 STORE_B = AXI_SLICE + 1
 
+#: VECTOR: rows in flight, one slot each for every word; what a slot writes is there 8 slots later.
+VECTOR_ROWS = 8
+#: VECTOR: slots between the last one that fetches the micro-kernel and the first word's first one:
+#: request, read, buffer written; buffer read, word in its register.
+VECTOR_LEAD = 1 + MEM_READ + 2
+#: VECTOR: from the last slot to read_release: its load is on the memory's port.
+VECTOR_READ = 1
+#: VECTOR: from the last slot to done: registers read, converted, on the port; one cycle later.
+VECTOR_DONE = 4
+#: VECTOR: instructions granted and not done.
+VECTOR_INFLIGHT = 2
+
 #: `stw`: from `stw_valid` to the last W beat on the pins, any bus width; from B to `stw_done`.
 STW_W = 3 + AXI_SLICE
 STW_B = AXI_SLICE

@@ -1,4 +1,4 @@
-"""The units' instructions: fields, rules and semantics of LOAD, MATMUL, STORE, VECTOR and KLOAD."""
+"""The units' instructions: fields, rules and semantics of LOAD, MATMUL, STORE and VECTOR."""
 
 from __future__ import annotations
 
@@ -266,24 +266,36 @@ STORE_RULES = (
 
 def _stream(name: str, what: str) -> tuple[Field, ...]:
     return (
+        Field(f"{name}_on", 1, f"1: there is {what}"),
         Field(f"{name}_mem", 1, f"{what}: memory", enum=Mem),
         Field(f"{name}_type", 3, f"{what}: element type", enum=Type),
-        _local(name, f"{what}: first local row"),
+        _local(name, f"{what}: unit 0 of row 0"),
         _stride(f"{name}_row", f"{what}: local distance of rows"),
         _stride(f"{name}_unit", f"{what}: local distance of consecutive units of a row"),
     )
 
 
 VECTOR_TEXT = """\
-Runs a micro-kernel (see micro-operations) over `rows` rows of `cols` elements: `head` operations
-once per row, `body` once for each unit of dim elements, `tail` once per row. Unit j of row i of a
-stream lies at base + i*row + j*unit. Reductions give the identity to lanes beyond `cols`.
+Runs a micro-kernel (see micro-operations) over `rows` rows of `cols` elements, cut into units of
+dim elements: `init` words once, then for each row `head` words, `body` words for each unit, `tail`
+words. The words lie one after the other from accumulator row `kernel` on, dim/2 to a row. Each row
+has its own registers; what `init` writes is the same for all rows and must not be written again, and
+a register must be written before it is read. Unit j of row i of a stream lies at base + i*row +
+j*unit; head and tail use unit 0; init neither loads nor stores. Streams of 32 bits lie in the
+accumulator, the others in the scratchpad. A load widens int8 and uint8 to int32, bf16 to fp32; a
+store saturates int32 to 8 bits, and rounds fp32 to bf16. A slot whose stream is not on does nothing.
+A store may meet a load of the same instruction only in place (the same place for each unit of each
+row, no two alike). Lanes beyond `cols` compute like the others: the source `active` tells them.
 """
+LOAD_STREAMS, STORE_STREAMS = ("x", "y", "z"), ("o", "p")
+STREAMS = (*LOAD_STREAMS, *STORE_STREAMS)
+SECTIONS = ("init", "head", "body", "tail")  # of a micro-kernel, in order
 VECTOR = (
-    Field("kernel", 10, "first micro-operation in the micro-kernel memory"),
+    _local("kernel", "accumulator row of the first micro-operation"),
+    Field("init", 5, "micro-operations that run once"),
     Field("head", 6, "micro-operations of the head (once per row)"),
-    Field("body", 8, "micro-operations of the body (once per unit of the row)"),
-    Field("tail", 6, "micro-operations of the tail (once per row)"),
+    Field("body", 7, "micro-operations of the body (once per unit of the row)"),
+    Field("tail", 5, "micro-operations of the tail (once per row)"),
     _count("rows", "rows"),
     _count("cols", "elements of a row"),
     *_stream("x", "load stream x"),
@@ -294,11 +306,36 @@ VECTOR = (
     Field("u", 32, "scalar operand u", reg=True),
     Field("v", 32, "scalar operand v", reg=True),
 )
-KLOAD_TEXT = """\
-Loads `count` micro-operations of 8 bytes from DRAM to micro-kernel memory at `kernel`.
-"""
-KLOAD = (
-    _dram("dram", "byte address of the micro-operations"),
-    Field("kernel", 10, "first micro-operation to write"),
-    Field("count", 10, "micro-operations, 8 bytes each", default=1),
+VECTOR_RULES = (
+    *(Rule("nonzero", c) for c in ("body", "rows", "cols")),
+    *(
+        Rule(
+            "in",
+            f"{s}_type",
+            (Type.I32, Type.F32),
+            when=((f"{s}_on", (1,)), (f"{s}_mem", (Mem.ACC,))),
+            text="the accumulator holds 32-bit rows",
+        )
+        for s in STREAMS
+    ),
+    *(
+        Rule(
+            "in",
+            f"{s}_type",
+            (*_INT8, Type.BF16),
+            when=((f"{s}_on", (1,)), (f"{s}_mem", (Mem.SPAD,))),
+            text="streams of 32 bits lie in the accumulator",
+        )
+        for s in STREAMS
+    ),
+    *(
+        Rule(
+            "even",
+            f"{s}{f}",
+            when=((f"{s}_on", (1,)), (f"{s}_type", (Type.BF16,))),
+            text="bf16 rows are pairs of granules",
+        )
+        for s in STREAMS
+        for f in ("", "_row", "_unit")
+    ),
 )
