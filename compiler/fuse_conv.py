@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import gcd
+
 import numpy as np
 from tilewright.compiler.core import FLOATS, Eqn
 from tilewright.compiler.kernel_builder import KernelBuilder
@@ -31,6 +33,8 @@ def convolution(builder: KernelBuilder, eqn: Eqn, dim: int) -> Convolve:
     if len(axes) == 1:  # one row
         axes.insert(0, Axis(1, 1, 1))
         x, w = _with_row(x, 1), _with_row(w, 0)
+    for at in range(2):
+        x, axes[at] = _every(x, 1 + at, axes[at])
     features, batches = p["feature_group_count"], p["batch_group_count"]
     if features > 1 and w.dtype not in FLOATS:
         features, w = _merge_groups(builder, w, features, dim)
@@ -90,6 +94,20 @@ def _merge_groups(builder: KernelBuilder, w: View, groups: int, dim: int) -> tup
     flat = flat.slice((0,) * 4, (i, j, left, merged * c * width), (1,) * 4)
     flat = builder.reshape(flat, (i, j, left, merged * c, width)).transpose((0, 1, 3, 2, 4))
     return left, builder.reshape(flat, (i, j, merged * c, left * width))
+
+
+def _every(x: View, dimension: int, axis: Axis) -> tuple[View, Axis]:
+    """The image without what a common step of results and taps leaves out."""
+    by = gcd(axis.stride, axis.dilation)
+    first = -axis.pad % by
+    if axis.taps == 1 or by == 1 or axis.gap > 1 or first >= axis.size:
+        return x, axis
+    begin, steps = [0] * len(x.shape), [1] * len(x.shape)
+    begin[dimension], steps[dimension] = first, by
+    x = x.slice(tuple(begin), x.shape, tuple(steps))
+    pad = (axis.pad + first) // by
+    return x, Axis(x.shape[dimension], axis.taps, axis.out, axis.stride // by,
+                   axis.dilation // by, 1, pad)  # fmt: skip
 
 
 def _reach(axis: Axis) -> int:

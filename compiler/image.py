@@ -68,15 +68,16 @@ class Part:
         first, last = max(0, ceil_div(begin, axis.gap)), min(axis.size - 1, end // axis.gap)
         return Part(first * axis.gap - begin, max(0, last - first + 1), axis.gap, first, 1)
 
+    @property
+    def end(self) -> int:
+        """The position behind its last element."""
+        return self.at + (self.count - 1) * self.step + 1
+
     def cut(self, skip: int, count: int) -> Part:
         """`count` elements (or those that are left) behind the first `skip`."""
         count = min(count, self.count - skip)
         at, first = self.at + skip * self.step, self.first + skip * self.source_step
         return Part(at, count, self.step, first, self.source_step)
-
-    def covers(self, positions: int) -> bool:
-        """Whether no position is zero."""
-        return self.count == positions
 
 
 def merged(levels: list[Level]) -> list[Level]:
@@ -150,56 +151,89 @@ class Image:
         i, j = divmod(segment, self.axes[1].taps)
         return i * self.axes[0].dilation * pitch + j * self.axes[1].dilation
 
-    def granules(self, height: int, width: int) -> int:
-        """Scratchpad granules of the local image of height x width results."""
-        pixels = length(self.axes[0], height) * length(self.axes[1], width)
-        return pixels * self.blocks * self.local
+    def granules(self, height: int, width: int, images: int = 1) -> int:
+        """Scratchpad granules of the local images of height x width results each.
+
+        Several images have all of their rows.
+        """
+        tall = length(self.axes[0], height)
+        if images > 1:
+            tall += (images - 1) * self.pitch((0, height))
+        return tall * length(self.axes[1], width) * self.blocks * self.local
+
+    def pitch(self, rows: tuple[int, int]) -> int:
+        """Local rows from one image to the next in a tile: a multiple of a result's step.
+
+        Zeros below an image are those above the next one, as far as both have some.
+        """
+        axis = self.axes[0]
+        tall, part, by = length(axis, rows[1] - rows[0]), Part.of(axis, *rows), step(axis)
+        shared = min(part.at, tall - part.end) if part.count else tall - by
+        return max(by, ceil_div(tall - shared, by) * by)
+
+    def results(self, rows: tuple[int, int], images: int) -> int:
+        """Rows of results of a tile, those between the images included."""
+        between = self.pitch(rows) // step(self.axes[0]) if images > 1 else 0
+        return (images - 1) * between + rows[1] - rows[0]
 
     # ---- loads
 
-    def loads(self, group: int, batch: int, spans: Spans, slot: Local, number: int,
+    def loads(self, group: int, images: Level, spans: Spans, slot: Local, number: int,
               part: int = 0, pieces: int = 1) -> list[Op]:  # fmt: skip
-        """LOADs of a tile's local image; positions outside of the image are filled with zeros.
+        """LOADs of a tile's local images; positions outside of an image are filled with zeros.
 
         Parameters
         ----------
+        images : first <= image < last.
         part : of float32 elements (0: high, 1: middle, 2: low).
-        pieces : into how many LOADs its rows are divided, about.
+        pieces : into how many LOADs its rows (or its images) are divided, about.
         """
         x = self.conv.x
         unit = self.blocks * self.local  # granules of a pixel
         parts = [Part.of(a, *s) for a, s in zip(self.axes, spans, strict=True)]
         height, width = (length(a, s[1] - s[0]) for a, s in zip(self.axes, spans, strict=True))
+        rows, cols = parts
+        count, pitch = images[1] - images[0], self.pitch(spans[0])
         ops = [
             _fill(x, slot.lo + (r0 * width + c0) * unit, (r1 - r0, width * unit), (c1 - c0, unit),
                   self, number)
-            for (r0, r1), (c0, c1) in _zeros(parts, height, width)
+            for (r0, r1), (c0, c1) in _zeros(rows, cols, height, width, count, pitch)
         ]  # fmt: skip
-        rows, cols = parts
+        if not rows.count or not cols.count:
+            return ops
+        if count > 1:
+            share = ceil_div(count, pieces)
+            for skip in range(0, count, share):
+                some = images[0] + skip, min(images[1], images[0] + skip + share)
+                ops += self._rows(group, some, rows, cols, width, slot, number, part,
+                                  skip * pitch, pitch)  # fmt: skip
+            return ops
         share = ceil_div(rows.count, pieces)
-        for skip in range(0, rows.count if cols.count else 0, max(1, share)):
-            ops += self._rows(group, batch, rows.cut(skip, share), cols, width, slot, number, part)
+        for skip in range(0, rows.count, share):
+            some_rows = rows.cut(skip, share)
+            ops += self._rows(group, images, some_rows, cols, width, slot, number, part)
         return ops
 
-    def _rows(self, group: int, batch: int, rows: Part, cols: Part, width: int, slot: Local,
-              number: int, part: int) -> list[Op]:  # fmt: skip
-        """LOADs of some rows of a local image."""
+    def _rows(self, group: int, images: Level, rows: Part, cols: Part, width: int, slot: Local,
+              number: int, part: int, above: int = 0, pitch: int = 0) -> list[Op]:  # fmt: skip
+        """LOADs of some rows of local images, `pitch` rows apart, the first one `above` down."""
         x, unit = self.conv.x, self.blocks * self.local
         parts = (rows, cols)
         size = x.dtype.itemsize
         first = (rows.first, cols.first)
-        origin = x.offset + group * x.strides[0] + batch * x.strides[1]
+        origin = x.offset + group * x.strides[0] + images[0] * x.strides[1]
         origin += sum(f * s for f, s in zip(first, x.strides[2:4], strict=True))
         last = [p.first + (p.count - 1) * p.source_step + 1 for p in parts]
         for i, (axis, inner) in enumerate(zip(self.conv.axes, self.axes, strict=True)):
             if inner.taps != axis.taps:
                 last[i] += (axis.taps - 1) * axis.dilation
-        low, high = (group, batch, *first, 0), (group + 1, batch + 1, *last, x.shape[4])
+        low, high = (group, images[0], *first, 0), (group + 1, images[1], *last, x.shape[4])
         outer = [
-            (p.count, p.source_step * s * size, p.step * pitch)
-            for p, s, pitch in ((cols, x.strides[3], unit), (rows, x.strides[2], width * unit))
+            (p.count, p.source_step * s * size, p.step * step_)
+            for p, s, step_ in ((cols, x.strides[3], unit), (rows, x.strides[2], width * unit))
         ]
-        at = slot.lo + (rows.at * width + cols.at) * unit
+        outer.append((images[1] - images[0], x.strides[1] * size, pitch * width * unit))
+        at = slot.lo + ((above + rows.at) * width + cols.at) * unit
         return box_loads(x, origin * size, self.pixel, outer, slot, at, part_conv(x, part),
                          self.local, span_bytes(x, low, high), number)  # fmt: skip
 
@@ -236,21 +270,22 @@ class Image:
         return ops
 
 
-def _zeros(parts: list[Part], height: int, width: int) -> Iterator[tuple[Level, Level]]:
-    """Rectangles (rows, columns) of a local image that hold all zeros around its elements."""
-    rows, cols = parts
-    if rows.covers(height) and cols.covers(width):
-        return
+def _zeros(rows: Part, cols: Part, height: int, width: int, images: int,
+           pitch: int) -> Iterator[tuple[Level, Level]]:  # fmt: skip
+    """Rectangles (rows, columns) of local images that hold all zeros around their elements."""
+    tall = (images - 1) * pitch + height
     if not rows.count or not cols.count or rows.step > 1 or cols.step > 1:
-        yield (0, height), (0, width)
+        yield (0, tall), (0, width)
         return
-    top, bottom = rows.at, rows.at + rows.count
-    for r in ((0, top), (bottom, height)):
-        if r[0] < r[1]:
-            yield r, (0, width)
-    for c in ((0, cols.at), (cols.at + cols.count, width)):
+    top = 0
+    for image in range(images + 1):
+        bottom = image * pitch + rows.at if image < images else tall
+        if top < bottom:
+            yield (top, bottom), (0, width)
+        top = image * pitch + rows.end
+    for c in ((0, cols.at), (cols.end, width)):
         if c[0] < c[1]:
-            yield (top, bottom), c
+            yield (rows.at, (images - 1) * pitch + rows.end), c
 
 
 def _ranges(k0: int, k1: int, c: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

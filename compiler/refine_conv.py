@@ -11,27 +11,45 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from tilewright.compiler.kernels import Convolve, Kernel
-from tilewright.compiler.refine import BUDGET, TRIAL, exact_cycles
+from tilewright.compiler.refine import TRIAL, exact_cycles
 from tilewright.compiler.schedule import A_BANKS, ScheduleError, ceil_div
-from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule
+from tilewright.compiler.schedule_conv import PARTS, ConvPlan, ConvSchedule
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_conv import conv_plans, planned, tile_conv
 from tilewright.compiler.tiles import Plan
 from tilewright.isa.config import ChipConfig
 
+BUDGET = 6000  # operations that are timed for one kernel, about 30 us each
 BASES = 16  # candidates of the formula that are timed, if they are short
 _chosen: dict[object, ConvSchedule] = {}
 
 
-def _moves(s: ConvSchedule) -> Iterator[ConvSchedule]:
-    """Schedules with another start or end."""
-    for rows in (0, 1, ceil_div(s.rows, 4), ceil_div(s.rows, 2)):
-        if rows < s.rows:
-            yield replace(s, head=rows)
-            yield replace(s, tail=rows)
+def _moves(plan: ConvPlan) -> Iterator[ConvSchedule]:
+    """Schedules that differ in one respect, those with another start or end first."""
+    s = plan.schedule
+    if s.images == 1:
+        for rows in (0, 1, ceil_div(s.rows, 4), ceil_div(s.rows, 2)):
+            if rows < s.rows:
+                yield replace(s, head=rows)
+                yield replace(s, tail=rows)
     for blocks in (0, 1, ceil_div(s.kt, 8), ceil_div(s.kt, 3)):
         if blocks < s.kt:
             yield replace(s, first_k=blocks)
+    plain = replace(s, head=0, tail=0, first_k=0)
+    yield from (replace(s, parts=parts) for parts in PARTS)
+    yield replace(s, order="ns" if s.order == "sn" else "sn")
+    yield from (replace(s, a_banks=banks) for banks in (s.a_banks - 1, s.a_banks + 1))
+    (h, w), d = plan.outs, plan.config.dim
+    for name, most in (("rows", h), ("cols", w), ("images", plan.batch)):
+        size = getattr(s, name)
+        for other in (2 * size, size + 1, size - 1, ceil_div(size, 2)):
+            other = min(other, most)
+            if other >= 1 and (name != "rows" or s.images == 1):
+                yield replace(plain, **{name: other})
+    for kt in (2 * s.kt, ceil_div(s.kt, 2)):
+        yield replace(plain, kt=min(kt, plan.image.segments * plan.image.blocks))
+    for nt in (2 * s.nt, ceil_div(ceil_div(s.nt, d), 2) * d):
+        yield replace(plain, nt=min(nt, plan.image.conv.w.shape[4]))
 
 
 @dataclass
@@ -91,7 +109,7 @@ def _refined(config: ChipConfig, kernel: Kernel) -> ConvPlan:
     better = True
     while better:
         better = False
-        for s in _moves(best.schedule):
+        for s in _moves(best):
             plan = replace(best, schedule=s)
             cycles = search.cycles(plan)
             if cycles is not None and cycles < price:

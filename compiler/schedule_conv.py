@@ -30,7 +30,8 @@ from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
 
 Span = tuple[int, int]
-Tile = tuple[int, int, Span, Span, Span]  # group, image, rows, columns, channels
+Tile = tuple[int, Span, Span, Span, Span]  # group, images, rows, columns, channels
+PARTS = (2, 4, 8)  # of the accumulator
 SPLITS = (A_BANKS, 3, 7)  # banks of the image that a default schedule tries
 SHARP = 4  # the higher, the more the busiest unit alone counts
 FEW = 16  # heights above twice this are tried in larger steps
@@ -51,6 +52,8 @@ class ConvSchedule:
     head, tail : rows of the very first and the very last tile (0: as the others), so that the array
         starts sooner, and the last store is short.
     first_k : K-blocks of the first chunk (0: as the others).
+    images : of the batch in a tile; more than one have all of their rows in it, below each other.
+    parts : parts of the accumulator: tiles that grow, wait for their store or are stored.
     """
 
     rows: int
@@ -62,12 +65,14 @@ class ConvSchedule:
     head: int = 0
     tail: int = 0
     first_k: int = 0
+    images: int = 1
+    parts: int = 2
 
     def __str__(self) -> str:
         extra = "".join(
             f" {name} {value}"
-            for name in ("head", "tail", "first_k")
-            if (value := getattr(self, name))
+            for name in ("head", "tail", "first_k", "images", "parts")
+            if (value := getattr(self, name)) != getattr(ConvSchedule, name)
         )
         return (
             f"tile {self.rows}x{self.cols}x{self.nt} chunk {self.kt} order {self.order} "
@@ -102,6 +107,15 @@ class ConvPlan:
             min(w.size, (cols - 1) * w.stride + w.taps),
         )
 
+    def rows_of(self, rows: int, images: int) -> int:
+        """Rows of what the array computes for these rows of so many images."""
+        sums = self.sums(rows, 1)[0]
+        return self.image.results((0, sums), images) if images > 1 else sums
+
+    @cached_property
+    def batch(self) -> int:
+        return self.image.conv.x.shape[1]
+
     @cached_property
     def nb(self) -> int:
         """Column blocks of a tile."""
@@ -131,7 +145,7 @@ class ConvPlan:
         """Granules of an image slot."""
         cell = cell_granules(self.config)
         sums = self.sums(self.schedule.rows, self.schedule.cols)
-        return ceil_div(self.image.granules(*sums), cell) * cell
+        return ceil_div(self.image.granules(*sums, self.schedule.images), cell) * cell
 
     @cached_property
     def w_size(self) -> int:
@@ -142,9 +156,9 @@ class ConvPlan:
 
     @cached_property
     def places(self) -> int:
-        """Tiles of the result over one group's channels, of one image each."""
-        h, w = self.outs
-        return ceil_div(h, self.schedule.rows) * ceil_div(w, self.schedule.cols)
+        """Tiles of the result over one group's channels."""
+        s, (h, w) = self.schedule, self.outs
+        return ceil_div(self.batch, s.images) * ceil_div(h, s.rows) * ceil_div(w, s.cols)
 
     @cached_property
     def columns(self) -> int:
@@ -156,7 +170,7 @@ class ConvPlan:
         """Image and weight slots that fit, no more than there are tiles and chunks."""
         bank = self.config.spad_bank
         a_parts, w_parts = (len(set(parts)) for parts in zip(*self.image.conv.passes, strict=True))
-        images = self.image.conv.x.shape[1] * self.places * self.groups * a_parts
+        images = self.places * self.groups * a_parts
         return (
             min(self.schedule.a_banks * bank // self.a_size, images),
             min((BANKS - self.schedule.a_banks) * bank // self.w_size,
@@ -168,20 +182,20 @@ class ConvPlan:
         """Instructions, about."""
         image = self.image
         pieces = image.segments if image.blocks > 1 else max(1, image.axes[0].taps)
-        turns = self.image.conv.x.shape[1] * self.places * self.columns * self.groups
+        turns = self.places * self.columns * self.groups
         return turns * (len(self.chunks) + pieces + 3) * len(image.conv.passes)
 
     @cached_property
     def tiles(self) -> list[Tile]:
         """All tiles in the schedule's order; channels (or places) are walked as a snake."""
         s, conv = self.schedule, self.image.conv
-        images, columns = conv.x.shape[1], _cuts(conv.w.shape[4], s.nt)
+        images, columns = _cuts(self.batch, s.images), _cuts(conv.w.shape[4], s.nt)
         out: list[Tile] = []
         for g in range(self.groups):
             places = [
                 (b, rows, cols)
-                for b in range(images)
-                for rows in self._rows(g == b == 0, (g, b) == (self.groups - 1, images - 1))
+                for b in images
+                for rows in self._rows(g == b[0] == 0, (g, b[1]) == (self.groups - 1, self.batch))
                 for cols in _cuts(self.outs[1], s.cols)
             ]
             if s.order == "sn":
@@ -214,10 +228,15 @@ class ConvPlan:
         for name, most in (("head", s.rows), ("tail", s.rows), ("first_k", s.kt)):
             if not 0 <= getattr(s, name) <= most:
                 raise ScheduleError(f"{s}: {name} must be in 0 to {most}, not {getattr(s, name)}")
-        limits = (("rows", h), ("cols", w), ("nt", self.image.conv.w.shape[4]), ("kt", total))
+        limits = (("rows", h), ("cols", w), ("nt", self.image.conv.w.shape[4]), ("kt", total),
+                  ("images", self.batch))  # fmt: skip
         for name, most in limits:
             if not 1 <= getattr(s, name) <= most:
                 raise ScheduleError(f"{s}: {name} must be in 1 to {most}, not {getattr(s, name)}")
+        if s.images > 1 and (s.rows < h or s.head or s.tail or self.pool):
+            raise ScheduleError(f"{s}: {s.images} images in a tile must have all rows, unpooled")
+        if s.parts not in PARTS:
+            raise ScheduleError(f"{s}: parts must be one of {PARTS}, not {s.parts}")
         if s.order not in ("sn", "ns"):
             raise ScheduleError(f"{s}: order must be 'sn' or 'ns', not {s.order!r}")
         if s.nt % d and self.columns > 1:
@@ -226,13 +245,16 @@ class ConvPlan:
             raise ScheduleError(
                 f"{s}: nt must be at most {STORE_VECTOR_UNITS * d} with a scale or bias"
             )
-        unit, half = cell_rows(self.config), self.config.acc_rows // 2
-        need = ceil_div(prod(self.sums(s.rows, s.cols)) * self.nb, unit) * unit
-        need += vector_rows(self.config, self.vectors, self.image.conv.cols, self.vector_tile)
-        if need > half:
+        unit, part = cell_rows(self.config), self.config.acc_rows // s.parts
+        rows = self.rows_of(s.rows, s.images) * self.sums(s.rows, s.cols)[1]
+        need = ceil_div(rows * self.nb, unit) * unit
+        need += vector_rows(
+            self.config, self.vectors, self.image.conv.cols, self.vector_tile, s.parts
+        )
+        if need > part:
             raise ScheduleError(
                 f"{s}: a tile with its vectors needs {need} accumulator rows, "
-                f"{need - half} more than a half has"
+                f"{need - part} more than 1 of {s.parts} parts has"
             )
         if not 1 <= s.a_banks < BANKS:
             raise ScheduleError(f"{s}: a_banks must be in 1 to {BANKS - 1}, not {s.a_banks}")
@@ -246,39 +268,41 @@ class ConvPlan:
 
     def cost(self) -> float:
         """Estimated cycles."""
-        s, image, d = self.schedule, self.image, self.config.dim
-        conv = image.conv
-        _, batches, _, _, _ = conv.x.shape
+        s, image, d, bus = self.schedule, self.image, self.config.dim, self.config.bus_bytes
         h, w = self.outs
-        o = conv.w.shape[4]
-        total = image.segments * image.blocks
+        o = image.conv.w.shape[4]
+        total, passes = image.segments * image.blocks, len(image.conv.passes)
         least = max(d, MATMUL_MIN_PERIOD)
-        tiles = batches * self.groups
-        array = 0.0
-        loads = 0.0
+        array = loads = 0.0
         for rows, many in _split(h, s.rows):
             for cols, more in _split(w, s.cols):
-                passes, sums = total * ceil_div(o, d), self.sums(rows, cols)
-                array += many * more * tiles * passes * max(prod(sums), least)
-                loads += many * more * tiles * self._image_beats(*sums)
+                for images, each in _split(self.batch, s.images):
+                    count = many * more * each * self.groups
+                    sums = self.rows_of(rows, images), self.sums(rows, cols)[1]
+                    array += count * total * ceil_div(o, d) * max(prod(sums), least)
+                    loads += count * images * self._image_beats(*self.sums(rows, cols))
         weights = self._weight_beats() * self.groups * self.columns
         a_slots, w_slots = self.slots
-        places = batches * self.places
+        places = self.places
         if s.order == "sn":
             keep = w_slots >= len(self.chunks) * self.columns
             weights *= 1 if keep else places
         else:
             loads *= 1 if a_slots >= places else self.columns
             weights *= 1 if w_slots >= len(self.chunks) else places
-        out = h * w * tiles * ceil_div(o * self.out_bytes, self.config.bus_bytes)
-        count = self.operations
-        alone = loads if a_slots < 2 <= tiles * self.places else 0.0  # no overlap with one slot
+        beats = ceil_div(min(s.nt, o) * self.out_bytes, bus) + 0.5 * (o * self.out_bytes % bus > 0)
+        drain = s.images * s.rows * s.cols * beats
+        out = h * w * self.batch * self.groups * self.columns * beats
+        tiles, count = places * self.columns * self.groups, self.operations
+        alone = loads if a_slots < 2 <= places * self.groups else 0.0  # no overlap with one slot
         alone += weights if w_slots < 2 <= len(self.chunks) * self.columns else 0.0
-        start = self._image_beats(*self.sums(s.rows, s.cols))
+        start = s.images * self._image_beats(*self.sums(s.rows, s.cols))
         start += self._weight_beats() / len(self.chunks)
-        drain = s.rows * s.cols * ceil_div(s.nt * self.out_bytes, self.config.bus_bytes)
-        parts = (len(conv.passes) * max(array, SEQUENCER * count),
-                 len(conv.passes) * (loads + weights), out)  # fmt: skip
+        flush = matmul_done(d) + 2 * d  # from the last row of a tile to the start of its store
+        array *= passes
+        if tiles > 1:
+            array = max(array, (array + tiles * flush + out) / s.parts)
+        parts = max(array, SEQUENCER * passes * count), passes * (loads + weights), out
         steady = sum(x**SHARP for x in parts) ** (1 / SHARP)  # what is as busy is often waited for
         whole = steady + alone + start + drain + matmul_done(d)
         return whole + (1 + whole / LONG) * count
@@ -323,32 +347,40 @@ def _split(n: int, size: int) -> Iterator[tuple[int, int]]:
 def candidates(plan: ConvPlan) -> Iterator[ConvSchedule]:
     """Schedules worth pricing for what is in a plan; those that do not fit are among them."""
     config, image, vectors = plan.config, plan.image, plan.vectors
-    h, w = plan.outs
     o, d = image.conv.w.shape[4], config.dim
     total = image.segments * image.blocks
-    half, unit = config.acc_rows // 2, cell_rows(config)
     most = min(ceil_div(o, d), STORE_VECTOR_UNITS if vectors else 32)
     blocks = sorted({min(most, 1 << i) for i in range(6)} | {most})
-    for nb, a_banks in product(blocks, SPLITS):
-        room = a_banks * config.spad_bank // 2
+    for nb, a_banks, parts in product(blocks, SPLITS, PARTS[:2]):
         nt = min(nb * d, o)
-        left = half - vector_rows(config, vectors, image.conv.cols, nt)
-        fit = left // unit * unit // nb
+        part = config.acc_rows // parts - vector_rows(config, vectors, image.conv.cols, nt, parts)
+        fit = part // cell_rows(config) * cell_rows(config) // nb
         per_slot = max(1, (BANKS - a_banks) * config.spad_bank // (d * nb * image.local))
         kts = {max(1, min(total, per_slot // n)) for n in (1, 2, W_SLOTS)}
         if image.blocks < min(kts):  # whole segments
             kts |= {kt // image.blocks * image.blocks for kt in kts}
-        for cols in sorted({ceil_div(w, i) for i in _shares(w)}):
-            if cols > 1 and not _fits(plan.sums(1, cols), image, fit, room):
-                continue
-            rows = h
-            while rows > 1 and not _fits(plan.sums(rows, cols), image, fit, room):
-                rows -= 1 if rows < 2 * FEW else ceil_div(rows, FEW)
-            heights = {rows, ceil_div(h, ceil_div(h, rows)), ceil_div(rows, 2)}
-            for height in sorted(heights):
-                for kt in sorted(kts):
-                    for order in ("sn", "ns"):
-                        yield ConvSchedule(height, cols, nt, kt, order, a_banks)
+        shapes = list(_shapes(plan, fit, a_banks * config.spad_bank))
+        for (rows, cols, images), kt, order in product(shapes, sorted(kts), ("sn", "ns")):
+            yield ConvSchedule(rows, cols, nt, kt, order, a_banks, images=images, parts=parts)
+
+
+def _shapes(plan: ConvPlan, fit: int, granules: int) -> Iterator[tuple[int, int, int]]:
+    """Rows, columns and images of tiles of up to `fit` results, two of them in the scratchpad."""
+    (h, w), image = plan.outs, plan.image
+    for cols in sorted({ceil_div(w, i) for i in _shares(w)}):
+        if cols > 1 and not _fits(plan.sums(1, cols), image, fit, granules // 2):
+            continue
+        rows = h
+        while rows > 1 and not _fits(plan.sums(rows, cols), image, fit, granules // 2):
+            rows -= 1 if rows < 2 * FEW else ceil_div(rows, FEW)
+        for height in sorted({rows, ceil_div(h, ceil_div(h, rows)), ceil_div(rows, 2)}):
+            yield height, cols, 1
+        if rows == h and plan.pool is None:
+            for images in sorted({ceil_div(plan.batch, i) for i in _shares(plan.batch)} - {1}):
+                tall = plan.rows_of(h, images) * cols
+                room = granules // (2 if images < plan.batch else 1)
+                if tall <= fit and image.granules(h, cols, images) <= room:
+                    yield h, cols, images
 
 
 def _shares(n: int) -> Iterator[int]:

@@ -12,7 +12,7 @@ from tilewright.compiler.image import Image, Spans, length, step
 from tilewright.compiler.kernels import Convolve, Kernel
 from tilewright.compiler.operand_loads import OPERAND_TYPE
 from tilewright.compiler.schedule import ceil_div
-from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule, Tile, ranked
+from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule, Span, Tile, ranked
 from tilewright.compiler.tile_pool import pool_stores, reads
 from tilewright.compiler.tile_store import Vectors, store_fields
 from tilewright.compiler.tiles import Dram, Local, Op, Plan, Slots
@@ -54,6 +54,7 @@ def tile_conv(
     plan: Plan, kernel: Kernel, number: int, p: ConvPlan, half: int
 ) -> tuple[list[Op], int]:
     """All operations of one convolution; see `tile_contract` for `half`."""
+    turn = half * p.schedule.parts // 2
     image, s = p.image, p.schedule
     conv = image.conv
     o = conv.w.shape[4]
@@ -64,7 +65,7 @@ def tile_conv(
         (g, cols, w_part, c) for (g, *_, cols), (_, w_part) in turns for c in range(len(p.chunks))
     ]
     w_slots = Slots(Mem.SPAD, plan.w_base, p.w_size, p.slots[1], uses)
-    vectors = Vectors(plan, kernel, number, conv.cols, p.vector_tile)
+    vectors = Vectors(plan, kernel, number, conv.cols, p.vector_tile, s.parts)
 
     def spans(tile: Tile) -> Spans:
         """What the array computes: the results, or the elements of their windows."""
@@ -82,9 +83,10 @@ def tile_conv(
     for at, (tile, (a_part, w_part)) in enumerate(turns):
         g, b, _, _, cols = tile
         (r0, r1), (c0, c1) = spans(tile)
-        base = half * plan.half
+        base = turn * vectors.part
+        height = image.results((r0, r1), b[1] - b[0])
         blocks = ceil_div(cols[1] - cols[0], plan.config.dim)
-        place = Local(Mem.ACC, base, base + (r1 - r0) * (c1 - c0) * blocks)
+        place = Local(Mem.ACC, base, base + height * (c1 - c0) * blocks)
         first, last = at % len(conv.passes) == 0, (at + 1) % len(conv.passes) == 0
         now = image_loads(tile, a_part, 1)
         a_slot, _ = images.take((*tile[:4], a_part))
@@ -96,21 +98,22 @@ def tile_conv(
                 ops += image.weight_loads(g, *chunk, cols, w_slot, number, w_part)
             ops += now if c == 0 else []
             ops += _share(later, c, len(p.chunks))
-            ops += _matmuls(image, number, chunk, spans(tile), cols, a_slot, w_slot, place, first)
+            ops += _matmuls(image, number, chunk, (height, spans(tile)[1]), cols, a_slot, w_slot,
+                            place, first)  # fmt: skip
         if not last:
             continue
         shown = (g * o + cols[0], g * o + cols[1])
-        ops += vectors.loads(half, shown)
-        head = vectors.fields(half, shown), vectors.reads(place, half)
+        ops += vectors.loads(turn, shown)
+        head = vectors.fields(turn, shown), vectors.reads(place, turn)
         if p.pool is None:
-            ops.append(_store(kernel, number, place, b, spans(tile), shown, *head))
+            ops += _stores(kernel, number, image, place, b, spans(tile), shown, *head)
         else:
             source = Type.I32 if conv.is_integer else Type.F32
             steps = ((r1 - r0) * (c1 - c0), c1 - c0, 1)
-            ops += pool_stores(kernel, p.pool, source, b, tile[2:4], shown, place, head[1],
+            ops += pool_stores(kernel, p.pool, source, b[0], tile[2:4], shown, place, head[1],
                                steps, conv.cols, number, head[0])  # fmt: skip
-        half = 1 - half
-    return ops, half
+        turn = (turn + 1) % s.parts
+    return ops, turn * 2 // s.parts
 
 
 def _share(ops: list[Op], part: int, parts: int) -> list[Op]:
@@ -138,19 +141,20 @@ class _ImageSlots:
         return Local(Mem.SPAD, slot * self.size, (slot + 1) * self.size), new
 
 
-def _matmuls(image: Image, number: int, chunk: tuple[int, int], spans: Spans, cols: tuple[int, int],
+def _matmuls(image: Image, number: int, chunk: Span, tile: tuple[int, Span], cols: Span,
              a_slot: Local, w_slot: Local, place: Local, fresh: bool) -> list[Op]:  # fmt: skip
     """MATMULs of a chunk: one for each segment in it, or for a kernel row of one-block taps.
 
     Parameters
     ----------
+    tile : its rows of results (those between images, too), and its columns.
     fresh : whether the first one of the first chunk overwrites the accumulator.
     """
     d, local, blocks = image.dim, image.local, image.blocks
-    width = length(image.axes[1], spans[1][1] - spans[1][0])
+    rows, across = tile[0], tile[1][1] - tile[1][0]
+    width = length(image.axes[1], across)
     unit = blocks * local  # granules of a pixel
     wide = ceil_div(cols[1] - cols[0], d) * local  # granules of a weight row
-    rows, across = (e - b for b, e in spans)
     fields = {
         "a_type": OPERAND_TYPE[image.conv.x.dtype], "w_type": OPERAND_TYPE[image.conv.w.dtype],
         "r0": across, "r1": rows, "as0": step(image.axes[1]) * unit,
@@ -176,22 +180,28 @@ def _matmuls(image: Image, number: int, chunk: tuple[int, int], spans: Spans, co
     return ops
 
 
-def _store(kernel: Kernel, number: int, place: Local, batch: int, spans: Spans,
-           cols: tuple[int, int], vectors: dict[str, int],
-           read: tuple[Local, ...]) -> Op:  # fmt: skip
-    """STORE a tile as rows of the result (B, OH, OW, channels)."""
+def _stores(kernel: Kernel, number: int, image: Image, place: Local, images: Span, spans: Spans,
+            cols: Span, vectors: dict[str, int], read: tuple[Local, ...]) -> list[Op]:  # fmt: skip
+    """STORE a tile as rows of the result (B, OH, OW, channels), one by one if they are apart."""
     conv = kernel.source
     assert isinstance(conv, Convolve)
     size, pitch = kernel.out.dtype.itemsize, conv.cols
     h, w = conv.axes
     (r0, r1), (c0, c1) = spans
-    rows, across = r1 - r0, c1 - c0
-    first = (((batch * h.out + r0) * w.out + c0) * pitch + cols[0]) * size
-    last = (((batch * h.out + r1 - 1) * w.out + c1 - 1) * pitch + cols[1]) * size
-    fields = store_fields(kernel, Type.I32 if conv.is_integer else Type.F32) | {
-        "mem": Mem.ACC, "loc": place.lo, "c0": cols[1] - cols[0], "c1": across, "c2": rows,
-        "l0": rows * across, "l1": 1, "l2": across, "s1": pitch * size, "s2": w.out * pitch * size,
+    rows, across, count = r1 - r0, c1 - c0, images[1] - images[0]
+    height = image.results(spans[0], count)
+    apart = (height - rows) // (count - 1) if count > 1 else rows
+    if apart == rows == h.out:
+        rows, count = height, 1
+    common = store_fields(kernel, Type.I32 if conv.is_integer else Type.F32) | vectors | {
+        "mem": Mem.ACC, "c0": cols[1] - cols[0], "c1": across, "c2": rows, "l0": height * across,
+        "l1": 1, "l2": across, "s1": pitch * size, "s2": w.out * pitch * size,
     }  # fmt: skip
-    fields |= vectors
-    return Op("store", fields, read, (Dram(kernel.out, first, last),), number, "dst", kernel.out,
-              first)  # fmt: skip
+    ops = []
+    for i in range(count):
+        first = ((((images[0] + i) * h.out + r0) * w.out + c0) * pitch + cols[0]) * size
+        last = first + (((rows - 1) * w.out + across - 1) * pitch + cols[1] - cols[0]) * size
+        fields = common | {"loc": place.lo + i * apart * across}
+        ops.append(Op("store", fields, read, (Dram(kernel.out, first, last),), number, "dst",
+                      kernel.out, first))  # fmt: skip
+    return ops

@@ -4,7 +4,8 @@ A word's three slots act in one cycle on all `dim` lanes: registers are read, th
 loaded and stored elements are those of the streams in the VECTOR instruction; lanes hold 32 bits.
 `row` and `unit` count from 0 (head and tail: unit 0), `active` is 1 in lanes whose column is one.
 A reduction over lanes rotates and combines, distances dim/2, dim/4 ... 1: every lane gets the same
-bits. One over rows exchanges the streams' row and unit strides.
+bits. One over rows exchanges the streams' row and unit strides. docs/vector.md defines each
+operation bit for bit.
 
 Bits from 0 up: the fields of `ALU` (or of `CONST` for ``const``), then at bit 44 `SLOTS`.
 """
@@ -20,8 +21,8 @@ from tilewright.isa.forms import Fault, Field, TableError
 
 WORD_BYTES = 8
 REGISTERS = 32  # of each lane
-SOURCES = {"u": 32, "v": 33, "lane": 34, "row": 35, "unit": 36, "zero": 37, "one": 38,
-           "active": 39}  # fmt: skip
+INTERLEAVE = 8  # rows in flight: row i has the registers of slot i mod 8
+SOURCES = {"u": 32, "v": 33, "lane": 34, "row": 35, "unit": 36, "zero": 37, "one": 38, "active": 39}
 SLOT_BIT = 44
 
 _OP = Field("op", 7, "operation")
@@ -30,10 +31,11 @@ _DST = Field("dst", 5, "destination register")
 
 def _source(name: str) -> Field:
     special = ", ".join(f"{v} {k}" for k, v in SOURCES.items())
-    return Field(name, 6, f"source: register 0 to 31, or {special} (1.0)")
+    return Field(name, 6, f"source: register 0 to 31, or {special} (one is 1.0; active: 0 or 1)")
 
 
-ALU = (_OP, _DST, _source("a"), _source("b"), _source("c"), Field("n", 5, "lane or lane distance"))
+_N = Field("n", 5, "lane, lane distance, or scale of mul_fx")
+ALU = (_OP, _DST, _source("a"), _source("b"), _source("c"), _N)
 CONST = (_OP, _DST, Field("imm", 32, "constant"))
 SLOTS = (
     Field("load", 2, "0: none; 1, 2, 3: stream x, y, z"),
@@ -66,12 +68,16 @@ OPERATIONS: dict[str, tuple[int, str]] = {
         (19, "round_f32", "round to nearest even integer"),
         (20, "recip_f32", "1 / a, table and integer arithmetic"),
         (21, "rsqrt_f32", "1 / sqrt(a), table and integer arithmetic"),
-        (22, "exp2_f32", "2 to the a, table and integer arithmetic"),
-        (23, "log2_f32", "log2(a), table and integer arithmetic"),
-        (24, "residual_f32", "c - a * b, rounded once"),
-        (25, "div_fix_f32", "c + a * b, rounded once, with the special cases of division"),
-        (26, "sqrt_fix_f32", "c + a * b, rounded once, with the special cases of square root"),
+        (22, "exp2_fx", "2 to the a * 2^-24 as fp32, a of mul_fx; table and integer arithmetic"),
+        (23, "log2_slope_f32", "log2(r) / (r - 1), r = a * 2^k in [0.75, 1.5); table"),
+        (24, "fnma_f32", "c - a * b, rounded once"),
+        (25, "div_fix_f32", "a / b, rounded once, from an approximation c of div_mul_f32"),
+        (26, "sqrt_fix_f32", "sqrt(a), rounded once, from an approximation b"),
         (27, "sign_f32", "sign of a, zero and NaN kept"),
+        (28, "fma_f32", "a * b + c, rounded once"),
+        (29, "log2_f32", "log2(a), from b of log2_slope_f32"),
+        (30, "div_recip_f32", "1 / significand of a, with a's sign"),
+        (31, "div_mul_f32", "significand of a, with its sign, times b"),
         (32, "add_i32", "a + b, wrapping"),
         (33, "sub_i32", "a - b, wrapping"),
         (34, "mul_i32", "low word of a * b"),
@@ -86,6 +92,7 @@ OPERATIONS: dict[str, tuple[int, str]] = {
         (43, "le_i32", "a <= b signed, as 0 or 1"),
         (44, "lt_u32", "a < b unsigned, as 0 or 1"),
         (45, "le_u32", "a <= b unsigned, as 0 or 1"),
+        (46, "mul_fx", "fp32 a * int32 b * 2^-n to int32, nearest even, saturating, NaN: -2^31"),
         (48, "and", "a & b"),
         (49, "or", "a | b"),
         (50, "xor", "a ^ b"),

@@ -127,7 +127,7 @@ def test_a_long_line_is_cut_into_tiles_that_fill_the_accumulator():
 def test_every_schedule_gives_the_same_bits(dtype):
     """The checker and eval_jaxpr accept each; what does not fit is refused with the reason."""
     rng = np.random.default_rng(5)
-    x, w = array(rng, (2, 7, 9, 6), dtype), array(rng, (3, 2, 6, 11), dtype)
+    x, w = array(rng, (3, 7, 9, 6), dtype), array(rng, (3, 2, 6, 11), dtype)
 
     def layer(x, w):
         return conv(x, w, window_strides=(1, 2), padding=((1, 1), (0, 1)),
@@ -138,14 +138,17 @@ def test_every_schedule_gives_the_same_bits(dtype):
     image = Image(kernel.source, chip.dim)
     number = len(kernels_of(layer, x, w).kernels) - 1
     total = image.segments * image.blocks
-    ran = refused = 0
-    for _ in range(24):
+    ran = refused = several = 0
+    for _ in range(36):
         s = ConvSchedule(
             int(rng.integers(1, 8)), int(rng.integers(1, 6)), int(rng.choice([2, 6, 11])),
             int(rng.integers(1, total + 1)), str(rng.choice(["sn", "ns"])), int(rng.integers(1, 8)),
         )  # fmt: skip
         s = replace(s, head=int(rng.integers(0, s.rows + 1)), tail=int(rng.integers(0, s.rows + 1)),
-                    first_k=int(rng.integers(0, s.kt + 1)))  # fmt: skip
+                    first_k=int(rng.integers(0, s.kt + 1)),
+                    parts=int(rng.choice([2, 4, 8])))  # fmt: skip
+        if rng.random() < 0.4:
+            s = replace(s, rows=7, head=0, tail=0, cols=1, images=int(rng.integers(1, 4)))
         try:
             ConvPlan(chip, image, 0, kernel.out.dtype.itemsize, s).check()
         except ScheduleError as error:
@@ -154,7 +157,25 @@ def test_every_schedule_gives_the_same_bits(dtype):
             continue
         assert_same_bits(layer, x, w, config=LEAST, schedules={number: s})
         ran += 1
-    assert ran >= 5 and refused >= 2
+        several += s.images > 1
+    assert ran >= 5 and refused >= 2 and several
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("kernel", "c"), [((3, 5), 4), ((5, 3), 3), ((1, 3), 7)])
+def test_images_below_each_other_share_their_zeros(kernel, c, stride):
+    """One tile holds several images; what the array computes between them is not stored."""
+    rng = np.random.default_rng((c, stride))
+    x, w = array(rng, (5, 6, 4, c), F32), array(rng, (*kernel, c, 6), F32)
+
+    def layer(x, w):
+        return conv(x, w, window_strides=(stride, 1), padding="SAME", dimension_numbers=LAYOUTS[0])
+
+    number = len(kernels_of(layer, x, w).kernels) - 1
+    for images in (2, 5):
+        s = ConvSchedule(6 // stride, 1, 6, 1, a_banks=6, images=images)
+        back = assert_same_bits(layer, x, w, config="tw4", schedules={number: s})
+        assert "images" in back.tiles.schedules[number]
 
 
 @pytest.mark.parametrize(
@@ -167,10 +188,13 @@ def test_every_schedule_gives_the_same_bits(dtype):
         ({"head": 10}, "head must be in 0 to 9, not 10"),
         ({"cols": 11, "nt": 11}, "accumulator rows, "),
         ({"kt": 36, "a_banks": 7}, "one weight slot needs "),
+        ({"parts": 3}, "parts must be one of "),
+        ({"images": 3}, "images must be in 1 to 2, not 3"),
+        ({"images": 2, "rows": 8}, "2 images in a tile must have all rows, unpooled"),
     ],
 )
 def test_refused_schedule_names_what_does_not_fit(change, message):
-    x, w = np.zeros((1, 9, 11, 16), I8), np.zeros((3, 3, 16, 11), I8)
+    x, w = np.zeros((2, 9, 11, 16), I8), np.zeros((3, 3, 16, 11), I8)
     (kernel,) = kernels_of(
         lambda x, w: conv(x, w, window_strides=(1, 1), padding="SAME",
                           dimension_numbers=LAYOUTS[0]), x, w).kernels  # fmt: skip

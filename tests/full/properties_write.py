@@ -43,7 +43,7 @@ def strobes(late, bus: int):
 class StoreWindow(Property):
     """STORE: each byte that is strobed is a byte of a row of the instruction, each burst in it.
 
-    Any sequence of instructions, scatter and max-pool included; the product of a scatter's index
+    Any sequence of instructions, scatter, max-pool and transposition included; the product of a scatter's index
     and stride is any multiple of the bus.
     """
 
@@ -80,9 +80,10 @@ class StoreWindow(Property):
 
     def _ghost(self, m, dut, start):
         i, rows = dut.instr, dut.active & dut.go & ~dut.in_vectors
-        step, ready = Signal(), Signal()
+        step, ready, sends = Signal(), Signal(), Signal()
         m.d.comb += [
-            step.eq(rows & ~dut.in_index & ~dut.more & dut.row_last & ~dut.final),
+            sends.eq(rows & ~dut.in_index & ~dut.in_block & ~dut.more),
+            step.eq(sends & dut.row_last & ~dut.final),
             ready.eq(rows & (dut.waiting == 1)),
         ]
         strides = ((i.c1, Mux(i.scatter, 0, i.s1)), (i.c2, i.s2))
