@@ -20,12 +20,18 @@ from tilewright.hw.matmul_front import MatmulFront
 from tilewright.hw.memory import Accumulator, Scratchpad
 from tilewright.hw.sequencer import Sequencer
 from tilewright.hw.store import Store
+from tilewright.hw.vector import Vector
 from tilewright.isa.config import IBUS_BYTES, ChipConfig
-from tilewright.isa.timing import LOAD_INFLIGHT, MATMUL_INFLIGHT, STORE_INFLIGHT
+from tilewright.isa.timing import (
+    LOAD_INFLIGHT,
+    MATMUL_INFLIGHT,
+    STORE_INFLIGHT,
+    VECTOR_INFLIGHT,
+)
 
-#: Clocks that may rest: the array with MATMUL's control, STORE's epilogue, LOAD, STORE, sequencer.
-GATED = ("array", "epilogue", "load", "store", "sequencer")
-#: Cycles for which LOAD and STORE are clocked after their last item.
+#: Clocks that may rest: array with MATMUL's control, STORE's epilogue, LOAD, VECTOR, STORE, sequencer.
+GATED = ("array", "epilogue", "load", "vector", "store", "sequencer")
+#: Cycles for which LOAD, VECTOR and STORE are clocked after their last item.
 REST = 4
 TRACE_UNITS = ("load", "matmul", "vector", "store")
 
@@ -75,7 +81,7 @@ class Chip(wiring.Component):
         members |= {"trace_seq_pc": Out(PC_BITS), "trace_start": Out(4), "trace_done": Out(4)}
         members |= {f"trace_id_{unit}": Out(ID_BITS) for unit in TRACE_UNITS}
         super().__init__(members)
-        for limit in (LOAD_INFLIGHT, MATMUL_INFLIGHT, STORE_INFLIGHT):
+        for limit in (LOAD_INFLIGHT, MATMUL_INFLIGHT, VECTOR_INFLIGHT, STORE_INFLIGHT):
             if limit > INFLIGHT:
                 raise ValueError(f"a unit's items in flight must be at most {INFLIGHT}")
 
@@ -92,6 +98,7 @@ class Chip(wiring.Component):
         m.submodules.load = DomainRenamer("load")(load)
         m.submodules.front = front = MatmulFront(cfg)
         m.submodules.matmul = matmul = Matmul(cfg)
+        m.submodules.vector = DomainRenamer("vector")(vector := Vector(cfg))
         m.submodules.store = DomainRenamer("store")(store)
         m.submodules.spad = spad = Scratchpad(cfg)
         m.submodules.acc = acc = Accumulator(cfg)
@@ -103,10 +110,12 @@ class Chip(wiring.Component):
         for a, b in (
             (issue.load, load.unit),
             (issue.matmul, matmul.unit),
+            (issue.vector, vector.unit),
             (issue.store, store.unit),
             (issue.front, front.issue),
             (sequencer.dispatch_load, issue.dispatch_load),
             (sequencer.dispatch_matmul, issue.dispatch_matmul),
+            (sequencer.dispatch_vector, issue.dispatch_vector),
             (sequencer.dispatch_store, issue.dispatch_store),
             (sequencer.semaphore, issue.semaphore),
             (load.spad, spad.w_load),
@@ -116,6 +125,10 @@ class Chip(wiring.Component):
             (matmul.spad_w, spad.r_matmul_w),
             (matmul.acc_r, acc.r_matmul),
             (matmul.acc_w, acc.w_matmul),
+            (vector.spad_r, spad.r_vector),
+            (vector.spad_w, spad.w_vector),
+            (vector.acc_r, acc.r_vector),
+            (vector.acc_w, acc.w_vector),
             (store.spad_r, peek.store_spad),
             (peek.spad, spad.r_store),
             (store.spad_w, spad.w_store),
@@ -175,7 +188,7 @@ class Chip(wiring.Component):
             self.busy_epilogue.eq(store.busy_epilogue | self._reset),
             self.busy_sequencer.eq(sequencer.busy | self._reset),
         ]
-        for name in ("load", "store"):
+        for name in ("load", "vector", "store"):
             awake, tail = Signal(name=f"awake_{name}"), Signal(REST, name=f"tail_{name}")
             m.d.comb += awake.eq(~getattr(issue, f"dispatch_{name}").still | sequencer.asking)
             m.d.sync += tail.eq(Cat(awake, tail[: REST - 1]))
@@ -220,6 +233,6 @@ class Chip(wiring.Component):
         ]
         with m.If(sequencer.begin):
             m.d.sync += self.trace_seq_pc.eq(sequencer.pc)
-        for unit in ("load", "matmul", "store"):
+        for unit in TRACE_UNITS:
             with m.If(issue.started[TRACE_UNITS.index(unit)]):
                 m.d.sync += getattr(self, f"trace_id_{unit}").eq(getattr(issue, f"id_{unit}"))

@@ -9,11 +9,12 @@ from tilewright.isa.config import BANKS
 from tilewright.isa.table import SYNC
 
 ID_BITS = 32
-UNITS = ("load", "matmul", "store")  # those that exist
+UNITS = ("load", "matmul", "vector", "store")  # in the order of `Unit`
 #: Masks that travel with an instruction (MATMUL's come from its front).
 ENTRY_MASKS = {
     "load": ("spad_r", "spad_w", "acc_w"),
     "matmul": (),
+    "vector": ("spad_r", "spad_w", "acc_r", "acc_w"),
     "store": ("spad_r", "acc_r", "spad_w"),
 }
 SYNC_LAYOUT = data.StructLayout({f.name: unsigned(f.bits) for f in SYNC})

@@ -14,7 +14,9 @@ from tilewright.hw.decode import IR_BITS, fields, holds
 from tilewright.hw.matmul_front import bank_span
 from tilewright.isa.config import BANKS, LOCAL_BITS, STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.extent import DRAM, LOCAL_BYTES, OPERANDS, PRODUCT_BASE, PRODUCTS
+from tilewright.isa.micro import WORD_BYTES
 from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, Mem
+from tilewright.isa.units import SECTIONS
 
 UNITS = tuple(name for name in OPERANDS if OPERANDS[name])  # instructions that have steps
 _SUM = signed(51)  # sums of four products of 16 x 32 bits, and a run
@@ -51,7 +53,7 @@ class Extent(wiring.Component):
     product : Out(16)
         `row_elems` of a LOAD, `rows` of a MATMUL. Valid likewise.
     units : Out(16)
-        Units of a row (LOAD, STORE). Valid likewise.
+        Units of a row (LOAD, VECTOR, STORE). Valid likewise.
     a_lo, a_hi, w_lo, w_hi : Out(signed(LOCAL_BITS + 1))
         Offsets of a MATMUL pass. Valid likewise.
     spad_r, spad_w, acc_r, acc_w : Out(BANKS)
@@ -122,6 +124,10 @@ class Extent(wiring.Component):
                 m.d.sync += v["in1"].eq(_blocks(v["c1"], cfg.dim))
             v["span1"] = Mux(v["scatter"], v["bound"], v["c1"])
             v["index_pairs"] = _blocks(v["c1"], cfg.dim // 2)
+        elif name == "vector":
+            v["units"] = _blocks(v["cols"], cfg.dim)
+            words = sum((v[n] for n in SECTIONS[1:]), v[SECTIONS[0]])
+            v["kernel_rows"] = _blocks(words, 4 * cfg.dim // WORD_BYTES)
         if name in DRAM:
             v["run"] = Signal(19, name=f"{name}_run")  # bytes
             with m.Switch(v[DRAM[name].kind]):
@@ -273,6 +279,8 @@ class Extent(wiring.Component):
         is_load = self.ir[:OPCODE_BITS] == INSTRUCTIONS["load"].opcode
         is_store = self.ir[:OPCODE_BITS] == INSTRUCTIONS["store"].opcode
         m.d.comb += self.units.eq(Mux(is_store, store["units"], load["units"]))
+        with m.If(self.ir[:OPCODE_BITS] == INSTRUCTIONS["vector"].opcode):
+            m.d.comb += self.units.eq(self._values["vector"]["units"])
         many = (store["vectors"] != 0) & (store["units"] > STORE_VECTOR_UNITS)
         wide = (store["in1"] >> 16).any() | (store["in2"] >> 16).any()
         skew = store["scatter"] & store["s1"][: ceil_log2(cfg.bus_bytes)].any()

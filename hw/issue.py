@@ -4,8 +4,6 @@ One instruction of each unit stands at its queue's head until its waits hold, th
 all ports of its banks are free (docs/microarchitecture.md §2). MATMUL's head asks once for each
 pass, with masks that its front gives. Semaphores and the arbiter live here, so that a decision
 needs no signal from outside but the units' registered `ready`.
-
-The VECTOR unit has a place in the counters only: the sequencer refuses its instructions.
 """
 
 from dataclasses import dataclass
@@ -42,6 +40,12 @@ HOLDS = {
         ("acc_w", ("acc_w",), "done"),
     ),
     "matmul": (("spad_r", ("spad_r",), "read"), ("acc", ("acc_r", "acc_w"), "done")),
+    "vector": (
+        ("spad_r", ("spad_r",), "read"),
+        ("acc_r", ("acc_r",), "read"),
+        ("spad_w", ("spad_w",), "done"),
+        ("acc_w", ("acc_w",), "done"),
+    ),
     "store": (
         ("spad_r", ("spad_r",), "read"),
         ("acc_r", ("acc_r",), "read"),
@@ -79,7 +83,7 @@ class Issue(wiring.Component):
     **Members**
 
     <unit> : Out(UnitSignature(unit))
-        load, matmul, store.
+        load, matmul, vector, store.
     front : Out(MatmulFrontSignature())
         Cuts MATMUL's head into passes.
     dispatch_<unit> : In(DispatchSignature(unit))
@@ -146,11 +150,6 @@ class Issue(wiring.Component):
         self._semaphores(m, lanes, signals)
         for lane in lanes:
             self._count(m, lane)
-        with m.If(self.clear):
-            m.d.sync += self._counter(Unit.VECTOR, "empty").eq(0)
-        with m.Elif(self.run):
-            empty = self._counter(Unit.VECTOR, "empty")
-            m.d.sync += empty.eq(empty + 1)
         return m
 
     def _counter(self, unit, cause):

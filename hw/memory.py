@@ -14,10 +14,10 @@ from tilewright.hw.blackbox import BlackBoxes
 from tilewright.isa.config import BANKS, ChipConfig
 from tilewright.isa.timing import MEM_READ, MEM_WRITE
 
-SPAD_READERS = ("load", "matmul_a", "matmul_w", "store")
-SPAD_WRITERS = ("load", "store")
-ACC_READERS = ("matmul", "store")
-ACC_WRITERS = ("load", "matmul")
+SPAD_READERS = ("load", "matmul_a", "matmul_w", "vector", "store")
+SPAD_WRITERS = ("load", "vector", "store")
+ACC_READERS = ("matmul", "vector", "store")
+ACC_WRITERS = ("load", "matmul", "vector")
 
 
 class SpadRead(wiring.Signature):
@@ -231,8 +231,8 @@ class _Banks(wiring.Component):
 class Scratchpad(_Banks):
     """Banks of granule pairs.
 
-    **Members** : r_load, r_matmul_a, r_matmul_w, r_store (`SpadRead`); w_load, w_store
-    (`SpadWrite`).
+    **Members** : r_load, r_matmul_a, r_matmul_w, r_vector, r_store (`SpadRead`); w_load,
+    w_vector, w_store (`SpadWrite`).
 
     **Timing** : a request at t has its data from t + MEM_READ until the same reader's next data. A
     write at t is seen by a read at t + MEM_WRITE.
@@ -262,7 +262,8 @@ class Scratchpad(_Banks):
 class Accumulator(_Banks):
     """Banks of rows of `dim` x 32 bit.
 
-    **Members** : r_matmul, r_store (`AccRead`); w_load, w_matmul (`AccWrite`).
+    **Members** : r_matmul, r_vector, r_store (`AccRead`); w_load, w_matmul, w_vector
+    (`AccWrite`).
 
     **Timing** : as the scratchpad.
     """

@@ -26,7 +26,8 @@ EXTRAS = {
     },
     # units: column blocks of a row
     "store": {"units": unsigned(16)},
-    "vector": {},
+    # units: of a row
+    "vector": {"units": unsigned(16)},
 }
 
 

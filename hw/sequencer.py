@@ -506,7 +506,11 @@ class Sequencer(wiring.Component):
                 for field in group:
                     at = spec.layout[field.name][0]
                     m.d.comb += view[field.name].eq(self._ir[at : at + field.bits])
-            extras = {"load": ("row_elems", "units"), "store": ("units",)}.get(name, ())
+            extras = {
+                "load": ("row_elems", "units"),
+                "vector": ("units",),
+                "store": ("units",),
+            }.get(name, ())
             for extra in extras:
                 source = extent.product if extra == "row_elems" else extent.units
                 m.d.comb += entry.instr[extra].eq(source)

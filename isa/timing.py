@@ -138,6 +138,8 @@ VECTOR_LEAD = 1 + MEM_READ + 2
 VECTOR_READ = 1
 #: VECTOR: from the last slot to done: registers read, converted, on the port; one cycle later.
 VECTOR_DONE = 4
+#: VECTOR: a lane's ALU, every operation: form, multiply, shift, add, normalize, round.
+VECTOR_ALU_LATENCY = 6
 #: VECTOR: instructions granted and not done.
 VECTOR_INFLIGHT = 2
 

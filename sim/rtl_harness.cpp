@@ -74,6 +74,7 @@ auto fall(Root* root, Vtilewright&, int) -> decltype(root->__Vtrigprevexpr___TOP
     root->__Vtrigprevexpr___TOP__clk_array__0 = 0;
     root->__Vtrigprevexpr___TOP__clk_epilogue__0 = 0;
     root->__Vtrigprevexpr___TOP__clk_load__0 = 0;
+    root->__Vtrigprevexpr___TOP__clk_vector__0 = 0;
     root->__Vtrigprevexpr___TOP__clk_store__0 = 0;
     root->__Vtrigprevexpr___TOP__clk_sequencer__0 = 0;
 }
@@ -208,6 +209,7 @@ struct Chip {
         top.clk_array = array;
         top.clk_epilogue = epilogue;
         top.clk_load = always_clock || top.busy_load;
+        top.clk_vector = always_clock || top.busy_vector;
         top.clk_store = always_clock || top.busy_store;
         top.clk_sequencer = always_clock || top.busy_sequencer;
         top.eval();
@@ -215,6 +217,7 @@ struct Chip {
         top.clk_array = 0;
         top.clk_epilogue = 0;
         top.clk_load = 0;
+        top.clk_vector = 0;
         top.clk_store = 0;
         top.clk_sequencer = 0;
         fall(top.rootp, top, 0);
