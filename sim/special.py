@@ -33,6 +33,11 @@ def parts(x):
     ).astype(np.int64)  # fmt: skip
 
 
+def _fraction(x):
+    """The fraction bits as they are, int64."""
+    return (np.asarray(x, np.uint32) & np.uint32(_FRACTION)).astype(np.int64)
+
+
 @cache
 def _coefficients(name):
     return np.array(special.table(name), np.int64)
@@ -40,7 +45,7 @@ def _coefficients(name):
 
 def evaluate(name, index, step):
     """The 24 rounded bits after the leading one, at `step` of segment `index`; 2^23 is a carry."""
-    c0, c1, c2 = _coefficients(name)[index].T
+    c0, c1, c2 = np.moveaxis(_coefficients(name)[index], -1, 0)
     t = c1 + (c2 * step >> special.STEP_BITS)
     y = c0 + (t * step >> special.STEP_BITS)
     return y + (1 << _GUARD - 1) >> _GUARD
@@ -67,7 +72,7 @@ def recip(a):
 
 def div_recip(a):
     """1 / significand of `a`, with its sign: in (1/2, 1] whatever the exponent."""
-    sign, _, f = parts(a)
+    sign, f = np.asarray(a, np.uint32) & SIGN, _fraction(a)
     return _pack(sign, 126, evaluate("recip", *_segment(f)))
 
 
@@ -95,7 +100,7 @@ def exp2_fx(a):
 
 def log2_slope(a):
     """log2(r) / (r - 1) of a's significand r, moved into [0.75, 1.5); in [1, 2)."""
-    _, _, f = parts(a)
+    f = _fraction(a)
     return _pack(np.zeros(f.shape, np.uint32), 127, evaluate("log2", *_segment(f)))
 
 
@@ -104,7 +109,7 @@ def log2_fma(a, b):
     sign, e, f = parts(a)
     high = f >= _HIDDEN >> 1
     rest = np.where(high, f - _HIDDEN, 2 * f) * 2.0**-24
-    slope = 1 + (np.asarray(b, np.uint32) & np.uint32(_FRACTION)) * 2.0**-23
+    slope = 1 + _fraction(b) * 2.0**-23
     y = round_sum(rest * slope, (e - 127 + high).astype(np.float64))
     y = np.where(e == 255, INF, y)
     y = np.where((sign != 0) | (e == 255) & (f != 0), NAN, y)
