@@ -29,7 +29,7 @@ from tilewright.isa.timing import (
     VECTOR_INFLIGHT,
 )
 
-#: Clocks that may rest: array with MATMUL's control, STORE's epilogue, LOAD, VECTOR, STORE, sequencer.
+#: Clocks that may rest: the array with MATMUL's control, STORE's epilogue, and whole units.
 GATED = ("array", "epilogue", "load", "vector", "store", "sequencer")
 #: Cycles for which LOAD, VECTOR and STORE are clocked after their last item.
 REST = 4

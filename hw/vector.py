@@ -1,8 +1,8 @@
 """The VECTOR unit: a micro-kernel over rows in the local memories, `dim` lanes of 32 bits.
 
-A slot runs one word for one row (`hw.vector_walk`): registers are read, the lanes compute, a load is
-asked for, a store goes out. Nothing is ever stalled, and results are back before the same row's next
-word, so there is no forwarding and no hazard. The pipeline, from the slot's cycle t on:
+A slot runs one word for one row (`hw.vector_walk`): registers are read, the lanes compute, a load
+is asked for, a store goes out. Nothing is ever stalled, and results are back before the same row's
+next word, so there is no forwarding and no hazard. The pipeline, from the slot's cycle t on:
 
     t      word, row, unit, addresses            t + 3  store on the port; load's data are there
     t + 1  registers are there; load on the port t + 4  load's value into its register

@@ -226,10 +226,8 @@ DECODED = {
     **_compared("i32", Order.SIGNED),
     **{k: v for k, v in _compared("u32", Order.UNSIGNED).items() if k != "eq_u32"},
 }
-#: What the lanes compute for operations that also move between lanes or rows (`hw.vector_route`).
-LANE_STEP = {name: name.split("_", 1)[1] for name in OPERATIONS
-             if name.startswith(("lanes_", "rows_"))}  # fmt: skip
-LANE_STEP |= {name: "mov" for name in ("const", "rotate", "broadcast")}
+#: What the lanes compute for operations that also move between lanes (`hw.vector_lanes`).
+LANE_STEP = {name: "mov" for name in ("const", "rotate", "broadcast")}
 
 
 class VectorControl(wiring.Component):

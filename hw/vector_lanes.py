@@ -1,8 +1,8 @@
 """VECTOR's lanes: `dim` ALUs that run one operation, and the movement between them.
 
 `const`, `rotate` and `broadcast` go through the ALUs as `mov`; what they move between lanes they
-move behind them, in a butterfly of log2(dim) stages: in stage k a lane keeps its word, or takes that
-of lane i + 2^k (rotate), or of lane i xor 2^k (broadcast).
+move behind them, in a butterfly of log2(dim) stages: in stage k a lane keeps its word, or takes
+that of lane i + 2^k (rotate), or of lane i xor 2^k (broadcast).
 """
 
 from amaranth.hdl import Cat, Module, Mux

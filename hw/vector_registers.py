@@ -1,7 +1,8 @@
 """VECTOR's registers: 32 of each lane for each row of a group, four reads and two writes per cycle.
 
-The rows of a group take turns, so the two results that arrive in one cycle, the ALU's and a load's,
-belong to rows an odd distance apart. Even and odd rows have a memory each: one write port is enough.
+The rows of a group take turns, so the two results that arrive in one cycle, the ALU's and a
+load's, belong to rows an odd distance apart. Even and odd rows have a memory each: one write port
+is enough.
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal

@@ -152,7 +152,3 @@ def stw_latency(write_latency):
     """Cycles from STORE's `stw_valid` (STORE quiet) to `stw_done`."""
     return STW_W + write_latency + STW_B
 
-#: VECTOR: a lane's ALU, every operation: form, multiply, shift, add, normalize, round.
-VECTOR_ALU_LATENCY = 6
-#: VECTOR: movement between lanes, in front of the ALU; operations are decoded meanwhile.
-VECTOR_ROUTE_LATENCY = 1
