@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilewright.isa.forms import Fault, Field, Rule, Spec, Unit, index
+from tilewright.isa.forms import Field, Spec, Unit, index
 from tilewright.isa.units import (
     LOAD,
     LOAD_RULES,

@@ -279,13 +279,14 @@ VECTOR_TEXT = """\
 Runs a micro-kernel (see micro-operations) over `rows` rows of `cols` elements, cut into units of
 dim elements: `init` words once, then for each row `head` words, `body` words for each unit, `tail`
 words. The words lie one after the other from accumulator row `kernel` on, dim/2 to a row. Each row
-has its own registers; what `init` writes is the same for all rows and must not be written again, and
-a register must be written before it is read. Unit j of row i of a stream lies at base + i*row +
-j*unit; head and tail use unit 0; init neither loads nor stores. Streams of 32 bits lie in the
-accumulator, the others in the scratchpad. A load widens int8 and uint8 to int32, bf16 to fp32; a
-store saturates int32 to 8 bits, and rounds fp32 to bf16. A slot whose stream is not on does nothing.
-A store may meet a load of the same instruction only in place (the same place for each unit of each
-row, no two alike). Lanes beyond `cols` compute like the others: the source `active` tells them.
+has its own registers; what `init` writes is the same for all rows and must not be written again,
+and a register must be written before it is read. Unit j of row i of a stream lies at base + i*row +
+j*unit; head and tail use unit 0; init neither loads nor stores, and does not read `row`. Streams of
+32 bits lie in the accumulator, the others in the scratchpad. A load widens int8 and uint8 to int32,
+bf16 to fp32; a store saturates int32 to 8 bits, and rounds fp32 to bf16. A slot must name a stream
+that is on. A store may meet a load of the same instruction only in place (the same place for each
+unit of each row, no two alike). Lanes beyond `cols` compute like the others: the source `active`
+tells them.
 """
 LOAD_STREAMS, STORE_STREAMS = ("x", "y", "z"), ("o", "p")
 STREAMS = (*LOAD_STREAMS, *STORE_STREAMS)

@@ -1,8 +1,9 @@
 """The checker: is a program legal, race-free, and does it stay in its DRAM?
 
-It executes the program (without the units' data, unless the sequencer reads DRAM), then walks the
-trace once: `legality` has the rules on semaphores, `races` the happens-before relation. Faults are
-no errors here, except a deadlock: engines agree on them; `Report.fault` says which one is met.
+It executes the program (without the units' data, unless the sequencer reads DRAM or VECTOR runs
+micro-kernels), then walks the trace once: `legality` has the rules on semaphores, `races` the
+happens-before relation. Faults are no errors here, except a deadlock: engines agree on them;
+`Report.fault` says which one is met.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from tilewright.isa.disassembler import format_instruction
 from tilewright.isa.extent import dram_extent
 from tilewright.isa.program import Program
 from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, Fault
+from tilewright.sim.exec_vector import IllegalKernel
 from tilewright.sim.footprint import UNIT_OF
 from tilewright.sim.functional import EndlessProgram, Executed, Execution, Machine
 from tilewright.sim.legality import Legality, stuck
@@ -31,7 +33,7 @@ class CheckError(ValueError):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: kind is "legality", "deadlock", "window" or "race"."""
+    """One thing that is wrong: kind is "legality", "deadlock", "window", "race" or "kernel"."""
 
     kind: str
     text: str
@@ -125,13 +127,17 @@ def _window(program: Program, e: Executed) -> Finding | None:
     return Finding("window", text, (e.pc,))
 
 
-def _reads_dram(code: bytes) -> bool:
-    opcode, mask = INSTRUCTIONS["ldw"].opcode, (1 << OPCODE_BITS) - 1
-    return any(code[i] & mask == opcode for i in range(0, len(code), INSTR_BYTES))
+def _holds(code: bytes, *names: str) -> bool:
+    """Whether a program has one of these instructions."""
+    opcodes, mask = {INSTRUCTIONS[n].opcode for n in names}, (1 << OPCODE_BITS) - 1
+    return any(code[i] & mask in opcodes for i in range(0, len(code), INSTR_BYTES))
 
 
-def _execute(program: Program, memory: Memory, blocking: bool, limit: int | None) -> Execution:
-    data = _reads_dram(program.code)
+def _execute(
+    program: Program, memory: Memory, blocking: bool, limit: int | None, kernels: bool = False
+) -> Execution:
+    """The trace; with `kernels` of a machine that knows what its micro-kernels are."""
+    data = _holds(program.code, "ldw", *(["vector"] if kernels else []))
     machine = Machine(
         program.config,
         memory.snapshot() if data else memory,
@@ -171,7 +177,10 @@ def check(program: Program, memory: Memory, execution: Execution | None = None) 
     execution : its trace in program order, if the caller has it.
     """
     if execution is None:
-        execution = _execute(program, memory, True, None)
+        try:
+            execution = _execute(program, memory, True, None, kernels=True)
+        except IllegalKernel as e:
+            return Report([Finding("kernel", str(e))])
     trace = execution.executed
     report = Report(fault=execution.fault, instructions=len(trace))
     fault = execution.fault

@@ -13,7 +13,7 @@ from tilewright.isa.config import ChipConfig
 from tilewright.isa.encoding import Instr, check_rules, decode, resolve, rules
 from tilewright.isa.extent import check_range, dram_extent
 from tilewright.isa.table import Rule, Spec, Unit
-from tilewright.sim import exec_load, exec_matmul, exec_store
+from tilewright.sim import exec_load, exec_matmul, exec_store, exec_vector
 
 if TYPE_CHECKING:
     from tilewright.sim.functional import Machine
@@ -23,6 +23,7 @@ _PREPARE: dict[Unit, Callable[[ChipConfig, Mapping[str, int]], Callable[[Machine
     Unit.LOAD: exec_load.prepare,
     Unit.MATMUL: exec_matmul.prepare,
     Unit.STORE: exec_store.prepare,
+    Unit.VECTOR: exec_vector.prepare,
 }
 
 
@@ -43,7 +44,7 @@ def counted(config: ChipConfig, unit: Unit, v: Mapping[str, int]) -> tuple[tuple
     out = [(f"{unit.name.lower()}_instructions", 1)]
     if unit is Unit.MATMUL:
         out += [("macs_useful", useful), ("macs_padding", padding)]
-    else:
+    elif unit is not Unit.VECTOR:
         out += [("beats_read" if unit is Unit.LOAD else "beats_written", beats)]
     return tuple(out)
 

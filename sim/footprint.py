@@ -15,6 +15,7 @@ import numpy as np
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.extent import LOCAL_BYTES, derived
 from tilewright.isa.table import CONV_BYTES, TYPE_BYTES, Conv, Dest, Mem, Spec, Type
+from tilewright.isa.units import LOAD_STREAMS, STREAMS
 
 Space = str  # "spad", "acc" or "dram"
 UNIT_OF = {"spad": "granule", "acc": "row", "dram": "byte"}
@@ -52,11 +53,15 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Access:
-    """One operand: where, whether it writes, and which cells (bytes, granules or rows)."""
+    """One operand: where, whether it writes, and which cells (bytes, granules or rows).
+
+    `ordered` reads see all earlier writes of their own unit without a signal.
+    """
 
     space: Space
     write: bool
     boxes: tuple[Box, ...]
+    ordered: bool = False
     low: int = field(init=False)
     end: int = field(init=False)
 
@@ -154,7 +159,19 @@ def _store(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) -
     return out
 
 
-_OF = {"load": _load, "matmul": _matmul, "store": _store}
+def _vector(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) -> list[Access]:
+    """The micro-kernel, then the streams that are on, whole, whatever the words use of them."""
+    out = [Access("acc", False, (Box(v["kernel"], ((count["kernel_rows"], 1),), 1),))]
+    for s in STREAMS:
+        if v[f"{s}_on"]:
+            dims = (v["rows"], v[f"{s}_row"]), (count["units"], v[f"{s}_unit"])
+            box = Box(v[s], dims, 2 if v[f"{s}_type"] == Type.BF16 else 1)
+            load = s in LOAD_STREAMS
+            out.append(Access(_SPACE[Mem(v[f"{s}_mem"])], not load, (box,), ordered=load))
+    return out
+
+
+_OF = {"load": _load, "matmul": _matmul, "vector": _vector, "store": _store}
 
 
 def accesses(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> Sequence[Access]:

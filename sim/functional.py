@@ -113,6 +113,7 @@ class Machine:
         self.spad = np.zeros(config.spad_granules * config.dim if data else 0, np.uint8)
         self.acc = np.zeros((config.acc_rows if data else 0, config.dim), np.int32)
         self.acc_bytes = self.acc.reshape(-1).view(np.uint8)
+        self.kernels: set[bytes] = set()  # micro-kernels that ran
         self._decode = _decoders.setdefault(config, Decoder(config))
 
     def run(self, code: bytes, limit: int = INSTRUCTION_LIMIT) -> Execution:

@@ -7,11 +7,13 @@ edges between units, register operands, scalar instructions, control flow and fa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 
 from tilewright.isa.config import LINE_INSTRS, LINES, QUEUE_DEPTH, ChipConfig
 from tilewright.isa.extent import bank_masks, derived, extents, unit_elements
+from tilewright.isa.micro import OPERATIONS, SOURCES, WORD_BYTES, decode_micro
+from tilewright.isa.micro_rules import sources
 from tilewright.isa.program import Program
 from tilewright.isa.table import (
     CONV_BYTES,
@@ -25,9 +27,12 @@ from tilewright.isa.table import (
     Type,
 )
 from tilewright.isa.table import Unit as U
+from tilewright.isa.timing import VECTOR_ROWS
+from tilewright.isa.units import SECTIONS, STREAMS
 from tilewright.sim.functional import Executed, Machine
 from tilewright.sim.gen_ops import LOAD_MODES, STORE_SOURCES, XPOSED
 from tilewright.sim.gen_sync import EDGES
+from tilewright.sim.gen_vector import KINDS
 from tilewright.sim.memory import Memory
 
 NEAR = 4  # instructions before one that may still hold its ports
@@ -36,6 +41,8 @@ _SEM = ("free", "one_wait", "two_waits", "take_many", "read_done", "done", "both
 _RAGGED = ("whole", "ragged")
 _SPACING = ("touch", "gap", "overlap")  # of max-pool's windows; -1 is the last
 _ALIGN = ("bus", "offset")
+_COUNT = ("one", "several")
+_SLOTS = ("none", "load", "store", "load_store")
 _FAULTS = (
     Fault.OPCODE, Fault.FIELD, Fault.UNIMPLEMENTED, Fault.RANGE, Fault.WINDOW, Fault.PC,
 )  # fmt: skip
@@ -56,7 +63,12 @@ def _store_mode(v: Mapping[str, int]) -> str:
     return f"store/{source}-{Dest(v['dest']).name}".lower()
 
 
-_MODE = {"load": _load_mode, "matmul": _matmul_mode, "store": _store_mode}
+_MODE: dict[str, Callable[[Mapping[str, int]], str]] = {
+    "load": _load_mode,
+    "matmul": _matmul_mode,
+    "vector": lambda v: "vector/run",
+    "store": _store_mode,
+}
 
 
 def _align(name: str, address: int, element: int, bus: int, rest: str) -> Iterator[str]:
@@ -124,7 +136,37 @@ def _store(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]
     yield from (f"store/epilogue/{source}/{x}" for x in names or ["plain"])
 
 
-_OWN = {"load": _load, "matmul": _matmul, "store": _store}
+def _vector(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
+    yield f"vector/cols/{_RAGGED[v['cols'] % config.dim > 0]}"
+    yield f"vector/units/{_COUNT[v['cols'] > config.dim]}"
+    yield f"vector/groups/{_COUNT[v['rows'] > VECTOR_ROWS]}"
+    yield from (f"vector/section/{s}" for s in SECTIONS if v[s])
+    place = {}
+    for s in STREAMS:
+        if v[f"{s}_on"]:
+            yield f"vector/{s}/{Mem(v[f'{s}_mem']).name}-{Type(v[f'{s}_type']).name}".lower()
+            place[s] = tuple(v[f"{s}{f}"] for f in ("_mem", "", "_row", "_unit"))
+        else:
+            yield f"vector/{s}/off"
+    if place.get("x") == place.get("o") is not None:
+        yield "vector/in_place"
+
+
+def _micro(kernels: set[bytes]) -> Iterator[str]:
+    """The words of micro-kernels: operations, other sources than registers, slots."""
+    for data in kernels:
+        for i in range(0, len(data), WORD_BYTES):
+            op = decode_micro(data[i : i + WORD_BYTES])
+            yield f"micro/op/{op.name}"
+            names = {number: name for name, number in SOURCES.items()}
+            yield from (f"micro/source/{names[s]}" for s in sources(op) if s in names)
+            load, store = bool(op.values["load"]), bool(op.values["store"])
+            yield f"micro/slots/{_SLOTS[load + 2 * store]}"
+            if load and op.name != "nop" and op.values["load_dst"] == op.values["dst"]:
+                yield "micro/both_write"
+
+
+_OWN = {"load": _load, "matmul": _matmul, "vector": _vector, "store": _store}
 
 
 def _pattern(v: Mapping[str, int]) -> Iterator[str]:
@@ -210,8 +252,9 @@ def bins(program: Program) -> set[str]:
         memory.write(address, content)
     config = program.config
     window = (0, program.dram_size - 1)
-    execution = Machine(config, memory, data=False, window=window).run(program.code)
-    trace, out = execution.executed, set[str]()
+    machine = Machine(config, memory, window=window)
+    execution = machine.run(program.code)
+    trace, out = execution.executed, set(_micro(machine.kernels))
     if execution.fault is not None:
         out.add(f"fault/{execution.fault.code.name.lower()}")
         trace = trace if execution.fault.code == Fault.PC else trace[:-1]
@@ -250,7 +293,9 @@ def _all() -> Iterator[str]:
         f"store/{mem.name}-{kind.name}-{dest.name}".lower()
         for (mem, kind), dest in product(STORE_SOURCES, Dest)
     ]
-    for mode in dict.fromkeys(m.rsplit("-", 1)[0] for m in (*loads, *matmuls, *stores)):
+    yield from _all_vector()
+    modes = *loads, *matmuls, "vector/run", *stores
+    for mode in dict.fromkeys(m.rsplit("-", 1)[0] for m in modes):
         yield from (f"{mode}/{p}" for p in (*_SEM, "port_free", "port_conflict"))
     for mode, ragged in product(loads, _RAGGED):
         yield from (f"{mode}/pack{p}/{ragged}" for p in ((1,) if "xpose" in mode else (1, 2, 3)))
@@ -282,7 +327,7 @@ def _all() -> Iterator[str]:
         yield f"{name}/stride/{kind}"
     for name, ports in (("load", (_PORTS[0], *_PORTS[1::2])),
                         ("matmul", (*_PORTS[::2], "acc_write")),
-                        ("store", _PORTS[:3])):  # fmt: skip
+                        ("vector", _PORTS), ("store", _PORTS[:3])):  # fmt: skip
         yield from (f"{name}/port/{p}" for p in ports)
     for signaller, kind, waiter in EDGES:
         yield f"edge/{signaller.name}-{kind}/{waiter.name}".lower()
@@ -297,12 +342,27 @@ def _all() -> Iterator[str]:
     yield from (f"fault/{f.name.lower()}" for f in _FAULTS)
 
 
+def _all_vector() -> Iterator[str]:
+    """Bins of VECTOR and of micro-kernels."""
+    for name, ways in (("cols", _RAGGED), ("units", _COUNT), ("groups", _COUNT)):
+        yield from (f"vector/{name}/{w}" for w in ways)
+    yield from (f"vector/section/{s}" for s in SECTIONS)
+    for stream in STREAMS:
+        yield from (f"vector/{stream}/{mem.name}-{kind.name}".lower() for mem, kind in KINDS)
+    yield from (f"vector/{s}/off" for s in STREAMS if s not in "xo")
+    yield from ("vector/in_place", "micro/both_write")
+    yield from (f"micro/op/{name}" for name in OPERATIONS)
+    yield from (f"micro/source/{name}" for name in SOURCES)
+    yield from (f"micro/slots/{name}" for name in _SLOTS)
+
+
 ALL_BINS = tuple(dict.fromkeys(_all()))
 
 
 def all_bins(config: ChipConfig) -> list[str]:
     """The bins that a program for this geometry can hit."""
-    out = [b for b in ALL_BINS if config.array == "bf16" or not b.startswith("matmul/bf16")]
+    lacking = "fault/unimplemented" if config.array == "bf16" else "matmul/bf16"
+    out = [b for b in ALL_BINS if not b.startswith(lacking)]
     if config.dim > 2:
         return out
     # a scratchpad unit of 4-byte elements is one element; two times two rows are more than dim

@@ -11,10 +11,11 @@ from random import Random
 from tilewright.isa.config import INSTR_BYTES, ChipConfig
 from tilewright.isa.encoding import Reg
 from tilewright.isa.table import BY_OPCODE, INSTRUCTIONS, OPCODE_BITS, Conv, Fault, Mem, Type, Unit
-from tilewright.sim.gen_ops import BYTES, DRAM_SIZE, FLOATS, RESULTS, Op, Ops
+from tilewright.sim.gen_ops import BYTES, DRAM_SIZE, FLOATS, RESULTS, Op
 from tilewright.sim.gen_sync import DONE, READ, Node, Sync
+from tilewright.sim.gen_vector import VectorOps
 
-_UNITS = {"load": Unit.LOAD, "matmul": Unit.MATMUL, "store": Unit.STORE}
+_UNITS = {"load": Unit.LOAD, "matmul": Unit.MATMUL, "vector": Unit.VECTOR, "store": Unit.STORE}
 _ALU = ("add", "sub", "mul", "shl", "shr", "sar", "and", "min", "max")
 _BRANCH = ("beq", "bne", "blt", "bge")
 _CORNERS = (0, 1, -1, 31, 2**31 - 1, -(2**31), 5, -17)
@@ -35,7 +36,7 @@ class Builder:
     def __init__(self, config: ChipConfig, rng: Random, seed: int):
         self.config, self.rng, self.seed = config, rng, seed
         self.lines: list[Line] = []
-        self.ops = Ops(config, rng, seed)
+        self.ops = VectorOps(config, rng, seed)
         self.sync = Sync(rng, self._insert)
         self.held: dict[int, int] = {}  # register -> value that it surely holds
 
@@ -223,18 +224,17 @@ class Builder:
         if code is Fault.OPCODE:
             self.lines.append(Line("", raw=_bad_word(rng)))
         elif code is Fault.FIELD:
-            choice = rng.randrange(3)
+            choice = rng.randrange(5)
             self.set_register(4, rng.choice((0, 70000, -1)))
             wrong: list[dict[str, int | Reg]] = [
-                {"c0": 0}, {"c1": Reg(4)}, {"conv": Conv.COPY16, "loc": 3}
+                {"c0": 0}, {"c1": Reg(4)}, {"conv": Conv.COPY16, "loc": 3},
+                {"body": 1, "cols": 0}, {"body": 1, "p_on": 1, "p_type": Type.F32},
             ]  # fmt: skip
-            self.emit("load", **wrong[choice])
+            self.emit("vector" if choice > 2 else "load", **wrong[choice])
         elif code is Fault.UNIMPLEMENTED:
-            lacking: list[tuple[str, dict[str, int | Reg]]] = [("vector", {}), ("kload", {})]
-            if self.config.array == "int8":
-                lacking = [("matmul", {"a_type": Type.BF16, "w_type": Type.BF16})]
-            name, fields = rng.choice(lacking)
-            self.emit(name, **fields)
+            if self.config.array != "int8":
+                return self.fault(Fault.FIELD)  # this chip has everything
+            self.emit("matmul", a_type=Type.BF16, w_type=Type.BF16)
         elif code is Fault.RANGE:
             outside: list[tuple[str, dict[str, int | Reg]]] = [
                 ("load", {"loc": self.config.spad_granules}),
@@ -245,6 +245,8 @@ class Builder:
                 ("matmul", {"c": self.config.acc_rows - 1, "r0": 2}),
                 ("matmul", {"w": self.config.spad_granules - self.config.dim + 1, "ws": 1}),
                 ("store", {"loc": self.config.spad_granules - 1, "c1": 2, "l1": 1}),
+                ("vector", {"body": self.config.dim, "kernel": self.config.acc_rows - 1}),
+                ("vector", {"body": 1, "rows": 2, "z_on": 1, "z_row": -1}),
             ]
             name, fields = rng.choice(outside)
             self.emit(name, **fields)

@@ -15,14 +15,15 @@ from random import Random
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.table import Conv, Dest, Mem, Type
 
-DRAM_SIZE = 1 << 16
-#: DRAM by content: bytes, fp32 patterns, bf16 patterns, results.
-BYTES, FLOATS, HALVES, RESULTS = (
+#: DRAM by content: bytes, fp32 patterns, bf16 patterns, results, micro-kernels.
+BYTES, FLOATS, HALVES, RESULTS, KERNELS = (
     range(0, 0x4000),
     range(0x4000, 0x8000),
     range(0x8000, 0xC000),
-    range(0xC000, DRAM_SIZE),
+    range(0xC000, 0x10000),
+    range(0x10000, 0x18000),
 )
+DRAM_SIZE = KERNELS.stop
 #: Part of the bytes: int32 from -3 to 14.
 INDICES = range(0x3C00, 0x4000)
 SPACE = {Mem.SPAD: "spad", Mem.ACC: "acc"}

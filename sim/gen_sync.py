@@ -18,15 +18,14 @@ from tilewright.isa.table import Unit
 from tilewright.sim.gen_ops import Cells, Op
 
 READ, DONE = "rd", "done"
-QUEUED = (Unit.LOAD, Unit.MATMUL, Unit.STORE)
-#: Who may wait for which signal of whom; each gets its own semaphore.
+QUEUED = (Unit.LOAD, Unit.MATMUL, Unit.VECTOR, Unit.STORE)
+#: Who may wait for which signal of whom; each has its own semaphore, if it has one.
 EDGES = (
     *((u, kind, w) for u in QUEUED for kind in (READ, DONE) for w in (*QUEUED, Unit.SEQ) if u != w),
-    (Unit.LOAD, DONE, Unit.LOAD),
-    (Unit.MATMUL, DONE, Unit.MATMUL),
-    (Unit.STORE, DONE, Unit.STORE),
+    *((u, DONE, u) for u in QUEUED),
     *((Unit.SEQ, "post", w) for w in QUEUED),
 )
+SPARE = 4  # semaphores for loops
 #: Signals that an instruction with this wish never gives.
 _BARRED = {"free": ("rd", "done"), "read_done": ("done",), "done": ("rd",)}
 
@@ -99,8 +98,9 @@ class Sync:
         self.nodes: list[Node] = []
         numbers = list(range(SEMAPHORES))
         rng.shuffle(numbers)
-        self.sem = dict(zip(EDGES, numbers, strict=False))
-        self.spare = numbers[len(EDGES) :]
+        edges = rng.sample(EDGES, min(len(EDGES), SEMAPHORES - SPARE))
+        self.sem = dict(zip(edges, numbers, strict=False))
+        self.spare = numbers[-SPARE:]
         self._insert = insert
         self._tokens: dict[int, list[int]] = {s: [] for s in numbers}  # nodes that signal
         self._taken = dict.fromkeys(numbers, 0)
@@ -111,10 +111,12 @@ class Sync:
     def needs(self, unit: Unit, reads: Iterable[Cells], writes: Iterable[Cells], op: Op | None):
         """Earlier events that an instruction of `unit` must come after."""
         out: dict[tuple[int, str], None] = {}
-        for space, cells in reads:
+        for number, (space, cells) in enumerate(reads):
+            # VECTOR's first read is its micro-kernel; its streams see what VECTORs before it wrote
+            sees = unit is Unit.MATMUL or (unit is Unit.VECTOR and number > 0)
             for cell in cells:
                 i = self._writer.get((space, cell))
-                if i is not None and (self.nodes[i].unit is not unit or unit is not Unit.MATMUL):
+                if i is not None and not (sees and self.nodes[i].unit is unit):
                     out[i, DONE] = None
         for space, cells in writes:
             for cell in cells:
@@ -189,7 +191,10 @@ class Sync:
 
     def listen(self) -> None:
         """The sequencer waits for an event of some unit, needed or not."""
-        unit, event, _ = self.rng.choice([e for e in EDGES if e[2] is Unit.SEQ])
+        heard = [e for e in self.sem if e[2] is Unit.SEQ]
+        if not heard:
+            return
+        unit, event, _ = self.rng.choice(heard)
         mine = [i for i, n in enumerate(self.nodes) if n.unit is unit and not n.locked]
         node = Node(-1, Unit.SEQ, "wait")
         if mine and self._wait(node, unit, event, self.rng.choice(mine)):
@@ -267,7 +272,7 @@ class Sync:
 
     def _more_waits(self, node: Node, two: bool) -> None:
         """Waits that are not needed but legal: a second one, or one for several tokens."""
-        edges = [e for e in EDGES if e[2] is node.unit and e[0] is not Unit.SEQ]
+        edges = [e for e in self.sem if e[2] is node.unit and e[0] is not Unit.SEQ]
         self.rng.shuffle(edges)
         for unit, event, _ in edges:
             mine = [i for i, n in enumerate(self.nodes) if n.unit is unit and not n.locked]
@@ -279,7 +284,9 @@ class Sync:
     def _offer(self, i: int, event: str) -> None:
         """Give node `i` a signal that a later wait may take."""
         node = self.nodes[i]
-        waiters = [w for u, e, w in EDGES if u is node.unit and e == event]
+        waiters = [w for u, e, w in self.sem if u is node.unit and e == event]
+        if not waiters:
+            return
         sem = self.sem[node.unit, event, self.rng.choice(waiters)]
         if event not in node.signals and len(self._tokens[sem]) - self._taken[sem] < 20:
             self.give(i, event, sem)

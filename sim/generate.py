@@ -18,7 +18,7 @@ from tilewright.isa.program import Program
 from tilewright.isa.table import Fault, Unit
 from tilewright.sim.gen_bins import ALL_BINS, all_bins, bins
 from tilewright.sim.gen_builder import Builder, Line
-from tilewright.sim.gen_ops import DRAM_SIZE, FLOATS, HALVES, INDICES
+from tilewright.sim.gen_ops import DRAM_SIZE, FLOATS, HALVES, INDICES, KERNELS
 from tilewright.sim.gen_sync import DONE, READ, Node, unordered
 
 __all__ = ["ALL_BINS", "Generated", "Racy", "all_bins", "bins", "generate", "racy"]
@@ -26,6 +26,7 @@ __all__ = ["ALL_BINS", "Generated", "Racy", "all_bins", "bins", "generate", "rac
 FAULTS = (
     Fault.OPCODE, Fault.FIELD, Fault.UNIMPLEMENTED, Fault.RANGE, Fault.WINDOW, Fault.PC,
 )  # fmt: skip
+UNITS = ("load", "matmul", "vector", "store")
 _FAULTY = 7  # one program in so many ends in a fault
 
 
@@ -48,8 +49,8 @@ class Racy:
     change: str
 
 
-def _content(seed: int) -> bytes:
-    """DRAM: random bytes; fp32 and bf16 with zeros, subnormals, infinities and NaNs."""
+def _content(seed: int, kernels: bytes) -> bytes:
+    """DRAM: random bytes; fp32 and bf16 with zeros, subnormals, infinities and NaNs; `kernels`."""
     rng = np.random.default_rng(seed)
     out = rng.integers(0, 256, DRAM_SIZE, np.uint8)
     for area, dtype, mantissa, special in (
@@ -66,6 +67,7 @@ def _content(seed: int) -> bytes:
         bits[odd] = rng.choice(np.array(special, dtype), int(odd.sum())) | sign[odd]
     indices = out[INDICES.start : INDICES.stop].view(np.int32)
     indices[...] = rng.integers(-3, 15, indices.size)
+    out[KERNELS.start : KERNELS.start + len(kernels)] = np.frombuffer(kernels, np.uint8)
     return out.tobytes()
 
 
@@ -108,11 +110,11 @@ def generate(
     """
     rng = Random(f"tilewright {seed}")
     b = Builder(config, rng, seed)
-    mix = rng.choice(((3, 2, 3), (2, 4, 2), (4, 1, 3), (1, 1, 1)))
+    mix = rng.choice(((3, 2, 0, 3), (2, 4, 1, 2), (4, 1, 2, 3), (1, 1, 1, 1)))
     for _ in range(length * rng.randint(8, 26)):
         roll = rng.random()
         if roll < 0.8:
-            b.unit(b.ops.draw(rng.choices(("load", "matmul", "store"), mix)[0]))
+            b.unit(b.ops.draw(rng.choices(UNITS, mix)[0]))
         elif roll < 0.9:
             b.scalars()
         elif roll < 0.95:
@@ -137,7 +139,8 @@ def generate(
     if fault is None:
         b.emit("halt")
     lines, nodes = tuple(b.lines), tuple(b.sync.nodes)
-    program = Program(config, _encode(lines, nodes), ((0, _content(seed)),), dram_size=DRAM_SIZE)
+    data = ((0, _content(seed, b.ops.kernels)),)
+    program = Program(config, _encode(lines, nodes), data, dram_size=DRAM_SIZE)
     return Generated(seed, program, nodes, lines, fault)
 
 

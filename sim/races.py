@@ -7,7 +7,8 @@ for each unit, how many read-dones and dones are known; they come in order, so t
 
 An earlier write and a later access need done before start; an earlier read and a later write need
 read-done before start. Within a unit writes land in order and never pass older reads; only a read
-after a write needs an edge, and MATMULs that accumulate on the same rows in sequence do not.
+after a write needs an edge, and MATMULs that accumulate on the same rows in sequence do not, nor do
+the streams of VECTORs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from math import prod
 import numpy as np
 from tilewright.isa.config import SEMAPHORES, ChipConfig
 from tilewright.isa.table import Dest, Mem, Type, Unit
-from tilewright.sim.footprint import Access, accesses, word
+from tilewright.sim.footprint import Access, Box, accesses, word
 from tilewright.sim.functional import Executed
 
 UNITS = 4  # queued units; a clock is their read-dones, then their dones
@@ -88,14 +89,27 @@ def _same_rows(config: ChipConfig, a: Mapping[str, int], b: Mapping[str, int]) -
     return not (meet & (gap != 0)).any()
 
 
+def _once(box: Box) -> bool:
+    """Whether a box names each of its cells once."""
+    starts, ends = Access("", False, (box,)).spans
+    return int((ends - starts).sum()) == box.width * prod(n for n, _ in box.dims)
+
+
 def _in_place(v: Mapping[str, int], target: Access) -> bool:
     """Whether a scratchpad STORE writes each unit once and only where it has just read it."""
     same = (v["loc"], v["l0"], v["l1"], v["l2"]) == (v["dst"], v["d0"], v["s1"], v["s2"])
     if not same or v["pool"] or v["xpose"] or (v["type"] == Type.BF16) != (v["out"] == Type.BF16):
         return False
-    box = target.boxes[0]
-    starts, ends = target.spans
-    return int((ends - starts).sum()) == box.width * prod(n for n, _ in box.dims)
+    return _once(target.boxes[0])
+
+
+def _unit_by_unit(read: Access, written: Access) -> bool:
+    """Whether a VECTOR's stores to `written` meet loads of `read` only in place."""
+    if not read.ordered:  # the micro-kernel
+        return False
+    a, b = read.boxes[0], written.boxes[0]
+    steps = [[(n, s) for n, s in box.dims if n > 1] for box in (a, b)]
+    return a.base == b.base and a.width == b.width and steps[0] == steps[1] and _once(b)
 
 
 @dataclass
@@ -192,7 +206,7 @@ class Order:
         """Report every earlier access that conflicts with this one and is not known to be over."""
         for unit in list(Unit)[:UNITS]:
             own = unit is e.unit
-            if not (own and access.write):
+            if not (own and (access.write or access.ordered)):
                 older = self._history[access.space, unit, True]
                 for first, other in older.near(start[UNITS + unit], access):
                     if (
@@ -233,3 +247,8 @@ class Order:
             for access in touched[:-1]:
                 if access.space == "spad":
                     self._report(e, touched[-1], e, access, "done", "read after write")
+        if e.unit is Unit.VECTOR:
+            for written in (a for a in touched if a.write):
+                for read in (a for a in touched if not a.write):
+                    if read.space == written.space and not _unit_by_unit(read, written):
+                        self._report(e, written, e, read, "done", "read after write")

@@ -64,7 +64,7 @@ def _stuck(issue: Issue) -> list[str]:
     out = []
     for u in UNITS:
         front = issue.fronts[u]
-        if front is None or front.head is NOBODY:
+        if front.head is NOBODY:
             continue
         op = front.head
         waits = " and ".join(
@@ -97,7 +97,7 @@ def _dead(issue: Issue, ops: Sequence[Op]) -> tuple[int, int]:
         last = max(done, default=-1)
     else:
         last = arg.id
-    heads = [f.head for f in issue.active if f.head is not NOBODY]
+    heads = [f.head for f in issue.fronts if f.head is not NOBODY]
     oldest = min(heads, key=lambda op: op.id).pc if heads else next(
         op.pc for op in ops if op.id == last
     )  # fmt: skip
@@ -118,15 +118,13 @@ def run_ops(config: ChipConfig, ops: Sequence[Op], code_count: int, k: Any = Non
         stuck = _stuck(issue)
         oldest, begun = _dead(issue, ops)
         last = issue.settle()
-    activity = {}
+    activity: dict[Unit, tuple[Intervals, ...]] = {}
     causes = []
     for u in UNITS:
         front = issue.fronts[u]
-        sets: tuple[Intervals, ...] = ()
-        if front is not None:
-            sets = (front.unit.issuing, front.semaphore, front.port, front.unit.flight)
+        sets = (front.unit.issuing, front.semaphore, front.port, front.unit.flight)
         activity[u] = sets
-        causes.append(classify(last + 1, sets) if sets else [0, 0, 0, 0, last + 1])
+        causes.append(classify(last + 1, sets))
     return Timing(
         last + 1, issue.start, issue.end, causes, stuck, oldest, begun, issue.overflow, activity
     )

@@ -17,7 +17,7 @@ from tilewright.isa.table import Unit
 from tilewright.sim.timing_front import NOBODY, Front
 from tilewright.sim.timing_ops import POST, Op
 from tilewright.sim.timing_seq import COUNT, QUIET, ROOM, Waits
-from tilewright.sim.timing_units import NEVER, Load, Matmul, Store
+from tilewright.sim.timing_units import NEVER, Load, Matmul, Store, Vector
 
 
 def _only_matmul(ops: Sequence[Op]) -> list[bool]:
@@ -38,17 +38,10 @@ class Issue:
     def __init__(self, k: Any, ops: Sequence[Op]):
         size = max((op.id for op in ops), default=-1) + 1
         self.start, self.end = [-1] * size, [-1] * size
-        self.load, self.matmul, self.store = Load(k), Matmul(k), Store(k)
-        self.fronts: list[Front | None] = [None] * 4
-        for u, unit in (
-            (Unit.LOAD, self.load),
-            (Unit.MATMUL, self.matmul),
-            (Unit.STORE, self.store),
-        ):
-            self.fronts[u] = Front(unit)
-        self.active = [f for f in self.fronts if f is not None]
-        for f in self.active:
-            held = [(g.unit.reading, g.unit.writing) for g in self.active if g is not f]
+        self.matmul = Matmul(k)
+        self.fronts = [Front(u) for u in (Load(k), self.matmul, Vector(k), Store(k))]  # by Unit
+        for f in self.fronts:
+            held = [(g.unit.reading, g.unit.writing) for g in self.fronts if g is not f]
             f.others = [h for pair in held for h in pair]
         self.counts = [0] * SEMAPHORES
         self.by_matmul = _only_matmul(ops)
@@ -65,16 +58,13 @@ class Issue:
     def push(self, op: Op, t: int) -> None:
         """Put `op` into its unit's queue in cycle `t`."""
         front = self.fronts[op.unit]
-        if front is None:
-            raise ValueError(f"instruction {op.id} (pc {op.pc}) is for a unit that is not built")
         front.pushed.append((op, t))
         if front.head is NOBODY:
             front.load_head()
 
     def room(self, op: Op, t: int) -> int | None:
         """`Front.room` of the queue that `op` goes to."""
-        front = self.fronts[op.unit]
-        return t if front is None else front.room(t)
+        return self.fronts[op.unit].room(t)
 
     def post(self, t: int, sem: int, n: int = 1) -> None:
         """Semaphore `sem` counts `n` more from `t` on."""
@@ -87,10 +77,10 @@ class Issue:
     def settle(self) -> int:
         """Last cycle of a deadlocked run; its heads wait for semaphores until then."""
         at = 0 if self.waits_for is None else self.waits_for[1]
-        last = max([at, *(f.unit.last_done + 1 for f in self.active)])
-        last = max([last, *(f.valid for f in self.active if f.head is not NOBODY)])
+        last = max([at, *(f.unit.last_done + 1 for f in self.fronts)])
+        last = max([last, *(f.valid for f in self.fronts if f.head is not NOBODY)])
         last += self.dead_delay
-        for f in self.active:
+        for f in self.fronts:
             if f.head is not NOBODY:
                 f.semaphore.add(f.valid, last)
         return last
@@ -120,10 +110,9 @@ class Issue:
         last = -1
         for u in arg:
             front = self.fronts[u]
-            if front is not None:
-                if front.head is not NOBODY:
-                    return None
-                last = max(last, front.unit.last_done)
+            if front.head is not NOBODY:
+                return None
+            last = max(last, front.unit.last_done)
         return max(at, last + self.quiet_delay)
 
     def _unit_moved(self, f: Front) -> None:
@@ -142,9 +131,9 @@ class Issue:
         """Run until nothing can happen any more."""
         self.sequencer = sequencer
         self._resume(None)
-        posts, (first, second, third) = self.posts, self.active
+        posts, (first, second, third, fourth) = self.posts, self.fronts
         while True:
-            t = min(self.look, first.event, second.event, third.event)
+            t = min(self.look, first.event, second.event, third.event, fourth.event)
             if posts and posts[0][0] <= t:
                 t = posts[0][0]
                 self._count(t)
@@ -156,9 +145,11 @@ class Issue:
                 self._check(second, t)
             if third.event == t and third.request == NEVER:
                 self._check(third, t)
+            if fourth.event == t and fourth.request == NEVER:
+                self._check(fourth, t)
             if self.look <= t:
                 self._look(t)
-            if first.event == t or second.event == t or third.event == t:
+            if t in (first.event, second.event, third.event, fourth.event):
                 self._arbitrate(t)
 
     def _count(self, t: int) -> None:
@@ -170,7 +161,7 @@ class Issue:
             if counts[sem] > SEM_MAX:
                 counts[sem] = SEM_MAX
                 self.overflow = self.overflow or (t, sem)
-        for f in self.active:
+        for f in self.fronts:
             if f.request == NEVER and f.valid <= t and f.head is not NOBODY:
                 self._check(f, t)
         if self.waits_for is not None and self.waits_for[0] == COUNT:
@@ -195,7 +186,7 @@ class Issue:
 
     def _arbitrate(self, t: int) -> None:
         """Try the requests of cycle `t`, the oldest first."""
-        asking = [f for f in self.active if f.request <= t]
+        asking = [f for f in self.fronts if f.request <= t]
         if len(asking) == 1:
             self._grant_alone(asking[0], t)
             return
@@ -276,12 +267,12 @@ class Issue:
         pushed wants other ports or waits for signals that come later.
         """
         if self._pushes_wait():
-            for g in self.active:
+            for g in self.fronts:
                 if g is not f and self._wants(g, mask):
                     break
             else:
                 return NEVER
-        events = [g.event for g in self.active if g is not f]
+        events = [g.event for g in self.fronts if g is not f]
         return min(self.look, self.posts[0][0] if self.posts else NEVER, *events)
 
     def _pushes_wait(self) -> bool:

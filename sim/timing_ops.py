@@ -47,10 +47,10 @@ SPAD_READ, SPAD_WRITE, ACC_READ, ACC_WRITE = (i * BANKS for i in range(4))
 
 @dataclass(frozen=True)
 class Work:
-    """A LOAD's or STORE's slots and ports.
+    """A LOAD's, VECTOR's or STORE's slots and ports.
 
     `reads` are the ports that read_release frees, `rest` those that done frees, `mask` both.
-    `local` is a LOAD that fills, or a STORE to the scratchpad.
+    `local` is a LOAD that fills, a STORE to the scratchpad, or a VECTOR.
     """
 
     slots: int
@@ -204,6 +204,15 @@ def _store(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
     return Work(first + n, reads, rest, False)
 
 
+def _vector(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
+    reads, rest = _ports(config, spec, v)
+    count = derived(config, spec, v)
+    groups = -(-v["rows"] // _timing.VECTOR_ROWS)
+    words = v["init"] + groups * (v["head"] + count["units"] * v["body"] + v["tail"])
+    n = count["kernel_rows"] + _timing.VECTOR_LEAD + _timing.VECTOR_ROWS * words
+    return Work(n, reads, rest, True)
+
+
 def _banks(bases: Iterable[int], lo: int, hi: int, bank: int) -> list[int]:
     """Masks of the banks from base + lo to base + hi."""
     return [(2 << (base + hi) // bank) - (1 << (base + lo) // bank) for base in bases]
@@ -225,7 +234,12 @@ def _matmul(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Passes:
     return Passes(rows, a, w, reads, rest)
 
 
-_WORK: dict[str, Callable[..., Work | Passes]] = {"load": _load, "store": _store, "matmul": _matmul}
+_WORK: dict[str, Callable[..., Work | Passes]] = {
+    "load": _load,
+    "matmul": _matmul,
+    "vector": _vector,
+    "store": _store,
+}
 #: Unit, kind, lead, work, waits, rd signal, done signal of an `Op`.
 Lowered = tuple[int, int, int, "Work | Passes", tuple[tuple[int, int], ...], int, int]
 

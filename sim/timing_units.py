@@ -47,7 +47,7 @@ class Held:
 
 
 class Unit:
-    """What LOAD, MATMUL and STORE share: held ports, items in flight, cycles in use.
+    """What the units share: held ports, items in flight, cycles in use.
 
     `ready` is the first cycle in which the unit can take its next item.
     """
@@ -99,6 +99,24 @@ class Load(Unit):
         self.issuing.add(t, last)
         self._finish(t, work, last, done, done)
         return done, done
+
+
+class Vector(Unit):
+    """VECTOR (contract §6): slots for the micro-kernel's rows, then eight for each word."""
+
+    number = Number.VECTOR
+
+    def __init__(self, k: Any):
+        super().__init__(k)
+        self.limit = k.VECTOR_INFLIGHT
+
+    def grant(self, t: int, work: Work) -> tuple[int, int]:
+        """Start at `t`; (read_release, done)."""
+        last = t + work.slots
+        read, done = last + self.k.VECTOR_READ, last + self.k.VECTOR_DONE
+        self.issuing.add(t, last)
+        self._finish(t, work, last, read, done)
+        return read, done
 
 
 class Store(Unit):
