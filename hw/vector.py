@@ -218,8 +218,8 @@ class Vector(wiring.Component):
             lanes.i_n.eq(_field(word, "n")),
         ]
         constant = delay(m, "sync", _field(word, "op") == _CONST, _AT_OPERANDS, "constant")
+        value = delay(m, "sync", word[at : at + imm.bits], _AT_OPERANDS, "immediate")
         with m.If(constant):
-            value = delay(m, "sync", word[at : at + imm.bits], _AT_OPERANDS, "immediate")
             m.d.comb += lanes.i_a.eq(value.replicate(dim))
         place = Cat(walk.row, _field(word, "dst"))
         place = delay(m, "sync", place, _AT_RESULT, "result_place")
