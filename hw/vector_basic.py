@@ -93,7 +93,7 @@ class BasicPart(wiring.Component):
             with m.Case(Basic.SHIFT):
                 m.d.comb += p.eq(self._shifted(m, a, b))
             with m.Case(Basic.COUNT):
-                m.d.comb += p.eq(Mux(ctl.variant[0], sum(a), self._leading(m, a)))
+                m.d.comb += p.eq(Mux(ctl.variant[0], self._ones(a), self._leading(m, a)))
             with m.Case(Basic.ROUND):
                 kept, step = self._rounded(m, a)
                 m.d.comb += [p.eq(kept), q.eq(step)]
@@ -134,13 +134,20 @@ class BasicPart(wiring.Component):
         shifted, zeros = normalize(m, a, "clz")
         return Mux(shifted[31], zeros, 32)
 
+    def _ones(self, a):
+        """Number of ones, by a tree of adders."""
+        terms = [a[i] for i in range(32)]
+        while len(terms) > 1:
+            terms = [x + y for x, y in zip(terms[::2], terms[1::2], strict=True)]
+        return terms[0]
+
     def _rounded(self, m, a):
         """Floor or round: the word without its fraction, and what is to be added to it."""
         nearest, e, sign = self.i_control.variant[0], a[23:31], a[31]
         small = e < 127
         places = wire(m, Mux(e > 149, 0, 150 - e)[0:5], "places")  # of the fraction, if not small
-        unit = wire(m, Const(1, 24) << places, "unit")[0:24]
-        mask = wire(m, (unit - 1)[0:23], "mask")
+        unit = wire(m, Cat(*(places == i for i in range(24))), "unit")
+        mask = wire(m, Cat(*(places > i for i in range(23))), "mask")
         cut = wire(m, a[0:23] & mask, "cut")
         half = wire(m, mask ^ (mask >> 1), "half")
         beyond = (cut & ~half).any() | (a[0:24] & unit).any()

@@ -25,7 +25,7 @@ class X(enum.Enum, shape=3):
 
 
 class Y(enum.Enum, shape=3):
-    """Multiplier: significand of b, b, |b|, approximation, b's fraction behind a one, 1.0, units."""
+    """Multiplier: significand of b, b, |b|, approximation, b's fraction behind a one, constants."""
 
     SIG = 0
     RAW = 1
@@ -64,7 +64,7 @@ class E(enum.Enum, shape=4):
     SLOPE = 12
 
 
-class Case(enum.Enum, shape=3):
+class Case(enum.Enum, shape=4):
     """Whose zeros, infinities and NaNs replace the result."""
 
     NONE = 0
@@ -75,6 +75,7 @@ class Case(enum.Enum, shape=3):
     RECIP = 5
     RSQRT = 6
     EXP2 = 7
+    FX = 8
 
 
 class Basic(enum.Enum, shape=4):
@@ -131,8 +132,8 @@ FIELDS = {
     "op": (Basic, 2), "variant": (2, 2), "order2": (Order, 2),
     "fma3": (1, 3), "special3": (1, 3), "basic3": (1, 3), "word3": (Word, 3), "fix3": (1, 3),
     "along3": (1, 3), "root3": (1, 3), "sum3": (1, 3), "bf16_3": (1, 3),
-    "fma4": (1, 4), "special4": (1, 4), "fix4": (1, 4), "word4": (Word, 4), "along4": (1, 4), "words4": (1, 4),
-    "signed4": (1, 4), "rounds4": (1, 4), "root4": (1, 4),
+    "fma4": (1, 4), "special4": (1, 4), "fix4": (1, 4), "word4": (Word, 4), "words4": (1, 4),
+    "along4": (1, 4), "signed4": (1, 4), "rounds4": (1, 4), "root4": (1, 4),
     "out": (Out5, 5),
 }  # fmt: skip
 LAYOUT = data.StructLayout({name: shape for name, (shape, _) in FIELDS.items()})
@@ -159,8 +160,8 @@ def _word(x, y, word, **more):
 
 
 def _fx(y, signed, rounds):
-    return _word(X.SIG8, y, Word.FX, e=E.FX, signed=signed, signed4=signed, rounds=rounds,
-                 rounds4=rounds)  # fmt: skip
+    return _word(X.SIG8, y, Word.FX, e=E.FX, case=Case.FX, signed=signed, signed4=signed,
+                 rounds=rounds, rounds4=rounds)  # fmt: skip
 
 
 def _fix(y, e, case, root):
@@ -169,8 +170,9 @@ def _fix(y, e, case, root):
 
 
 def _basic(op, variant=0, order=Order.UNSIGNED):
+    sums = op in (Basic.SUM, Basic.ROUND, Basic.BF16)
     return _part("basic", basic3=1, op=op, variant=variant, order=order, order2=order, words4=1,
-                 sum3=op in (Basic.SUM, Basic.ROUND, Basic.BF16), bf16_3=op == Basic.BF16)  # fmt: skip
+                 sum3=sums, bf16_3=op == Basic.BF16)  # fmt: skip
 
 
 def _compared(suffix, order):

@@ -13,13 +13,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.float import INF, NAN, wire
-from tilewright.hw.vector_control import LAYOUT, Case, E, Word, X, Y, Z
-
-E_BITS = 10
-#: Exponent of a zero: below that of every product.
-E_ZERO = -512
-#: An overriding result: none, zero, infinity, NaN.
-KEEP, ZERO, INFINITE, INVALID = range(4)
+from tilewright.hw.vector_control import LAYOUT, Word
+from tilewright.hw.vector_form import E_BITS, INFINITE, INVALID, ZERO, Form
 
 
 def normalize(m, x, name):
@@ -31,19 +26,6 @@ def normalize(m, x, name):
         x = wire(m, (x << by)[0:width], f"{name}_s{step}")
         counts.insert(0, empty)
     return x, Cat(*counts)
-
-
-class Operand:
-    """Fields of an fp32 operand, a subnormal being a zero."""
-
-    def __init__(self, m, bits, name):
-        self.bits, self.sign, self.exponent = bits, bits[31], bits[23:31]
-        self.zero = wire(m, self.exponent == 0, f"{name}_zero")
-        special = self.exponent == 255
-        self.infinite = wire(m, special & (bits[0:23] == 0), f"{name}_inf")
-        self.nan = wire(m, special & (bits[0:23] != 0), f"{name}_nan")
-        normal = ~self.zero
-        self.significand = wire(m, Cat(bits[0:23] & normal.replicate(23), normal), f"{name}_sig")
 
 
 class Multiply(wiring.Component):
@@ -79,7 +61,7 @@ class Multiply(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         self._registers()
-        self._prepare(m)
+        self._form(m)
         self._multiply(m)
         self._order(m)
         self._words(m)
@@ -113,145 +95,19 @@ class Multiply(wiring.Component):
         self.case = [None, *(register(2, f"case{s}") for s in stages)]
         self.sign = [None, *(register(1, f"sign{s}") for s in stages)]
 
-    # ---- stage 1: bring operands into form ----
+    # ---- stages 1 and 2: bring operands into form, multiply ----
 
-    def _prepare(self, m):
+    def _form(self, m):
         ctl = self.i_control
-        a, b, c = (Operand(m, v, n) for v, n in ((self.i_a, "a"), (self.i_b, "b"), (self.i_c, "c")))
-        below = wire(m, a.significand < b.significand, "below")
-        root_e = wire(m, (self.i_a[23:31] + 1)[1:9] + 63, "root_e")
-        q = wire(m, Mux(ctl.signed, self.i_b, self.i_c), "q")  # `signed` of a fix: square root
-        target = wire(m, Mux(ctl.signed, root_e, 127 - below)[0:9], "target")
-        fix = wire(m, Mux(q[23:31] > target, 0xFFFFFF, Mux(q[23:31] < target, 1 << 23,
-                                                           Cat(q[0:23], Const(1, 1)))), "fix")  # fmt: skip
-        high = self.i_a[22]  # log2: r = m / 2
-        rest = Mux(high, (1 << 23) - self.i_a[0:23], Cat(Const(0, 1), self.i_a[0:23]))
-        whole = wire(m, a.exponent + high - 127, "whole")
-        size = wire(m, Mux(whole < 0, -whole, whole)[0:8], "size")
-
-        x, y, z = Signal(32, name="x"), Signal(32, name="y"), Signal(24, name="z")
-        self._choose(m, ctl.x, x, {
-            X.SIG: a.significand, X.SIG8: Cat(Const(0, 8), a.significand), X.RAW: self.i_a,
-            X.ABS: Mux(ctl.signed & self.i_a[31], -self.i_a, self.i_a)[0:32], X.FIX: fix,
-            X.LOG: rest[0:24],
-        })  # fmt: skip
-        self._choose(m, ctl.y, y, {
-            Y.SIG: b.significand, Y.RAW: self.i_b,
-            Y.ABS: Mux(self.i_b[31], -self.i_b, self.i_b)[0:32], Y.FIX: fix,
-            Y.SLOPE: Cat(self.i_b[0:23], Const(1, 1)), Y.ONE: Const(1 << 23, 24),
-            Y.INT: Const(1 << 16, 17), Y.UNIT: Const(1, 1),
-        })  # fmt: skip
-        odd = Mux(ctl.signed, ~self.i_a[23], below)  # one more bit of shift for the fixes
-        low = Mux(odd, Cat(Const(0, 1), a.significand[0:4]), a.significand[0:5])
-        self._choose(m, ctl.z, z, {
-            Z.C: Mux(ctl.x == X.FIX, low, c.significand), Z.B: b.significand, Z.NONE: Const(0, 1),
-            Z.LOG: Cat(Const(0, 16), size),
-        })  # fmt: skip
-        product = self._signs(m, a, b, high)
-        added, ez = Signal(name="sz"), Signal(signed(E_BITS), name="ez")
-        with m.Switch(ctl.z):
-            with m.Case(Z.C):
-                m.d.comb += [added.eq(c.sign), ez.eq(Mux(c.zero, E_ZERO, c.exponent))]
-            with m.Case(Z.B):
-                flipped = b.sign ^ ctl.flip
-                m.d.comb += [added.eq(flipped), ez.eq(Mux(b.zero, E_ZERO, b.exponent))]
-            with m.Case(Z.LOG):
-                m.d.comb += [added.eq(whole < 0), ez.eq(Mux(whole == 0, E_ZERO, 134))]
-            with m.Default():
-                m.d.comb += [added.eq(product), ez.eq(E_ZERO)]
+        m.submodules.form = form = Form()
+        m.d.comb += [form.i_a.eq(self.i_a), form.i_b.eq(self.i_b), form.i_c.eq(self.i_c)]
+        m.d.comb += form.i_control.eq(ctl)
         with m.If(ctl.mul):
-            m.d.sync += [self.x1.eq(x), self.y1.eq(y), self.z1.eq(z), self.ez1.eq(ez)]
-            m.d.sync += self.sz1.eq(added)
+            m.d.sync += [self.x1.eq(form.o_x), self.y1.eq(form.o_y), self.z1.eq(form.o_z)]
+            m.d.sync += [self.ez1.eq(form.o_ez), self.sz1.eq(form.o_sz)]
         with m.If(ctl.mul | ctl.special):
-            case, sign = self._override(m, a, b, c, product, added)
-            m.d.sync += self.e[1].eq(self._exponent(m, a, b, below, root_e, rest))
-            m.d.sync += [self.case[1].eq(case), self.sign[1].eq(sign)]
-
-    @staticmethod
-    def _choose(m, selector, target, values):
-        with m.Switch(selector):
-            for key, value in values.items():
-                with m.Case(key):
-                    m.d.comb += target.eq(value)
-
-    def _signs(self, m, a, b, high):
-        """Sign of the product, or of the result of `FX`, fix and special operations."""
-        ctl, sign = self.i_control, Signal(name="sp")
-        with m.Switch(ctl.x):
-            with m.Case(X.LOG):
-                m.d.comb += sign.eq(high)
-            with m.Case(X.ABS):
-                m.d.comb += sign.eq(a.sign)
-            with m.Case(X.RAW):
-                m.d.comb += sign.eq(0)
-            with m.Default():
-                uses_b = (ctl.y == Y.SIG) | (ctl.y == Y.ABS)  # a product of a and b
-                flip = ctl.flip & (ctl.z == Z.C)
-                m.d.comb += sign.eq(a.sign ^ (b.sign & uses_b & ~ctl.special) ^ flip)
-        return sign
-
-    def _exponent(self, m, a, b, below, root_e, rest):
-        ctl, e = self.i_control, Signal(signed(E_BITS), name="e")
-        ea, eb = a.exponent, b.exponent
-        either = a.zero | b.zero
-        self._choose(m, ctl.e, e, {
-            E.MUL: Mux(either, E_ZERO, ea + eb - 127),
-            E.A: Mux(a.zero, E_ZERO, ea),
-            E.B: Mux(either, E_ZERO, eb),
-            E.LOG: Mux(rest[0:24] == 0, E_ZERO, 126),
-            E.INT: 157,
-            E.FX: Mux(ctl.rounds, 157 + ctl.n, 158) - ea,
-            E.DIV: (ea - eb) + 127 - below,
-            E.SQRT: root_e, E.RECIP: 253 - ea, E.HALF: 126,
-            E.RSQRT: 190 - (ea + 1)[1:9],
-            E.EXP2: self.i_a[24:32].as_signed() + 127, E.SLOPE: 127,
-        })  # fmt: skip
-        return e
-
-    def _override(self, m, a, b, c, product, added):
-        """What replaces the result: zeros, infinities, NaNs of the operands."""
-        ctl = self.i_control
-        case, sign = Signal(2, name="case"), Signal(name="case_sign")
-
-        def choose(invalid, infinite, zero, with_sign=None):
-            chosen = Mux(invalid, INVALID, Mux(infinite, INFINITE, Mux(zero, ZERO, KEEP)))
-            m.d.comb += case.eq(chosen)
-            if with_sign is not None:
-                m.d.comb += sign.eq(Mux(chosen == KEEP, product, with_sign))
-
-        m.d.comb += sign.eq(product)
-        negative = a.sign & ~a.zero
-        with m.Switch(ctl.case):
-            with m.Case(Case.NONE):
-                with m.If(ctl.e == E.FX):  # only NaN; infinities saturate
-                    m.d.comb += case.eq(Mux(a.nan | a.infinite & (ctl.y == Y.ABS)
-                                            & (self.i_b == 0), INVALID, KEEP))  # fmt: skip
-            with m.Case(Case.FMA):
-                uses_b = ctl.y == Y.SIG
-                z_inf = Mux(ctl.z == Z.C, c.infinite, (ctl.z == Z.B) & b.infinite)
-                z_nan = Mux(ctl.z == Z.C, c.nan, (ctl.z == Z.B) & b.nan)
-                p_inf = a.infinite | b.infinite & uses_b
-                bad = uses_b & (a.infinite & b.zero | a.zero & b.infinite | b.nan)
-                invalid = a.nan | bad | z_nan | p_inf & z_inf & (product ^ added)
-                choose(invalid, p_inf | z_inf, Const(0, 1), Mux(p_inf, product, added))
-            with m.Case(Case.LOG):
-                choose(a.nan | negative, a.infinite | a.zero, Const(0, 1), a.zero)
-            with m.Case(Case.DIV):
-                invalid = a.nan | b.nan | a.infinite & b.infinite | a.zero & b.zero
-                choose(invalid, a.infinite | b.zero, a.zero | b.infinite)
-            with m.Case(Case.SQRT):
-                choose(a.nan | negative, a.infinite, a.zero)
-            with m.Case(Case.RECIP):
-                small = (a.exponent == 254) | (a.exponent == 253) & (a.bits[0:23] != 0)
-                choose(a.nan, a.zero, a.infinite | small)
-            with m.Case(Case.RSQRT):
-                choose(a.nan | negative, a.zero, a.infinite, a.sign & a.zero)
-            with m.Case(Case.EXP2):
-                whole = self.i_a[24:32].as_signed()
-                choose(self.i_a == 1 << 31, self.i_a == (1 << 31) - 1, whole < -126, Const(0, 1))
-        return case, sign
-
-    # ---- stage 2: multiply ----
+            m.d.sync += [self.e[1].eq(form.o_e), self.case[1].eq(form.o_case)]
+            m.d.sync += self.sign[1].eq(form.o_sign)
 
     def _multiply(self, m):
         ctl = self.i_control
