@@ -198,6 +198,29 @@ def test_bank_masks():
     assert bank_masks(config, []) == (0, 0, 0, 0)
 
 
+def test_vector_touches_its_kernel_and_the_streams_that_are_on():
+    rng = random.Random(5)
+    for _ in range(60):
+        config = rng.choice(CONFIGS)
+        words = {s: rng.randint(1, 9) for s in ("init", "head", "body", "tail")}
+        rows, cols = rng.randint(1, 6), rng.randint(1, 3 * config.dim)
+        f = words | dict(rows=rows, cols=cols, kernel=rng.randrange(20))
+        number, row = range(sum(words.values())), config.dim // 2
+        want = {"kernel": [f["kernel"] + i // row for i in number]}
+        for s in "xyzop":
+            bf16 = rng.random() < 0.4
+            place = [2 * rng.randint(-20, 20) for _ in range(2)]
+            f |= {s: 2 * rng.randrange(99), f"{s}_row": place[0], f"{s}_unit": place[1]}
+            f |= {f"{s}_type": Type.BF16 if bf16 else Type.U8}
+            if rng.random() < 0.5:
+                f[f"{s}_on"] = 1
+                want[s] = [
+                    f[s] + i * place[0] + c // config.dim * place[1] + g
+                    for i in range(rows) for c in range(cols) for g in range(1 + bf16)
+                ]  # fmt: skip
+        assert of(config, Instr.make("vector", **f)) == ranges(want)
+
+
 @pytest.mark.parametrize(
     "name, fields, message",
     [
@@ -216,6 +239,9 @@ def test_bank_masks():
         ("store", {"scatter": 1, "s1": 6}, "s1 must be a multiple of bus_bytes .4. with scatter"),
         ("store", {"scatter": 1, "index": 2046, "c1": 3}, "store.index must stay in scratchpad"),
         ("store", {"scale": 1, "vec": 256}, "store.vec must stay in accumulator rows"),
+        ("vector", {"body": 3, "kernel": 255}, "vector.kernel must stay in accumulator rows"),
+        ("vector", {"body": 1, "z_on": 1, "rows": 3, "z_row": -1}, "z must .* not -2 to 0"),
+        ("vector", {"body": 1, "o_on": 1, "o_type": Type.BF16, "o": 2047}, "not 2047 to 2048"),
         ("store", {"dest": 1, "dst": 1 << 31}, "store.dst must stay in scratchpad granules"),
         ("store", {"dest": 1, "c1": 2, "s1": -(1 << 31)}, "store.dst must stay"),
     ],
@@ -235,7 +261,9 @@ def test_range_faults(name, fields, message):
         ("store", {"bias": 1, "c0": 64}),
         ("store", {"c0": 65}),
         ("matmul", {"r0": 256}),
-        ("kload", {}),
+        ("vector", {"kernel": 255, "body": 2}),
+        ("vector", {"body": 1, "x_on": 1, "x": 2046, "x_type": Type.BF16}),
+        ("vector", {"body": 1, "x": 99999}),
         ("halt", {}),
     ],
 )
@@ -245,15 +273,14 @@ def test_range_limits_are_legal(name, fields):
 
 
 def test_no_dram_operand():
-    for name, fields in (("load", {"fill": 1}), ("store", {"dest": 1}), ("halt", {})):
+    none = ("load", {"fill": 1}), ("store", {"dest": 1}), ("vector", {}), ("halt", {})
+    for name, fields in none:
         instr = Instr.make(name, **fields)
         assert dram_extent(instr.spec, instr.values) is None
-    kload = Instr.make("kload", dram=16, count=3)
-    assert dram_extent(kload.spec, kload.values) == ("r", 16, 39)
 
 
 def test_extent_cycles():
     """One product or term per cycle: counted by hand from the operands."""
     assert EXTENT_CYCLES == {
-        32: 2 + 4 + 1 + 3, 33: 1 + 3 + 3 + 2, 36: 3 + 2 + 3 + 1 + 2, 34: 0, 35: 0
+        32: 2 + 4 + 1 + 3, 33: 1 + 3 + 3 + 2, 36: 3 + 2 + 3 + 1 + 2, 34: 1 + 5 * 2
     }  # fmt: skip

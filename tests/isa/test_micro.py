@@ -28,7 +28,7 @@ def test_junk_is_decoded_or_refused(word):
 
 def test_golden_words():
     add = MicroOp.make("add_f32", dst=3, a=1, b=32, c=0, load=1, load_dst=5, store=2, store_src=3)
-    word = 8 | 3 << 7 | 1 << 12 | 32 << 18 | 1 << 44 | 5 << 46 | 2 << 53 | 3 << 55
+    word = 8 | 3 << 7 | 1 << 12 | 32 << 18 | 1 << 44 | 5 << 46 | 2 << 51 | 3 << 53
     assert encode_micro(add) == word.to_bytes(8, "little")
     const = MicroOp.make("const", dst=2, imm=0x3F800000)
     assert encode_micro(const) == (2 | 2 << 7 | 0x3F800000 << 12).to_bytes(8, "little")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-LOAD, MATMUL, STORE = 0, 1, 3
+LOAD, MATMUL, VECTOR, STORE = range(4)
 PUSH, SCALAR, POST, WAIT, FENCE, HALT, LDW, STW, FAULT = range(9)
 
 
@@ -175,6 +175,26 @@ class Store(UnitBase):
         self.item, self.left = item, item.op.work.slots
 
 
+class Vector(UnitBase):
+    def __init__(self, k):
+        super().__init__(VECTOR, k.VECTOR_INFLIGHT)
+        self.k, self.left, self.item = k, 0, None
+
+    def begin(self, t):
+        self.slot = self.left > 0
+        if self.slot:
+            self.left -= 1
+            if self.left == 0:
+                self.item.read_at = t + self.k.VECTOR_READ
+                self.item.done_at = t + self.k.VECTOR_DONE
+
+    def ready(self, t):
+        return self.left == 0 and self.busy(t) < self.limit
+
+    def grant(self, item, t):
+        self.item, self.left = item, item.op.work.slots
+
+
 class Matmul(UnitBase):
     def __init__(self, k):
         super().__init__(MATMUL, k.MATMUL_INFLIGHT)
@@ -300,7 +320,7 @@ class Chip:
         self.k = k
         size = max(op.id for op in ops) + 1
         self.start, self.end = [-1] * size, [-1] * size
-        self.units = {LOAD: Load(k), MATMUL: Matmul(k), STORE: Store(k)}
+        self.units = {LOAD: Load(k), MATMUL: Matmul(k), VECTOR: Vector(k), STORE: Store(k)}
         self.fetch = Fetch(k, code_count)
         self.seq = Sequencer(self, ops)
         self.counts = [0] * 32

@@ -603,7 +603,9 @@ def test_faults_stop_before_the_instruction():
     )
     assert mem.read(0, 16).view(np.int32).tolist() == [1, 1, 1, 1]
     assert _fault(b"\x3f" + bytes(63)) == (Fault.OPCODE, 0, 1)
-    assert _fault(make("vector")) == (Fault.UNIMPLEMENTED, 0, 1)
+    lacking = parse_config("dim=4,spad_kib=8,acc_kib=4,array=int8")
+    float_matmul = make("matmul", a_type=Type.BF16, w_type=Type.BF16)
+    assert _fault(float_matmul, config=lacking) == (Fault.UNIMPLEMENTED, 0, 1)
     assert _fault(make("load", conv=Conv.COPY8, loc=TW4.spad_granules)) == (Fault.RANGE, 0, 1)
     assert _fault(make("jmp", target=9)) == (Fault.PC, 9, 1)
     assert _fault(halt=False) == (Fault.PC, 0, 0)

@@ -1,7 +1,7 @@
 """Random programs on the functional engine against an interpreter that goes element by element.
 
 The interpreter follows the instruction table's text with plain loops; it shares only the arithmetic
-of `sim.numerics`, which has its own tests.
+of `sim.numerics` and `sim.vector_alu`, which have their own tests.
 """
 
 import math
@@ -9,11 +9,14 @@ import math
 import numpy as np
 import pytest
 from tilewright.isa.config import parse_config
+from tilewright.isa.micro import decode_micro
 from tilewright.isa.table import CONV_BYTES, TYPE_BYTES, Conv, Dest, Fault, Mem, Type, Unit
+from tilewright.isa.units import SECTIONS
 from tilewright.sim.functional import Machine
 from tilewright.sim.generate import DRAM_SIZE, generate
 from tilewright.sim.memory import Memory
 from tilewright.sim.numerics import Epilogue, bfloat16, column_sum, epilogue, f32_add, f32_to_bf16
+from tilewright.sim.vector_alu import alu
 
 KIND = {Type.I8: np.int8, Type.U8: np.uint8, Type.BF16: bfloat16, Type.F32: np.float32,
         Type.I32: np.int32}  # fmt: skip
@@ -131,6 +134,78 @@ class Naive:
                         new = new if fresh else new + np.frombuffer(old, np.int32)
                         new = (new & 0xFFFFFFFF).astype(np.uint32)
                     self.acc[place] = new.tobytes()
+
+    def place(self, v, stream, row, unit):
+        """Memory, first byte and NumPy type of a stream's unit."""
+        at = v[stream] + row * v[stream + "_row"] + unit * v[stream + "_unit"]
+        kind = KIND[v[stream + "_type"]]
+        if v[stream + "_mem"] == Mem.ACC:
+            return self.acc, 4 * self.dim * at, kind
+        return self.spad, self.dim * at, kind
+
+    def vector(self, v):
+        """As in the chip: groups of eight rows, each word for one row after another."""
+        raw = bytes(self.acc[4 * self.dim * v["kernel"] :])
+        words = [decode_micro(raw[8 * i : 8 * i + 8]) for i in range(sum(v[s] for s in SECTIONS))]
+        parts = {}
+        for s in SECTIONS:
+            parts[s], words = words[: v[s]], words[v[s] :]
+        units = -(-v["cols"] // self.dim)
+        order = [("head", 0), *(("body", j) for j in range(units)), ("tail", 0)]
+        first = [{} for _ in range(8)]
+        for word in parts["init"]:
+            for slot in range(8):
+                self.micro(v, word, first[slot], slot, 0)
+        for group in range(0, v["rows"], 8):
+            registers = [dict(x) for x in first]
+            for section, unit in order:
+                for word in parts[section]:
+                    for slot in range(min(8, v["rows"] - group)):
+                        self.micro(v, word, registers[slot], group + slot, unit)
+
+    def micro(self, v, op, registers, row, unit):
+        """One word for one row."""
+        dim, f = self.dim, op.values
+        lane = np.arange(dim)
+        special = [v["u"] & 0xFFFFFFFF, v["v"] & 0xFFFFFFFF, lane, row, unit, 0, 0x3F800000,
+                   unit * dim + lane < v["cols"]]  # fmt: skip
+
+        def source(number):
+            got = registers[number] if number < 32 else special[number - 32]
+            return np.broadcast_to(np.asarray(got).astype(np.uint32), dim)
+
+        result = loaded = None
+        if op.name == "const":
+            result = f["imm"]
+        elif op.name == "rotate":
+            result = [source(f["a"])[(i + f["n"]) % dim] for i in range(dim)]
+        elif op.name == "broadcast":
+            result = [source(f["a"])[f["n"] % dim]] * dim
+        elif op.name != "nop":
+            known = [source(f[x]) if f[x] > 31 or f[x] in registers else 0 for x in "abc"]
+            result = alu(op.name, *known, f["n"])
+        if f["store"]:
+            kept = source(f["store_src"]).copy()
+        if f["load"]:
+            memory, at, kind = self.place(v, "xyz"[f["load"] - 1], row, unit)
+            x = np.frombuffer(bytes(memory[at : at + dim * np.dtype(kind).itemsize]), kind)
+            if kind is bfloat16:
+                loaded = x.view(np.uint16).astype(np.uint32) * 65536
+            else:
+                loaded = x.view(np.uint32) if x.itemsize == 4 else x.astype(np.int64) & 0xFFFFFFFF
+        if f["store"]:
+            memory, at, kind = self.place(v, "op"[f["store"] - 1], row, unit)
+            if kind is bfloat16:
+                kept = f32_to_bf16(kept.view(np.float32))
+            elif np.dtype(kind).itemsize == 1:
+                info = np.iinfo(kind)
+                kept = np.array([min(max(int(x), info.min), info.max)
+                                 for x in kept.view(np.int32)], kind)  # fmt: skip
+            memory[at : at + kept.nbytes] = kept.tobytes()
+        if loaded is not None:
+            registers[f["load_dst"]] = loaded
+        if result is not None:
+            registers[f["dst"]] = result
 
     def acc_row(self, at, kind):
         return np.frombuffer(bytes(self.acc[at * 4 * self.dim : (at + 1) * 4 * self.dim]), kind)

@@ -206,6 +206,32 @@ def test_a_transposing_load_takes_slots_for_rows_of_zeros_and_for_its_last_units
     assert (work.slots, work.local) == (3 * (6 * 2 + 2) + 5, False)
 
 
+@pytest.mark.parametrize(
+    ("config", "fields", "slots"),
+    [  # fetch rows + lead 5 + 8 for each word that runs
+        (0, dict(body=1), 1 + 5 + 8),
+        (0, dict(init=3, head=1, body=4, tail=2, rows=8, cols=4), 5 + 5 + 8 * (3 + 1 + 4 + 2)),
+        (0, dict(init=1, head=1, body=4, tail=2, rows=9, cols=13), 4 + 5 + 8 * (1 + 2 * (3 + 16))),
+        (1, dict(init=0, head=1, body=7, tail=0, rows=64, cols=17), 1 + 5 + 8 * 8 * 15),
+        (1, dict(init=0, head=1, body=8, tail=0, rows=1, cols=1), 2 + 5 + 8 * 9),
+    ],
+)  # fmt: skip
+def test_vector_takes_eight_slots_for_each_word(config, fields, slots):
+    work = lower_one(CONFIGS[config], executed(Instr.make("vector", **fields))).work
+    assert work.slots == slots
+
+
+def test_vector_reads_its_micro_kernel_and_its_load_streams():
+    instr = Instr.make(
+        "vector", body=9, kernel=30, rows=2, cols=5, x_on=1, x_type=Type.BF16, x=510, x_row=-256,
+        x_unit=2, y_mem=Mem.ACC, y=200, o_on=1, o_mem=Mem.ACC, o_type=Type.F32, o=64, o_row=31,
+        o_unit=33, p_on=1, p=1000, p_row=1000, p_unit=1,
+    )  # fmt: skip
+    work = lower_one(CONFIGS[0], executed(instr)).work  # 256 granules or 32 rows to a bank
+    assert work.reads == 0b11 << 16 | 0b111  # rows 30 to 34; granules 254 to 513; y is not on
+    assert work.rest == 0b11111000 << 8 | 0b11100 << 24  # granules 1000 to 2001; rows 64 to 128
+
+
 def test_a_gather_takes_slots_for_its_first_index_and_reads_its_banks():
     config = CONFIGS[0]
     instr = Instr.make(
