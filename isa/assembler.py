@@ -7,6 +7,7 @@ names the next instruction (its index) or the next data (its DRAM byte address).
     .const NAME = expression
     .data address                   where the following data lie in DRAM
     .word 1, 2   .bytes 1, 2   .f32 1.5, -2     data: 32-bit, 8-bit, fp32, little-endian
+    .micro add_f32 r3, r1, u ; load x r5        data: a word of a micro-kernel, see `micro_text`
     .raw 0x...                      an instruction word as one number
     .dram bytes                     size of the DRAM that the program uses
     .input name, dtype[4, 8], address           also .output; a name may stand in "quotes"
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from tilewright.isa.config import INSTR_BYTES, PRESETS, ChipConfig, ConfigError, parse_config
 from tilewright.isa.encoding import Instr, encode, lacks
+from tilewright.isa.micro_text import parse_micro
 from tilewright.isa.operands import parse_instruction
 from tilewright.isa.program import Origin, Port, Program, ProgramError
 from tilewright.isa.program_checks import SPACE, port_bytes
@@ -33,6 +35,9 @@ from tilewright.isa.text import AssemblyError, Line, Token, float_bits, near
 _RESERVED = re.compile(r"[rs]\d+|f32")
 _DATA = {".word": 4, ".bytes": 1, ".f32": 4}
 _PASSES = 8  # lenient readings before a name counts as circular
+_DIRECTIVES = (
+    *_DATA, ".micro", ".data", ".const", ".raw", ".dram", ".config", ".input", ".output"
+)  # fmt: skip
 _DTYPES = ("float32", "bfloat16", "int8", "uint8", "int32", "uint32", "bool")
 
 
@@ -194,6 +199,9 @@ def _directive(line: Line, state: _Pass) -> None:
     name = token.text
     if name in _DATA:
         _data(line, state, name)
+    elif name == ".micro":
+        content = _content(line, state, name)
+        content += parse_micro(line)
     elif name == ".data":
         address = _sized(line, 32)
         state.segments.append((address, bytearray()))
@@ -217,8 +225,7 @@ def _directive(line: Line, state: _Pass) -> None:
         state.ports[name].append(port)
         state.port_lines.append((line, token, port))
     else:
-        every = (*_DATA, ".data", ".const", ".raw", ".dram", ".config", ".input", ".output")
-        raise line.error(f"'{name}' is no directive", token, near(name, every))
+        raise line.error(f"'{name}' is no directive", token, near(name, _DIRECTIVES))
 
 
 def _sized(line: Line, bits: int, signed: bool = False) -> int:
@@ -231,11 +238,17 @@ def _sized(line: Line, bits: int, signed: bool = False) -> int:
     return value
 
 
-def _data(line: Line, state: _Pass, name: str) -> None:
+def _content(line: Line, state: _Pass, name: str) -> bytearray:
+    """Where the next data go; labels before them are bound."""
     if not state.segments:
         raise line.error(f"{name} must follow .data", hint=".data 0x1000 says where data lie")
     base, content = state.segments[-1]
     state.bind(base + len(content))
+    return content
+
+
+def _data(line: Line, state: _Pass, name: str) -> None:
+    content = _content(line, state, name)
     while True:
         if name == ".f32":
             content += struct.pack("<I", float_bits(line.number()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilewright.isa import assembler, micro, syntax
+from tilewright.isa import assembler, micro, micro_text, syntax
 from tilewright.isa.assembler import assemble
 from tilewright.isa.config import ARRAYS, INSTR_BYTES, PRESETS, REGISTERS, SEM_MAX, SEMAPHORES
 from tilewright.isa.disassembler import disassemble
@@ -149,6 +149,7 @@ def _micro() -> list[str]:
         lines.append("")
     lines += ["| opcode | operation | dst takes |", "|---|---|---|"]
     lines += [f"| {code} | `{n}` | {what} |" for n, (code, what) in micro.OPERATIONS.items()]
+    lines += ["", *micro_text.__doc__.strip().splitlines()]
     return [line.replace("|a|", "\\|a\\|").replace("a | b", "a \\| b") for line in lines]
 
 

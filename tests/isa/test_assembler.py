@@ -135,8 +135,8 @@ def test_listing_golden():
         "    load acc[0x0], i8_i32, fill value=7\n"
         "    matmul acc[0x0], spad[0x0], spad[0x40], bf16*bf16, acc r0=16 k=64 ; wait s4>=1\n"
         "    store dram[0x3000], acc[0x0], i32->i8, scale clamp l0=1 lo=f32(-1) hi=f32(0.1)\n"
-        "    vector acc[0x20], init=1 body=3 rows=9 cols=r2 x_on x_mem=acc x_type=f32 x=3 x_row=-1 o_on "
-        "o_type=bf16 o_row=2 u=0x3f800000 v=r4 ; read s1\n"
+        "    vector acc[0x20], init=1 body=3 rows=9 cols=r2 x_on x_mem=acc x_type=f32 x=3 x_row=-1 "
+        "o_on o_type=bf16 o_row=2 u=0x3f800000 v=r4 ; read s1\n"
         "    beq r1, 0, L1\n"
         "    halt\n"
     )
@@ -254,6 +254,7 @@ def test_files(tmp_path):
 
 VOCABULARY = """
 load store matmul vector li add beq jmp post wait halt .data .word .bytes .f32 .const .raw
+.micro nop mov lane x
 .config .input .dram x: y x = , ; : [ ] ( ) + - * / << >> & | -> >= @ 0 1 0x10 99999999999 1.5 1e999
 inf f32 r1 r99 s1 s99 spad acc dram copy8 i8 bf16 fill c0 c1 loc done read tw4 "a" "\\u0041" # $
 """
