@@ -151,4 +151,3 @@ STW_B = AXI_SLICE
 def stw_latency(write_latency):
     """Cycles from STORE's `stw_valid` (STORE quiet) to `stw_done`."""
     return STW_W + write_latency + STW_B
-

@@ -179,8 +179,8 @@ def check(program: Program, memory: Memory, execution: Execution | None = None) 
     if execution is None:
         try:
             execution = _execute(program, memory, True, None, kernels=True)
-        except IllegalKernel as e:
-            return Report([Finding("kernel", str(e))])
+        except IllegalKernel as error:
+            return Report([Finding("kernel", str(error))])
     trace = execution.executed
     report = Report(fault=execution.fault, instructions=len(trace))
     fault = execution.fault

@@ -157,9 +157,7 @@ class VectorOps(Ops):
         self._dealt["vector"] = 0
         self.kernels = b""  # what lies in KERNELS
 
-    def vector(
-        self, x: tuple[Mem, Type], o: tuple[Mem, Type], ragged: int, way: str
-    ) -> Op | None:
+    def vector(self, x: tuple[Mem, Type], o: tuple[Mem, Type], ragged: int, way: str) -> Op | None:
         """A VECTOR after the LOAD of its micro-kernel, at times after another one that runs it."""
         rng = self.rng
         rows, cols = rng.choice((1, 2, 3, 7, 8, 9, 17)), self._columns()
@@ -216,9 +214,7 @@ class VectorOps(Ops):
                 f |= fields
         return op
 
-    def _stream(
-        self, op: Op, name: str, kind: tuple[Mem, Type], way: str
-    ) -> dict[str, int] | None:
+    def _stream(self, op: Op, name: str, kind: tuple[Mem, Type], way: str) -> dict[str, int] | None:
         """The fields of a stream that meets no other wrongly; its cells go to `op`."""
         rng, f, (mem, of) = self.rng, op.fields, kind
         units, width = -(-f["cols"] // self.config.dim), 2 if of == Type.BF16 else 1
