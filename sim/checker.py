@@ -1,8 +1,8 @@
 """The checker: is a program legal, race-free, and does it stay in its DRAM?
 
-It executes the program (without the units' data, unless the sequencer reads DRAM or VECTOR runs
-micro-kernels), then walks the trace once: `legality` has the rules on semaphores, `races` the
-happens-before relation. Faults are no errors here, except a deadlock: engines agree on them;
+It executes the program (without the units' data, unless the sequencer reads DRAM), then walks the
+trace once: `legality` has the rules on semaphores, `races` the happens-before relation; `kernels`
+looks at micro-kernels. Faults are no errors here, except a deadlock: engines agree on them;
 `Report.fault` says which one is met.
 """
 
@@ -18,6 +18,7 @@ from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, Fault
 from tilewright.sim.exec_vector import IllegalKernel
 from tilewright.sim.footprint import UNIT_OF
 from tilewright.sim.functional import EndlessProgram, Executed, Execution, Machine
+from tilewright.sim.kernels import illegal_kernels
 from tilewright.sim.legality import Legality, stuck
 from tilewright.sim.memory import Memory
 from tilewright.sim.races import Order, Race
@@ -127,17 +128,13 @@ def _window(program: Program, e: Executed) -> Finding | None:
     return Finding("window", text, (e.pc,))
 
 
-def _holds(code: bytes, *names: str) -> bool:
-    """Whether a program has one of these instructions."""
-    opcodes, mask = {INSTRUCTIONS[n].opcode for n in names}, (1 << OPCODE_BITS) - 1
-    return any(code[i] & mask in opcodes for i in range(0, len(code), INSTR_BYTES))
+def _reads_dram(code: bytes) -> bool:
+    opcode, mask = INSTRUCTIONS["ldw"].opcode, (1 << OPCODE_BITS) - 1
+    return any(code[i] & mask == opcode for i in range(0, len(code), INSTR_BYTES))
 
 
-def _execute(
-    program: Program, memory: Memory, blocking: bool, limit: int | None, kernels: bool = False
-) -> Execution:
-    """The trace; with `kernels` of a machine that knows what its micro-kernels are."""
-    data = _holds(program.code, "ldw", *(["vector"] if kernels else []))
+def _execute(program: Program, memory: Memory, blocking: bool, limit: int | None) -> Execution:
+    data = _reads_dram(program.code)
     machine = Machine(
         program.config,
         memory.snapshot() if data else memory,
@@ -178,7 +175,7 @@ def check(program: Program, memory: Memory, execution: Execution | None = None) 
     """
     if execution is None:
         try:
-            execution = _execute(program, memory, True, None, kernels=True)
+            execution = _execute(program, memory, True, None)
         except IllegalKernel as error:
             return Report([Finding("kernel", str(error))])
     trace = execution.executed
@@ -187,7 +184,10 @@ def check(program: Program, memory: Memory, execution: Execution | None = None) 
     faulted = fault is not None and fault.code != Fault.PC
     order, legal = Order(program.config), Legality(name)
     outside: set[int] = set()
-    for e in trace[:-1] if faulted else trace:
+    done, window = trace[:-1] if faulted else trace, (0, program.dram_size - 1)
+    for pc, text in illegal_kernels(program.config, program.code, done, memory, window):
+        report.errors.append(Finding("kernel", text, (pc,)))
+    for e in done:
         report.errors += [Finding("legality", text, (e.pc,)) for text in legal.add(e)]
         finding = _window(program, e) if e.pc not in outside else None
         if finding is not None:

@@ -8,7 +8,7 @@ follows from the fields; the micro-kernel is known when the instruction runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -258,7 +258,17 @@ class _Run:
             block.words(tail)
 
 
-def prepare(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], None]:
+def check_words(m: Machine, v: Mapping[str, int]) -> None:
+    """Check the micro-kernel that the accumulator of `m` holds for a VECTOR with values `v`.
+
+    Raises
+    ------
+    IllegalKernel
+    """
+    prepare(m.config, v).ops(m)
+
+
+def prepare(config: ChipConfig, v: Mapping[str, int]) -> _Run:
     """What one VECTOR with resolved values `v` does to a machine."""
     dim, rows = config.dim, v["rows"]
     lengths = tuple(v[s] for s in SECTIONS)

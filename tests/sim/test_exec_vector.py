@@ -346,6 +346,16 @@ def test_the_checker_reports_an_illegal_micro_kernel():
     assert "vector at instruction 1: word 0" in str(report) and "r3 must be written" in str(report)
 
 
+@pytest.mark.parametrize(("word", "legal"), [(store("o", 9), False), (op("mov", 1, "u"), True)])
+def test_the_checker_runs_the_program_if_a_micro_kernel_is_computed(word, legal):
+    copy = stream("x", Type.I32, KERNEL + 1) | stream("o", Type.I32, KERNEL + 10)
+    first = Instr.make("vector", kernel=KERNEL, body=2, **copy, **WAIT, **DONE)
+    report = checked([*COPY, word, word], (0, 0, 2, 0), stream("o", Type.I32), before=[first],
+                     kernel=KERNEL + 10, wait0=2, wait0_n=1)  # fmt: skip
+    assert report.ok == legal
+    assert legal or "vector at instruction 2: word 0 of its micro-kernel" in str(report)
+
+
 @pytest.mark.parametrize(
     ("x", "o", "fields", "legal"),
     [
