@@ -10,6 +10,7 @@ from collections.abc import Callable
 from amaranth.back import verilog
 from amaranth.hdl import ClockSignal, Const, Instance, Module, Value
 from amaranth.lib.wiring import In
+from tilewright.hw.lazy import lazy
 from tilewright.hw.onestep import one_step
 
 
@@ -52,6 +53,16 @@ class BlackBoxes:
 
         clock = {f"i_{domain}_clk": ClockSignal(domain), f"i_{domain}_rst": Const(0)}
         return self.instance(part, name, text, **clock)
+
+    def module(self, part, name: str) -> Module:
+        """As `instance`, for a part in domain "sync" as it elaborates, with submodules and ROMs."""
+
+        def text():
+            ports = [Value.cast(value) for _, _, value in part.signature.flatten(part)]
+            plain = verilog.convert(part, name=name, ports=ports, emit_src=False)
+            return keep_module(lazy(plain), name)
+
+        return self.instance(part, name, text, i_clk=ClockSignal(), i_rst=Const(0))
 
     def sources(self) -> dict[str, str]:
         """File name -> Verilog of every module that was instanced."""

@@ -9,6 +9,7 @@ Registers of a part only move when an operation needs that part.
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from tilewright.hw.blackbox import BlackBoxes
 from tilewright.hw.float import stage, wire
 from tilewright.hw.special import Special
 from tilewright.hw.vector_basic import BasicPart
@@ -40,6 +41,8 @@ class VectorLane(wiring.Component):
         )
 
     def elaborate(self, platform):
+        if isinstance(platform, BlackBoxes):
+            return platform.module(self, "tw_vector_lane")
         m, ctl = Module(), self.i_control
         m.submodules.basic = basic = BasicPart()
         m.submodules.mul = mul = Multiply()
