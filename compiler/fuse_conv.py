@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import gcd
 
 import numpy as np
 from tilewright.compiler.core import FLOATS, Eqn
 from tilewright.compiler.kernel_builder import KernelBuilder
-from tilewright.compiler.kernels import Axis, Contract, Convolve, View
-from tilewright.compiler.primitives_conv import packing
+from tilewright.compiler.kernels import Axis, Contract, Convolve, Pad, View
+from tilewright.compiler.primitives_conv import Extent, packing
 from tilewright.compiler.primitives_dot import passes
+from tilewright.compiler.schedule import ceil_div
 
 
 def convolution(builder: KernelBuilder, eqn: Eqn, dim: int) -> Convolve:
@@ -33,29 +35,47 @@ def convolution(builder: KernelBuilder, eqn: Eqn, dim: int) -> Convolve:
     if len(axes) == 1:  # one row
         axes.insert(0, Axis(1, 1, 1))
         x, w = _with_row(x, 1), _with_row(w, 0)
+    tall, wide = (Extent(a.taps, a.out, a.stride, a.dilation) for a in axes)
     for at in range(2):
         x, axes[at] = _every(x, 1 + at, axes[at])
     features, batches = p["feature_group_count"], p["batch_group_count"]
     if features > 1 and w.dtype not in FLOATS:
         features, w = _merge_groups(builder, w, features, dim)
     h, v = axes
-    kind = packing(h.taps, v.taps, w.shape[2], dim)
-    inside = {"tap": (), "row": (1,), "window": (0, 1)}[kind]
-    strided = kind != "tap" and x.shape[3] > 1 and x.strides[3] != 1
-    wanted = [
-        at for at in inside if axes[at].gap > 1 or axes[at].pad or _reach(axes[at]) > axes[at].size
-    ]
-    if wanted or strided:
-        config = [(0, 0, 0)] * 4
-        for at in wanted:
-            a = axes[at]
-            width = (a.size - 1) * a.gap + 1
-            config[1 + at] = (a.pad, _reach(a) - a.pad - width, a.gap - 1)
-            axes[at] = Axis(_reach(a), a.taps, a.out, a.stride, a.dilation)
-        x = builder.pad(x, np.zeros((), x.dtype)[()], config)
+    groups = max(features, batches)
+    size = 2 if x.dtype in FLOATS else 1
+    kind = packing(tall, wide, w.shape[2], w.shape[3] // groups, dim, size)
+    phases = 1
+    if kind:
+        inside = (1,) if kind == 1 else (0, 1)
+        reach = [_reach(axes[0], kind * ceil_div(h.taps, kind)), _reach(axes[1])]
+        strided = x.shape[3] > 1 and x.strides[3] != 1
+        wanted = [at for at in inside
+                  if axes[at].gap > 1 or axes[at].pad or reach[at] > axes[at].size]  # fmt: skip
+        if wanted or strided or v.dilation > 1:
+            phases = v.dilation if v.gap == 1 else 1
+            x = _copied(builder, x, axes, wanted, reach, phases)
     x = x.grouped(0, batches) if batches > 1 else x.grouped(3, features)
-    w = w.grouped(3, max(features, batches))
-    return Convolve(x, w, (axes[0], axes[1]), kind, passes(x.dtype, p["precision"]))
+    w = w.grouped(3, groups)
+    return Convolve(x, w, (axes[0], axes[1]), kind, passes(x.dtype, p["precision"]), phases)
+
+
+def _copied(builder: KernelBuilder, x: View, axes: list[Axis], wanted: list[int],
+            reach: list[int], phases: int) -> View:  # fmt: skip
+    """The image padded along the `wanted` axes, which become plain, its columns in phases."""
+    config = [(0, 0, 0)] * 4
+    for at in wanted:
+        a = axes[at]
+        width = (a.size - 1) * a.gap + 1
+        config[1 + at] = (a.pad, reach[at] - a.pad - width, a.gap - 1)
+        axes[at] = Axis(reach[at], a.taps, a.out, a.stride, a.dilation)
+    low, high, gap = config[2]
+    config[2] = (low, high + -axes[1].size % phases, gap)
+    x = builder.pad(x, np.zeros((), x.dtype)[()], config)
+    kernel = builder.kernels[-1]
+    assert isinstance(kernel.source, Pad)
+    builder.kernels[-1] = replace(kernel, source=replace(kernel.source, phases=phases))
+    return x
 
 
 def as_contraction(source: Convolve) -> Contract | None:
@@ -110,9 +130,9 @@ def _every(x: View, dimension: int, axis: Axis) -> tuple[View, Axis]:
                    axis.dilation // by, 1, pad)  # fmt: skip
 
 
-def _reach(axis: Axis) -> int:
-    """Elements of the padded image that windows cover."""
-    return (axis.out - 1) * axis.stride + (axis.taps - 1) * axis.dilation + 1
+def _reach(axis: Axis, taps: int = 0) -> int:
+    """Elements of the padded image that windows cover, with as many taps or with its own."""
+    return (axis.out - 1) * axis.stride + ((taps or axis.taps) - 1) * axis.dilation + 1
 
 
 def _with_row(view: View, at: int) -> View:

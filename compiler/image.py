@@ -1,8 +1,8 @@
 """How a convolution's image and weights lie in the scratchpad, and the LOADs that put them there.
 
-A *segment* is a piece of K: the channels of one tap ("tap"), of one kernel row ("row") or of all
-taps ("window"); each is zero-padded to a multiple of `dim`. A local *pixel* is one segment's
-elements: of an image position ("tap"), or of the window that begins there. A tile's part of the
+A *segment* is a piece of K: the channels of one tap, or those of one or more kernel rows; each is
+zero-padded to a multiple of `dim`. A local *pixel* is one segment's elements: of an image position,
+or of the part of a window that begins there. A tile's part of the
 image is a grid of pixels; a tap is an offset into it, so that neighbours share what they read.
 """
 
@@ -21,6 +21,7 @@ from tilewright.compiler.tiles import Dram, Local, Op
 from tilewright.isa.table import Conv, Mem, Type
 
 Level = tuple[int, int]  # count, step
+Span = tuple[int, int]
 Spans = tuple[tuple[int, int], tuple[int, int]]  # results along H and along W
 
 
@@ -101,7 +102,7 @@ class Image:
     ----------
     axes : of the local image; taps that lie inside a pixel are no taps of it.
     segments : number of pieces of K.
-    depth : elements of a segment.
+    depth : elements of a segment, of the longest one.
     blocks : its K-blocks.
     """
 
@@ -115,28 +116,42 @@ class Image:
 
     @cached_property
     def axes(self) -> tuple[Axis, Axis]:
-        inside = {"tap": (), "row": (1,), "window": (0, 1)}[self.conv.packing]
-        return tuple(
-            Axis(a.size, 1, a.out, a.stride) if i in inside else a
-            for i, a in enumerate(self.conv.axes)
-        )  # type: ignore[return-value]
+        (h, w), rows = self.conv.axes, self.conv.packing
+        if rows:
+            w = Axis(w.size, 1, w.out, w.stride)
+        if rows > 1:
+            taps = ceil_div(h.taps, rows)
+            h = Axis(h.size, taps, h.out, h.stride, h.dilation * rows if taps > 1 else 1)
+        return h, w
+
+    @cached_property
+    def inside(self) -> tuple[int, int]:
+        """Taps along H and W that a pixel holds."""
+        rows = self.conv.packing
+        return max(rows, 1), self.conv.axes[1].taps if rows else 1
 
     @cached_property
     def pixel(self) -> list[Level]:
         """A pixel's elements in the image, in bytes, innermost first."""
         x = self.conv.x
         size = x.dtype.itemsize
-        levels = [(x.shape[4], x.strides[4] * size)]
-        for i in (1, 0):
-            axis = self.conv.axes[i]
-            if self.axes[i].taps != axis.taps:
-                levels.append((axis.taps, axis.dilation * x.strides[2 + i] * size))
+        h, w = self.conv.axes
+        rows, cols = self.inside
+        by = 1 if self.conv.phases > 1 else w.dilation
+        levels = [(x.shape[4], x.strides[4] * size), (cols, by * x.strides[3] * size),
+                  (rows, h.dilation * x.strides[2] * size)]  # fmt: skip
         return merged(levels)
 
     @cached_property
     def depth(self) -> int:
-        _, _, _, c, _ = self.conv.w.shape
-        return c * prod(a.taps for a in self.conv.axes) // self.segments
+        return self.conv.w.shape[3] * prod(self.inside)
+
+    def deep(self, segment: int) -> int:
+        """Elements of a segment: the last one may have fewer kernel rows."""
+        if not self.conv.packing:
+            return self.depth
+        rows = self.conv.axes[0].taps - segment * self.inside[0]
+        return min(self.depth, self.depth // self.inside[0] * rows)
 
     @cached_property
     def segments(self) -> int:
@@ -145,6 +160,11 @@ class Image:
     @cached_property
     def blocks(self) -> int:
         return ceil_div(self.depth, self.dim)
+
+    @cached_property
+    def total(self) -> int:
+        """K-blocks of all segments."""
+        return (self.segments - 1) * self.blocks + ceil_div(self.deep(self.segments - 1), self.dim)
 
     def tap(self, segment: int, pitch: int) -> int:
         """Pixels from the first of a tile's local image to the first that this segment reads."""
@@ -222,20 +242,40 @@ class Image:
         size = x.dtype.itemsize
         first = (rows.first, cols.first)
         origin = x.offset + group * x.strides[0] + images[0] * x.strides[1]
-        origin += sum(f * s for f, s in zip(first, x.strides[2:4], strict=True))
-        last = [p.first + (p.count - 1) * p.source_step + 1 for p in parts]
-        for i, (axis, inner) in enumerate(zip(self.conv.axes, self.axes, strict=True)):
-            if inner.taps != axis.taps:
-                last[i] += (axis.taps - 1) * axis.dilation
-        low, high = (group, images[0], *first, 0), (group + 1, images[1], *last, x.shape[4])
-        outer = [
-            (p.count, p.source_step * s * size, p.step * step_)
-            for p, s, step_ in ((cols, x.strides[3], unit), (rows, x.strides[2], width * unit))
+        origin += rows.first * x.strides[2]
+        if self.conv.phases == 1:
+            origin += cols.first * x.strides[3]
+        last = [
+            p.first + (p.count - 1) * p.source_step + 1 + (taps - 1) * axis.dilation
+            for p, taps, axis in zip(parts, self.inside, self.conv.axes, strict=True)
         ]
-        outer.append((images[1] - images[0], x.strides[1] * size, pitch * width * unit))
-        at = slot.lo + ((above + rows.at) * width + cols.at) * unit
-        return box_loads(x, origin * size, self.pixel, outer, slot, at, part_conv(x, part),
-                         self.local, span_bytes(x, low, high), number)  # fmt: skip
+        phases = self.conv.phases
+        if phases > 1:
+            first, last[1] = (rows.first, 0), x.shape[3]
+        low, high = (group, images[0], *first, 0), (group + 1, images[1], *last, x.shape[4])
+        ops = []
+        for i in range(min(phases, cols.count)):  # results whose taps are in the same phase
+            column = cols.first + i * cols.source_step
+            skip = 0
+            if phases > 1:
+                skip = column % phases * (x.shape[3] // phases) + column // phases
+            outer = [
+                (ceil_div(cols.count - i, phases), cols.source_step * x.strides[3] * size,
+                 cols.step * phases * unit),
+                (rows.count, rows.source_step * x.strides[2] * size, rows.step * width * unit),
+                (images[1] - images[0], x.strides[1] * size, pitch * width * unit),
+            ]  # fmt: skip
+            at = slot.lo + ((above + rows.at) * width + cols.at + i * cols.step) * unit
+            ops += box_loads(x, (origin + skip * x.strides[3]) * size, self.pixel, outer, slot, at,
+                             part_conv(x, part), self.local, span_bytes(x, low, high),
+                             number)  # fmt: skip
+        return ops
+
+    def rows_read(self, rows: Span) -> Span:
+        """Rows of an image that these rows of results need."""
+        part = Part.of(self.axes[0], *rows)
+        inside = (self.inside[0] - 1) * self.conv.axes[0].dilation
+        return part.first, part.first + (part.count - 1) * part.source_step + 1 + inside
 
     def weight_loads(self, group: int, first: int, last: int, cols: tuple[int, int], slot: Local,
                      number: int, part: int = 0) -> list[Op]:  # fmt: skip
@@ -254,7 +294,7 @@ class Image:
         for segment in range(first // self.blocks, ceil_div(last, self.blocks)):
             base = segment * self.blocks
             k0 = max(0, first - base) * d
-            k1 = min(self.depth, (last - base) * d)
+            k1 = min(self.deep(segment), (last - base) * d)
             for (t0, t1), (c0, c1) in _ranges(k0, k1, c):
                 taps = range(segment * inside + t0, segment * inside + t1)
                 for i, j, count in _tap_runs(taps, taps_w):

@@ -231,15 +231,18 @@ class Axis:
 class Convolve:
     """x (G, B, H, W, C) with w (G, I, J, C, O): a result (B, OH, OW, G * O).
 
-    `packing` says how taps and channels make K (`primitives_conv.packing`); "row" needs an image
-    without padding or gaps along W, "window" one without any.
+    `packing` says how taps and channels make K (`primitives_conv.packing`): the kernel rows of a
+    segment; from one on the image has no padding or gaps along W, from two on none at all.
+    `phases` is into how many parts each image row is divided: column x is the (x // phases)-th one
+    of part x % phases, so that the taps of a dilated kernel row are neighbours.
     """
 
     x: View
     w: View
     axes: tuple[Axis, Axis]
-    packing: str
+    packing: int
     passes: Passes = SINGLE
+    phases: int = 1
 
     @property
     def cols(self) -> int:
@@ -252,7 +255,8 @@ class Convolve:
         return self.x.dtype not in FLOATS
 
     def __str__(self) -> str:
-        extra = f"{self.packing}{_shown(self.passes)}"
+        extra = f"{self.packing} rows" if self.packing else "tap"
+        extra += f" in {self.phases} phases" * (self.phases > 1) + _shown(self.passes)
         return f"convolve({self.x}, {self.w}, {self.axes[0]} x {self.axes[1]}, {extra})"
 
 
@@ -309,17 +313,20 @@ class Move:
 class Pad:
     """An array, copied bit by bit to start + i * step of each dimension of the result.
 
-    The other elements of the result are `value`, an array of no dimensions of its dtype.
+    The other elements of the result are `value`, an array of no dimensions of its dtype. With
+    `phases` the result is (B, H, W, C), and columns are as `Convolve` has them.
     """
 
     x: View
     value: np.ndarray
     start: tuple[int, ...]
     step: tuple[int, ...]
+    phases: int = 1
 
     def __str__(self) -> str:
         at = ", ".join(f"{a}+{s}i" for a, s in zip(self.start, self.step, strict=True))
-        return f"pad({self.x}, {self.value}, at {at})"
+        phases = f", {self.phases} phases" * (self.phases > 1)
+        return f"pad({self.x}, {self.value}, at {at}{phases})"
 
 
 KernelSource = Contract | Convolve | Pool | Map | Move | Pad

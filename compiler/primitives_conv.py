@@ -9,7 +9,7 @@ Zeros from padding and from `lhs_dilation` are multiplied like any other value.
 ``rhs_spec`` = (out feature, in feature, *spatial) of rhs, ``out_spec`` as ``lhs_spec``.
 """
 
-from math import prod
+from math import gcd, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,9 @@ from tilewright.compiler.primitives import convert
 from tilewright.compiler.primitives_dot import check_precision, matmul, result_dtype
 from tilewright.compiler.primitives_pad import check_positive, dilated_size, padded, window_count
 
+OTHER = 0.1  # what a load costs that hides behind passes, or a pass behind loads
+ROOM = 7000  # granules of a typical scratchpad for one operand
+MOST_BLOCKS = 64  # of a segment of several kernel rows
 conv_general_dilated_p = Primitive("conv_general_dilated", uses_dim=True)
 
 
@@ -30,34 +33,63 @@ class ConvDimensionNumbers(NamedTuple):
     out_spec: tuple[int, ...]
 
 
-def segments(kind: str, kh: int, kw: int, c: int) -> tuple[int, int]:
-    """Return (count, elements of each) of the segments of a packing, before zero-padding."""
-    return {"tap": (kh * kw, c), "row": (kh, kw * c), "window": (1, kh * kw * c)}[kind]
+def segments(rows: int, kh: int, kw: int, c: int) -> list[int]:
+    """Return the elements of each segment of a packing, before zero-padding."""
+    if not rows:
+        return [c] * (kh * kw)
+    return [min(rows, kh - i) * kw * c for i in range(0, kh, rows)]
 
 
-def packing(kh: int, kw: int, c: int, dim: int) -> str:
-    """Return how a kernel's taps are packed into blocks of `dim`: "tap", "row" or "window".
+class Extent(NamedTuple):
+    """A spatial dimension of a convolution: taps, results, steps between results and taps."""
 
-    Taps are flattened row major: (kh, kw, c), with c the channels of one group; 1-D kernels have
-    kh = 1. "tap" makes one segment of each tap, "row" of each kernel row, "window" a single one;
-    each segment is zero-padded to a multiple of `dim`. The choice is architecture for floats,
-    for it fixes the order of additions. "tap" reuses pixels on the chip best (a shifted window is
-    the same rows at another offset) and needs the least room, "window" least and most; so the first
-    of them that has few zero blocks (within an eighth of the least) is taken. A row of "window"
-    must fit on the chip: 64 blocks at most. (Measured on 32 random convolutions on tw16: an eighth
-    loses less than 1/32 does, because "row" reads each pixel once for each kernel column.)
+    taps: int
+    out: int
+    stride: int = 1
+    dilation: int = 1
+
+    def positions(self, taps: int, dilation: int = 1) -> int:
+        """Where so many taps, `dilation` of its own ones apart, begin for some result."""
+        if taps == 1:
+            return self.out
+        by = gcd(self.stride, self.dilation)
+        return (self.out - 1) * self.stride // by + (taps - 1) * dilation * self.dilation // by + 1
+
+
+def packing(h: Extent, w: Extent, c: int, o: int, dim: int, size: int = 2) -> int:
+    """Return how many kernel rows make a segment of K (the last one may have fewer); 0: each tap.
+
+    Taps are flattened row major: (kh, kw, c), with c the channels of one group and o its outputs;
+    1-D kernels have kh = 1. Each segment is zero-padded to a multiple of `dim`. The choice is
+    architecture for floats, for it fixes the order of additions; it depends on the shapes of one
+    image, never on the batch or on how the image is padded. Single taps reuse pixels on the chip
+    best (a shifted window is the same rows at another offset); more rows have fewer zeros, but each
+    pixel is loaded once for each tap in a segment, and long segments leave room for few of them, so
+    that weights come again and again. The array's passes and the loads overlap, so the choice is
+    what has the least of the longer one, the other one counting little.
+
+    Parameters
+    ----------
+    size : bytes of an element, for loads; 2 for floats of any width.
     """
-    tap, row, window = (
-        count * -(-size // dim)
-        for count, size in (segments(kind, kh, kw, c) for kind in ("tap", "row", "window"))
-    )
-    if 8 * tap <= 9 * window:
-        return "tap"
-    if 8 * row <= 9 * window:
-        return "row"
-    if window <= 64:
-        return "window"
-    return "row" if row < tap else "tap"
+    results, columns = h.out * w.out, -(-o // dim)
+
+    def cost(rows: int) -> tuple[float, int]:
+        sizes = segments(rows, h.taps, w.taps, c)
+        passes = sum(-(-n // dim) for n in sizes) * columns * max(results, dim)
+        tall = h.positions(-(-h.taps // max(rows, 1)), max(rows, 1))
+        wide = w.out if rows else w.positions(w.taps)
+        loads = tall * wide * (sizes[0] * size / dim + max(rows, 1))
+        if rows:  # such an image is copied, most often
+            loads += results * h.stride * w.stride * c * size / dim
+        weights = h.taps * w.taps * c * columns * size  # granules
+        again = results * -(-sizes[0] // dim) * size / ROOM if weights > ROOM else 1
+        loads += weights * max(1, again)
+        return max(passes, loads) + min(passes, loads) * OTHER, rows
+
+    fit = [r for r in range(2, h.taps + 1)
+           if segments(r, h.taps, w.taps, c)[0] <= MOST_BLOCKS * dim]  # fmt: skip
+    return min(cost(rows) for rows in (0, 1, *fit))[1]
 
 
 def _check_groups(lhs, rhs, numbers, feature_groups, batch_groups):
@@ -151,12 +183,11 @@ def _patches(x, kernel, out, strides, dilation):
     return patches
 
 
-def _blocks(matrix, kh, kw, c, dim):
-    """Flatten (R, kh, kw, c) to (R, K) with each segment zero-padded to a multiple of `dim`."""
-    count, size = segments(packing(kh, kw, c, dim), kh, kw, c)
-    cut = matrix.reshape(matrix.shape[0], count, size)
-    cut = np.pad(cut, ((0, 0), (0, 0), (0, -size % dim)))
-    return cut.reshape(cut.shape[0], cut.shape[1] * cut.shape[2])
+def _blocks(matrix, sizes, dim):
+    """Flatten (R, ...) to (R, K) with each segment of these sizes zero-padded to whole blocks."""
+    matrix = matrix.reshape(matrix.shape[0], sum(sizes))
+    cuts = np.split(matrix, np.cumsum(sizes)[:-1], axis=1)
+    return np.hstack([np.pad(cut, ((0, 0), (0, -cut.shape[1] % dim))) for cut in cuts])
 
 
 @conv_general_dilated_p.rule("impl")
@@ -188,9 +219,11 @@ def _conv_impl(
         images, channels = slice(None), slice(g * c, (g + 1) * c)
         if batch_group_count > 1:
             images, channels = slice(g * batch, (g + 1) * batch), slice(None)
+        extents = map(Extent, kernel, space, strides, dilation)
+        sizes = segments(packing(*extents, c, share, dim), *kernel, c)
         patches = _patches(x[images, :, :, channels], kernel, space, strides, dilation)
-        a = _blocks(patches.reshape(batch * prod(space), *kernel, c), *kernel, c, dim)
-        b = _blocks(w[g * share : (g + 1) * share], *kernel, c, dim).T
+        a = _blocks(patches.reshape(batch * prod(space), prod(kernel) * c), sizes, dim)
+        b = _blocks(w[g * share : (g + 1) * share], sizes, dim).T
         result = convert(matmul(a, b, precision, dim), new_dtype=dtype)
         out[..., g * share : (g + 1) * share] = result.reshape(batch, *space, share)
     if flat:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from tilewright.compiler.kernels import Convolve, Kernel
+from tilewright.compiler.kernels import Convolve, Kernel, Pad
 from tilewright.compiler.refine import TRIAL, exact_cycles
 from tilewright.compiler.schedule import A_BANKS, ScheduleError, ceil_div
 from tilewright.compiler.schedule_conv import PARTS, ConvPlan, ConvSchedule
 from tilewright.compiler.sync import synchronise
-from tilewright.compiler.tile_conv import conv_plans, planned, tile_conv
+from tilewright.compiler.tile_conv import Staged, conv_plans, planned, tile_conv
 from tilewright.compiler.tiles import Plan
 from tilewright.isa.config import ChipConfig
 
@@ -37,6 +38,8 @@ def _moves(plan: ConvPlan) -> Iterator[ConvSchedule]:
             yield replace(s, first_k=blocks)
     plain = replace(s, head=0, tail=0, first_k=0)
     yield from (replace(s, parts=parts) for parts in PARTS)
+    if plan.copied:
+        yield replace(s, stage=1 - s.stage, a_banks=max(1, s.a_banks - 1 + 2 * s.stage))
     yield replace(s, order="ns" if s.order == "sn" else "sn")
     yield from (replace(s, a_banks=banks) for banks in (s.a_banks - 1, s.a_banks + 1))
     (h, w), d = plan.outs, plan.config.dim
@@ -45,9 +48,10 @@ def _moves(plan: ConvPlan) -> Iterator[ConvSchedule]:
         for other in (2 * size, size + 1, size - 1, ceil_div(size, 2)):
             other = min(other, most)
             if other >= 1 and (name != "rows" or s.images == 1):
-                yield replace(plain, **{name: other})
+                changed: dict[str, Any] = {name: other}
+                yield replace(plain, **changed)
     for kt in (2 * s.kt, ceil_div(s.kt, 2)):
-        yield replace(plain, kt=min(kt, plan.image.segments * plan.image.blocks))
+        yield replace(plain, kt=min(kt, plan.image.total))
     for nt in (2 * s.nt, ceil_div(ceil_div(s.nt, d), 2) * d):
         yield replace(plain, nt=min(nt, plan.image.conv.w.shape[4]))
 
@@ -58,7 +62,8 @@ class _Search:
 
     config: ChipConfig
     kernel: Kernel
-    left: int = BUDGET
+    pad: Staged | None
+    left: int
     seen: set[ConvSchedule] = field(default_factory=set)
 
     def cycles(self, plan: ConvPlan) -> int | None:
@@ -71,13 +76,17 @@ class _Search:
             plan.check()
         except ScheduleError:
             return None
-        ops, _ = tile_conv(Plan(self.config, A_BANKS), self.kernel, 0, plan, 0)
+        ops, _ = tile_conv(Plan(self.config, A_BANKS), self.kernel, 0, plan, 0, self.pad)
         synchronise(ops, self.config)
         return exact_cycles(self.config, ops)
 
 
-def choose_conv(config: ChipConfig, kernel: Kernel) -> ConvPlan:
+def choose_conv(config: ChipConfig, kernel: Kernel, pad: Staged | None = None) -> ConvPlan:
     """The schedule that a kernel gets by default, remembered for kernels like it.
+
+    Parameters
+    ----------
+    pad : makes the convolution's image.
 
     Raises
     ------
@@ -87,15 +96,19 @@ def choose_conv(config: ChipConfig, kernel: Kernel) -> ConvPlan:
     conv, e = kernel.source, kernel.epilogue
     assert isinstance(conv, Convolve)
     views = tuple((v.shape, v.strides, str(v.dtype)) for v in (conv.x, conv.w))
-    key = (config, views, conv.axes, conv.packing, conv.passes, len(e.vectors), str(e.out), e.pool)
+    how = conv.axes, conv.packing, conv.phases, conv.passes
+    key: object = (config, views, how, len(e.vectors), str(e.out), e.pool)
+    if pad is not None and isinstance(pad[1].source, Pad):
+        source = pad[1].source
+        key = (key, source.x.shape, source.x.strides, source.start, source.step, source.phases)
     if key not in _chosen:
-        _chosen[key] = _refined(config, kernel).schedule
+        _chosen[key] = _refined(config, kernel, pad).schedule
     return planned(config, kernel, _chosen[key])
 
 
-def _refined(config: ChipConfig, kernel: Kernel) -> ConvPlan:
-    plans = conv_plans(config, kernel, BASES)
-    search = _Search(config, kernel)
+def _refined(config: ChipConfig, kernel: Kernel, pad: Staged | None) -> ConvPlan:
+    plans = conv_plans(config, kernel, BASES, pad)
+    search = _Search(config, kernel, pad, BUDGET)
     best, price = plans[0], search.cycles(plans[0])
     if price is None:
         return best

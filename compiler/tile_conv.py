@@ -12,15 +12,21 @@ from tilewright.compiler.image import Image, Spans, length, step
 from tilewright.compiler.kernels import Convolve, Kernel
 from tilewright.compiler.operand_loads import OPERAND_TYPE
 from tilewright.compiler.schedule import ceil_div
-from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule, Span, Tile, ranked
+from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule, Span, Tile
+from tilewright.compiler.schedule_conv_cost import ranked
 from tilewright.compiler.tile_pool import pool_stores, reads
+from tilewright.compiler.tile_stage import Stage
 from tilewright.compiler.tile_store import Vectors, store_fields
 from tilewright.compiler.tiles import Dram, Local, Op, Plan, Slots
-from tilewright.isa.config import ChipConfig
+from tilewright.isa.config import BANKS, ChipConfig
 from tilewright.isa.table import Mem, Type
 
+Staged = tuple[int, Kernel]  # number and kernel of the `Pad` that only this convolution reads
 
-def conv_plans(config: ChipConfig, kernel: Kernel, count: int) -> list[ConvPlan]:
+
+def conv_plans(
+    config: ChipConfig, kernel: Kernel, count: int, pad: Staged | None = None
+) -> list[ConvPlan]:
     """The most promising schedules with the sizes that follow from them.
 
     Raises
@@ -31,7 +37,8 @@ def conv_plans(config: ChipConfig, kernel: Kernel, count: int) -> list[ConvPlan]
     source = kernel.source
     assert isinstance(source, Convolve)
     image, e = Image(source, config.dim), kernel.epilogue
-    return ranked(config, image, len(e.vectors), e.out.itemsize, e.pool, count)
+    copied = pad[1].out.nbytes if pad else 0
+    return ranked(config, image, len(e.vectors), e.out.itemsize, e.pool, count, copied)
 
 
 def planned(config: ChipConfig, kernel: Kernel, schedule: ConvSchedule) -> ConvPlan:
@@ -51,9 +58,14 @@ def planned(config: ChipConfig, kernel: Kernel, schedule: ConvSchedule) -> ConvP
 
 
 def tile_conv(
-    plan: Plan, kernel: Kernel, number: int, p: ConvPlan, half: int
+    plan: Plan, kernel: Kernel, number: int, p: ConvPlan, half: int, pad: Staged | None = None
 ) -> tuple[list[Op], int]:
-    """All operations of one convolution; see `tile_contract` for `half`."""
+    """All operations of one convolution; see `tile_contract` for `half`.
+
+    Parameters
+    ----------
+    pad : makes the image; its operations come ahead of the tiles that need them.
+    """
     turn = half * p.schedule.parts // 2
     image, s = p.image, p.schedule
     conv = image.conv
@@ -79,7 +91,9 @@ def tile_conv(
         g, b = tile[:2]
         return image.loads(g, b, spans(tile), slot, number, part, pieces) if new else []
 
-    ops: list[Op] = []
+    needs = [(*tile[:2], spans(tile)[0]) for tile, _ in turns]
+    copies = _Copies(plan.config, p, pad, needs)
+    ops = copies.ahead(0)
     for at, (tile, (a_part, w_part)) in enumerate(turns):
         g, b, _, _, cols = tile
         (r0, r1), (c0, c1) = spans(tile)
@@ -88,6 +102,7 @@ def tile_conv(
         blocks = ceil_div(cols[1] - cols[0], plan.config.dim)
         place = Local(Mem.ACC, base, base + height * (c1 - c0) * blocks)
         first, last = at % len(conv.passes) == 0, (at + 1) % len(conv.passes) == 0
+        copy = copies.ahead(at + 1)
         now = image_loads(tile, a_part, 1)
         a_slot, _ = images.take((*tile[:4], a_part))
         ahead = turns[at + 1 : at + 2] if images.count > 1 else []
@@ -97,6 +112,7 @@ def tile_conv(
             if w_new:
                 ops += image.weight_loads(g, *chunk, cols, w_slot, number, w_part)
             ops += now if c == 0 else []
+            ops += _share(copy, c, len(p.chunks))
             ops += _share(later, c, len(p.chunks))
             ops += _matmuls(image, number, chunk, (height, spans(tile)[1]), cols, a_slot, w_slot,
                             place, first)  # fmt: skip
@@ -114,6 +130,34 @@ def tile_conv(
                                steps, conv.cols, number, head[0])  # fmt: skip
         turn = (turn + 1) % s.parts
     return ops, turn * 2 // s.parts
+
+
+class _Copies:
+    """The operations of the kernel that pads the image, in time for the tiles."""
+
+    def __init__(self, config: ChipConfig, p: ConvPlan, pad: Staged | None,
+                 needs: list[tuple[int, Span, Span]]):  # fmt: skip
+        self.p, self.needs = p, needs  # group, images and rows of each turn
+        self.stage: Stage | None = None
+        if pad is not None:
+            banks = (BANKS - 1, BANKS) if p.schedule.stage else (0, p.schedule.a_banks)
+            region = banks[0] * config.spad_bank, banks[1] * config.spad_bank
+            self.stage = Stage(config, pad[1], pad[0], region)
+
+    def ahead(self, at: int) -> list[Op]:
+        """What must be copied when this tile's turn is near: what it and the next one read."""
+        if self.stage is None:
+            return []
+        if not self.p.schedule.stage:
+            return [] if at else self.stage.all()
+        ops: list[Op] = []
+        x = self.p.image.conv.x
+        for group, images, rows in self.needs[at : at + 2]:
+            for image in range(*images):
+                place = (x.offset + group * x.strides[0] + image * x.strides[1]) * x.dtype.itemsize
+                first, last = self.p.image.rows_read(rows)
+                ops += self.stage.rows(place // (self.stage.pitch * self.stage.height), first, last)
+        return ops
 
 
 def _share(ops: list[Op], part: int, parts: int) -> list[Op]:
@@ -171,7 +215,7 @@ def _matmuls(image: Image, number: int, chunk: Span, tile: tuple[int, Span], col
             taken = min(last - at, image.axes[1].taps - segment % image.axes[1].taps)
             k, ak = taken * d, image.axes[1].dilation * unit
         else:
-            k = min(image.depth, (block + taken) * d) - block * d
+            k = min(image.deep(segment), (block + taken) * d) - block * d
         a = a_slot.lo + image.tap(segment, width) * unit + block * local
         mine = fields | {"acc": int(at > 0 or not fresh), "a": a, "ak": ak, "k": k,
                          "w": w_slot.lo + (at - first) * d * wide}  # fmt: skip

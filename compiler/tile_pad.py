@@ -13,6 +13,7 @@ from math import prod
 
 from tilewright.compiler.kernels import Kernel, Pad, dense_strides
 from tilewright.compiler.schedule import ceil_div, cell_granules
+from tilewright.compiler.tile_stage import Stage
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
 from tilewright.isa.table import Conv, Mem, Type
 
@@ -26,6 +27,8 @@ def tile_pad(plan: Plan, kernel: Kernel, number: int) -> list[Op]:
     """All operations of one pad kernel."""
     source = kernel.source
     assert isinstance(source, Pad)
+    if source.phases > 1:
+        return Stage(plan.config, kernel, number, (0, plan.w_base)).all()
     slots = _Slots(plan)
     ops = _fills(plan, kernel, number, source, slots)
     if prod(source.x.shape):

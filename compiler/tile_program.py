@@ -8,14 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, Pad, Pool
+from tilewright.compiler.kernels import (
+    Contract,
+    Convolve,
+    KernelProgram,
+    Map,
+    Pad,
+    Pool,
+    View,
+    views_of,
+)
 from tilewright.compiler.refine import choose
 from tilewright.compiler.refine_conv import choose_conv
 from tilewright.compiler.schedule import A_BANKS, Schedule, ScheduleError
 from tilewright.compiler.schedule_conv import ConvSchedule
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import tile_contract
-from tilewright.compiler.tile_conv import planned, tile_conv
+from tilewright.compiler.tile_conv import Staged, planned, tile_conv
 from tilewright.compiler.tile_map import tile_map, tile_move
 from tilewright.compiler.tile_pad import tile_pad
 from tilewright.compiler.tile_pool import tile_pool
@@ -34,6 +43,25 @@ def _given(schedules: Schedules | None, number: int, kind: type[S]) -> S | None:
     raise ScheduleError(f"kernel {number}: its schedule must be a {kind.__name__}, not {found!r}")
 
 
+def _staged(kernels: KernelProgram) -> dict[int, Staged]:
+    """By number of a convolution, the pad kernel whose result only this convolution reads."""
+    found: dict[int, Staged] = {}
+    for at, pad in enumerate(kernels.kernels):
+        readers = [
+            n for n, k in enumerate(kernels.kernels)
+            if any(v.buffer is pad.out for v in (*views_of(k.source), *k.epilogue.vectors)
+                   if isinstance(v, View))
+        ]  # fmt: skip
+        if not isinstance(pad.source, Pad) or len(readers) != 1 or pad.out in kernels.outputs:
+            continue
+        source = kernels.kernels[readers[0]].source
+        if not isinstance(source, Convolve) or source.w.buffer is pad.out:
+            continue
+        if source.packing and source.x.buffer is pad.out and len(pad.out.shape) == 4:
+            found[readers[0]] = at, pad
+    return found
+
+
 def tile(
     config: ChipConfig, kernels: KernelProgram, schedules: Schedules | None = None
 ) -> TileProgram:
@@ -44,6 +72,7 @@ def tile(
     schedules : by kernel number, for contractions and convolutions; the others get the default one.
     """
     plan = Plan(config, A_BANKS)
+    pads = _staged(kernels)
     ops: list[Op] = []
     texts: list[str] = []
     half = 0
@@ -54,12 +83,16 @@ def tile(
             texts.append(str(schedule))
         elif isinstance(kernel.source, Convolve):
             given = _given(schedules, number, ConvSchedule)
-            sizes = planned(config, kernel, given) if given else choose_conv(config, kernel)
-            more, half = tile_conv(plan, kernel, number, sizes, half)
+            pad = pads.get(number)
+            sizes = planned(config, kernel, given) if given else choose_conv(config, kernel, pad)
+            more, half = tile_conv(plan, kernel, number, sizes, half, pad)
             texts.append(str(sizes.schedule))
         elif isinstance(kernel.source, Pool):
             more = tile_pool(plan, kernel, number)
             texts.append("windows on the way out")
+        elif isinstance(kernel.source, Pad) and any(n == number for n, _ in pads.values()):
+            more = []
+            texts.append("rows ahead of the convolution's tiles")
         elif isinstance(kernel.source, Pad):
             more = tile_pad(plan, kernel, number)
             texts.append("rows through the scratchpad")

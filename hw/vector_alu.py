@@ -16,7 +16,6 @@ from tilewright.hw.vector_basic import BasicPart
 from tilewright.hw.vector_control import LAYOUT, Out5, Word
 from tilewright.hw.vector_mul import Multiply, overridden
 from tilewright.isa.special import Y_BITS
-from tilewright.isa.timing import VECTOR_ALU_LATENCY
 
 
 class VectorLane(wiring.Component):
@@ -31,11 +30,7 @@ class VectorLane(wiring.Component):
     **Timing** : `VECTOR_ALU_LATENCY` cycles, one operation per cycle.
     """
 
-    LATENCY = 6
-
     def __init__(self):
-        if self.LATENCY != VECTOR_ALU_LATENCY:
-            raise ValueError(f"VECTOR_ALU_LATENCY must be {self.LATENCY}, not {VECTOR_ALU_LATENCY}")
         super().__init__(
             {"i_a": In(32), "i_b": In(32), "i_c": In(32), "i_control": In(LAYOUT), "o_q": Out(32)}
         )

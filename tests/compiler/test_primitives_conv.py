@@ -9,6 +9,7 @@ from tilewright.compiler.core import ShapedArray, eval_jaxpr
 from tilewright.compiler.errors import OperandError, UnsupportedError
 from tilewright.compiler.primitives_conv import (
     ConvDimensionNumbers,
+    Extent,
     conv_general_dilated_p,
     packing,
     segments,
@@ -141,55 +142,84 @@ def test_floats_are_near_jaxs(jax, case, dtype):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "dim", "expected"),
+    ("shape", "dim", "size", "expected"),
     [
-        ((3, 3, 64), 16, "tap"),  # 36 blocks in every packing
-        ((1, 1, 3), 16, "tap"),
-        ((7, 7, 3), 16, "window"),  # 49, 14 and 10 blocks
-        ((3, 3, 1), 16, "window"),  # depthwise: 9, 3 and 1
-        ((3, 3, 24), 16, "row"),  # 18, 15 and 14
-        ((5, 5, 100), 16, "tap"),  # 175, 160 and 157
-        ((11, 11, 9), 16, "row"),  # 121, 77 and 69
-        ((100, 1, 17), 16, "tap"),  # 200, 200 and 107: too long, and rows save nothing
-        ((1, 9, 3), 4, "row"),  # 1-D: a row is the window
+        ((3, 3, 64, 64, 56), 16, 1, 0),  # 36 blocks in every packing
+        ((1, 1, 3, 8, 5), 16, 1, 0),
+        ((7, 7, 3, 64, 112), 16, 1, 3),  # 49 blocks, 14, 11, 10
+        ((7, 7, 3, 8, 112), 16, 1, 3),  # so few outputs that loads count
+        ((3, 3, 1, 1, 9), 16, 2, 1),  # depthwise: loads alone count
+        ((3, 3, 24, 64, 28), 16, 1, 2),  # 18, 15, 14 and 14
+        ((5, 5, 200, 64, 28), 16, 2, 0),  # 325, 315 and 313: long segments, weights come again
+        ((2, 2, 36, 106, 24), 16, 1, 2),  # 12, 10 and 9
+        ((4, 4, 18, 24, 25), 16, 2, 2),  # 32, 20, 18, 19 and 18
     ],
 )
-def test_packing(kernel, dim, expected):
-    assert packing(*kernel, dim) == expected
+def test_packing(shape, dim, size, expected):
+    kh, kw, c, o, out = shape
+    assert packing(Extent(kh, out), Extent(kw, out), c, o, dim, size) == expected
 
 
-def loops(image, kernel, dim):
+def test_packing_has_the_fewest_blocks_where_loads_hide():
+    """With thousands of outputs the choice is that of the fewest blocks, or of fewer rows."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        kh, kw, c = (int(rng.integers(1, n)) for n in (8, 8, 12))
+        rows = packing(Extent(kh, 30), Extent(kw, 30), c, 4096, 16)
+        blocks = [sum(-(-n // 16) for n in segments(r, kh, kw, c)) for r in range(kh + 1)]
+        assert blocks[rows] <= 1.03 * min(blocks)
+
+
+def test_a_segment_is_some_kernel_rows():
+    assert segments(0, 3, 2, 5) == [5] * 6
+    assert segments(1, 3, 2, 5) == [10] * 3
+    assert segments(2, 3, 2, 5) == [20, 10]
+    assert segments(3, 3, 2, 5) == [30]
+
+
+def packed(image, kernel, outputs, dim):
+    """The packing of a plain convolution (H, W, C) with (KH, KW, C)."""
+    (kh, kw, c), (height, width, _) = kernel.shape, image.shape
+    return packing(Extent(kh, height - kh + 1), Extent(kw, width - kw + 1), c, outputs, dim)
+
+
+def loops(image, kernel, outputs, dim):
     """Convolve (H, W, C) with (KH, KW, C), no padding, by the definition: one scalar at a time."""
     (kh, kw, c), f32 = kernel.shape, np.float32
-    count, size = segments(packing(kh, kw, c, dim), kh, kw, c)
+    sizes = segments(packed(image, kernel, outputs, dim), kh, kw, c)
     out = np.empty((image.shape[0] - kh + 1, image.shape[1] - kw + 1), f32)
     for y, x in np.ndindex(out.shape):
         taps = [(i, j, k) for i in range(kh) for j in range(kw) for k in range(c)]
         pairs = [(f32(image[y + i, x + j, k]), f32(kernel[i, j, k])) for i, j, k in taps]
-        total = None
-        for first in range(0, count * size, size):
+        total, first = None, 0
+        for size in sizes:
             for start in range(0, size, dim):
                 block = f32(0)
-                for p, q in pairs[first + start : min(first + start + dim, first + size)]:
+                for p, q in pairs[first + start : first + min(start + dim, size)]:
                     block = f32(block + p * q)
                 total = block if total is None else f32(total + block)
+            first += size
         out[y, x] = total
     return out
 
 
-@pytest.mark.parametrize("kernel", [(3, 3, 8), (3, 3, 2), (2, 3, 10), (5, 5, 3), (1, 5, 3)])
-def test_order_of_additions(kernel):
+KERNELS = [(3, 3, 8), (3, 3, 2), (2, 3, 10), (5, 5, 3), (1, 5, 3)]
+
+
+@pytest.mark.parametrize("outputs", [1, 40])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_order_of_additions(kernel, outputs):
     rng = np.random.default_rng(1)
     image = (rng.standard_normal((7, 8, kernel[2])) * 2.0 ** rng.integers(-9, 9)).astype(BF16)
     weights = rng.standard_normal(kernel).astype(BF16)
     params = {**PLAIN, "preferred_element_type": np.dtype(np.float32)}
-    result = run(image[None], weights[..., None], params, dim=4)
-    assert result[0, ..., 0].tobytes() == loops(image, weights, 4).tobytes()
+    result = run(image[None], np.repeat(weights[..., None], outputs, -1), params, dim=4)
+    assert result[0, ..., -1].tobytes() == loops(image, weights, outputs, 4).tobytes()
 
 
-def test_the_three_packings_are_tested():
-    kernels = [(3, 3, 8), (3, 3, 2), (2, 3, 10), (5, 5, 3), (1, 5, 3)]
-    assert {packing(*k, 4) for k in kernels} == {"tap", "row", "window"}
+def test_the_packings_are_tested():
+    found = {packed(np.empty((7, 8, k[2])), np.empty(k), o, 4) for k in KERNELS for o in (1, 40)}
+    assert {0, 1} < found
 
 
 def test_float32_is_rounded_to_bfloat16():
