@@ -42,6 +42,8 @@ _RAGGED = ("whole", "ragged")
 _SPACING = ("touch", "gap", "overlap")  # of max-pool's windows; -1 is the last
 _ALIGN = ("bus", "offset")
 _COUNT = ("one", "several")
+_LENGTH = ("short", "long")
+_MANY = 20  # words of a section that is not long
 _SLOTS = ("none", "load", "store", "load_store")
 _FAULTS = (
     Fault.OPCODE, Fault.FIELD, Fault.UNIMPLEMENTED, Fault.RANGE, Fault.WINDOW, Fault.PC,
@@ -140,7 +142,8 @@ def _vector(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str
     yield f"vector/cols/{_RAGGED[v['cols'] % config.dim > 0]}"
     yield f"vector/units/{_COUNT[v['cols'] > config.dim]}"
     yield f"vector/groups/{_COUNT[v['rows'] > VECTOR_ROWS]}"
-    yield from (f"vector/section/{s}" for s in SECTIONS if v[s])
+    lengths = ((s, v[s] > _MANY) for s in SECTIONS if v[s])
+    yield from (f"vector/section/{s}/{_LENGTH[long]}" for s, long in lengths)
     place = {}
     for s in STREAMS:
         if v[f"{s}_on"]:
@@ -346,7 +349,7 @@ def _all_vector() -> Iterator[str]:
     """Bins of VECTOR and of micro-kernels."""
     for name, ways in (("cols", _RAGGED), ("units", _COUNT), ("groups", _COUNT)):
         yield from (f"vector/{name}/{w}" for w in ways)
-    yield from (f"vector/section/{s}" for s in SECTIONS)
+    yield from (f"vector/section/{s}/{w}" for s, w in product(SECTIONS, _LENGTH))
     for stream in STREAMS:
         yield from (f"vector/{stream}/{mem.name}-{kind.name}".lower() for mem, kind in KINDS)
     yield from (f"vector/{s}/off" for s in STREAMS if s not in "xo")

@@ -14,7 +14,7 @@ from random import Random
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.micro import OPERATIONS, SOURCES, MicroOp, encode_micro
 from tilewright.isa.micro_rules import READS
-from tilewright.isa.table import Conv, Mem, Type
+from tilewright.isa.table import INSTRUCTIONS, Conv, Mem, Type
 from tilewright.isa.units import LOAD_STREAMS, SECTIONS, STORE_STREAMS, STREAMS
 from tilewright.sim.gen_ops import KERNELS, SPACE, Op, Ops, grid
 
@@ -24,6 +24,7 @@ KINDS = (
     (Mem.SPAD, Type.BF16),
 )  # fmt: skip
 PLAIN, IN_PLACE = "plain", "in_place"
+_LAYOUT = INSTRUCTIONS["vector"].layout
 
 
 def _fits(x: tuple[Mem, Type], o: tuple[Mem, Type]) -> bool:
@@ -74,10 +75,13 @@ class Writer:
         rng.shuffle(names)
         self.names = names  # each is drawn before one is drawn again
 
-    def kernel(self) -> Kernel:
-        """A micro-kernel in which each stream is used."""
+    def kernel(self, long: bool) -> Kernel:
+        """A micro-kernel of about 12 words; in a long one a section is as long as can be."""
         rng, out = self.rng, Kernel()
-        sizes = (rng.randint(0, 3), rng.randint(0, 4), rng.randint(2, 12), rng.randint(0, 4))
+        sizes = [rng.randint(0, 3), rng.randint(0, 4), rng.randint(1, 12), rng.randint(0, 4)]
+        if long:
+            at = rng.randrange(len(SECTIONS))
+            sizes[at] = _LAYOUT[SECTIONS[at]][1].high - rng.choice((0, 0, 1, 9))
         for section, size in zip(SECTIONS, sizes, strict=True):
             words = [self._word(section) for _ in range(size)]
             out.words += words
@@ -168,18 +172,23 @@ class VectorOps(Ops):
         floats = {s: kind[1] in (Type.BF16, Type.F32) for s, kind in kinds.items()}
         loads = {s: f for s, f in floats.items() if s in LOAD_STREAMS}
         stores = {s: f for s, f in floats.items() if s in STORE_STREAMS}
-        kernel = Writer(rng, loads, stores).kernel()
+        long = rng.random() < 0.08 and len(self.kernels) < len(KERNELS) // 2
+        kernel = Writer(rng, loads, stores).kernel(long)
         size = self.config.dim // 2  # words of a row
         own = set(range(-(-len(kernel.words) // size)))
         row = self._base("acc", own)
-        if row is None or len(self.kernels) + len(kernel.data) > len(KERNELS):
+        if row is None:
             return None
         cells = frozenset(row + c for c in own)
         last = self._run(kernel, row, cells, kinds, (rows, cols), way)
         first = None
         if last is not None and rng.random() < 0.3:
             other = {s: rng.choice(KINDS) for s in kinds}
-            first = self._run(kernel, row, cells, other, (rng.randint(1, 20), cols), PLAIN)
+            feeds = rng.random() < 0.6  # what the second one loads
+            if feeds:
+                other["o"] = x
+            shape = (rows if feeds else rng.randint(1, 20), cols)
+            first = self._run(kernel, row, cells, other, shape, PLAIN, last if feeds else None)
         if last is None:
             return None
         bring = self._bring(kernel.data, row, cells)
@@ -192,6 +201,8 @@ class VectorOps(Ops):
     def _bring(self, data: bytes, row: int, cells: frozenset[int]) -> Op:
         """The LOAD that brings a micro-kernel from DRAM to the accumulator."""
         at = KERNELS.start + len(self.kernels)
+        if at + len(data) > KERNELS.stop:
+            raise ValueError(f"a program must have micro-kernels of at most {len(KERNELS)} bytes")
         self.kernels += data
         f = dict(mem=Mem.ACC, conv=Conv.COPY32, dram=at, c0=len(data) // 4, loc=row, l0=1)
         source = ("dram", frozenset(range(at, at + len(data))))
@@ -199,23 +210,32 @@ class VectorOps(Ops):
 
     def _run(
         self, kernel: Kernel, row: int, own: frozenset[int], kinds: dict[str, tuple[Mem, Type]],
-        shape: tuple[int, int], way: str,
+        shape: tuple[int, int], way: str, feeds: Op | None = None,
     ) -> Op | None:  # fmt: skip
-        """A VECTOR that runs a micro-kernel, or None if its streams find no place."""
+        """A VECTOR that runs a micro-kernel, or None if its streams find no place.
+
+        Its stream o goes to stream x of `feeds`; to its own, if it works in place.
+        """
         rng, (rows, cols) = self.rng, shape
         f = dict(kernel=row, rows=rows, cols=cols, **kernel.lengths)
         f |= {n: rng.choice((rng.choice(_CONSTANTS), rng.getrandbits(32))) for n in "uv"}
         op = Op("vector", f, reads=[("acc", own)])
         for stream in STREAMS:
             if stream in kinds:
-                fields = self._stream(op, stream, kinds[stream], way)
+                at = op if way == IN_PLACE else feeds
+                fields = self._stream(op, stream, kinds[stream], at if stream == "o" else None)
                 if fields is None:
                     return None
                 f |= fields
         return op
 
-    def _stream(self, op: Op, name: str, kind: tuple[Mem, Type], way: str) -> dict[str, int] | None:
-        """The fields of a stream that meets no other wrongly; its cells go to `op`."""
+    def _stream(
+        self, op: Op, name: str, kind: tuple[Mem, Type], at: Op | None
+    ) -> dict[str, int] | None:  # fmt: skip
+        """The fields of a stream that meets no other wrongly; its cells go to `op`.
+
+        Its places are those of stream x of `at`, if that is given.
+        """
         rng, f, (mem, of) = self.rng, op.fields, kind
         units, width = -(-f["cols"] // self.config.dim), 2 if of == Type.BF16 else 1
         out = {f"{name}_on": 1, f"{name}_mem": mem, f"{name}_type": of}
@@ -225,18 +245,17 @@ class VectorOps(Ops):
                 unit, row = row, unit
             cells = grid((f["rows"], row), (units, unit), width=width)
             base = self._base(SPACE[mem], cells, width)
-            within = way == IN_PLACE and name == "o"
-            if within:
-                base, row, unit = f["x"], f["x_row"], f["x_unit"]
+            if at is not None:
+                base, row, unit = (at.fields[n] for n in ("x", "x_row", "x_unit"))
                 cells = grid((f["rows"], row), (units, unit), width=width)
-                if len(cells) != f["rows"] * units * width:
+                if at is op and len(cells) != f["rows"] * units * width:
                     return None
             if base is None:
                 continue
             space, touched = SPACE[mem], frozenset(base + c for c in cells)
             reads = [c for s, c in op.reads if s == space]
-            if name in STORE_STREAMS and sum(bool(c & touched) for c in reads) > within:
-                if within:
+            if name in STORE_STREAMS and sum(bool(c & touched) for c in reads) > (at is op):
+                if at is not None:
                     return None
                 continue
             (op.writes if name in STORE_STREAMS else op.reads).append((space, touched))

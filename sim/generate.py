@@ -111,7 +111,7 @@ def generate(
     rng = Random(f"tilewright {seed}")
     b = Builder(config, rng, seed)
     mix = rng.choice(((3, 2, 0, 3), (2, 4, 1, 2), (4, 1, 2, 3), (1, 1, 1, 1)))
-    for _ in range(length * rng.randint(8, 26)):
+    for _ in range(length * rng.randint(10, 28)):
         roll = rng.random()
         if roll < 0.8:
             b.unit(b.ops.draw(rng.choices(UNITS, mix)[0]))
