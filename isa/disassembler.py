@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from tilewright.isa.config import ARRAYS, INSTR_BYTES
 from tilewright.isa.encoding import IllegalInstruction, Instr, decode, lacks
+from tilewright.isa.micro import WORD_BYTES
+from tilewright.isa.micro_text import format_kernel
 from tilewright.isa.program import Port, Program
 from tilewright.isa.syntax import (
     FLOAT_FIELDS,
@@ -19,8 +21,9 @@ from tilewright.isa.syntax import (
     members,
     spaces,
 )
-from tilewright.isa.table import Field, Unit
+from tilewright.isa.table import Conv, Field, Mem, Unit
 from tilewright.isa.text import float_bits
+from tilewright.isa.units import SECTIONS
 
 _HEX_FROM = 1 << 12  # unsigned 32-bit values from here on are shown in hexadecimal
 
@@ -167,15 +170,47 @@ def disassemble(code: bytes, array: str = ARRAYS[0]) -> str:
     return "".join(line + "\n" for line in lines)
 
 
+def kernels_of(code: bytes) -> dict[int, dict[str, int]]:
+    """Where in DRAM micro-kernels lie, in order, and the lengths of their sections.
+
+    Those that a LOAD brings, by a plain copy of 32 bits, to the row that a later VECTOR names, both
+    without registers.
+    """
+    rows: dict[int, int] = {}  # accumulator row -> DRAM address
+    found: dict[int, dict[str, int]] = {}
+    for item in _decoded(code):
+        if not isinstance(item, Instr):
+            continue
+        v = item.values
+        if item.spec.name == "load" and v["mem"] == Mem.ACC and v["conv"] == Conv.COPY32:
+            if not item.regs & {"loc", "dram"} and not v["fill"] and not v["gather"]:
+                rows[v["loc"]] = v["dram"]
+        elif item.spec.name == "vector" and v["kernel"] in rows and "kernel" not in item.regs:
+            found[rows[v["kernel"]]] = {s: v[s] for s in SECTIONS}
+    return dict(sorted(found.items()))
+
+
+def _bytes(content: bytes) -> list[str]:
+    rows = [content[i : i + 16] for i in range(0, len(content), 16)]
+    return ["    .bytes " + ", ".join(map(str, row)) for row in rows]
+
+
 def disassemble_program(program: Program) -> str:
     """The whole program: chip, arrays, data, code."""
     lines = [f".config {program.config.geometry}", f".dram {program.dram_size:#x}"]
     lines += [_port(".input", p) for p in program.inputs]
     lines += [_port(".output", p) for p in program.outputs]
+    known = kernels_of(program.code)
     for address, content in program.data:
         lines.append(f".data {address:#x}")
-        for i in range(0, len(content), 16):
-            lines.append("    .bytes " + ", ".join(map(str, content[i : i + 16])))
+        at = 0
+        for start, lengths in known.items():
+            size = WORD_BYTES * sum(lengths.values())
+            if at <= start - address <= len(content) - size:
+                lines += _bytes(content[at : start - address])
+                at = start - address + size
+                lines += format_kernel(content[at - size : at], lengths).splitlines()
+        lines += _bytes(content[at:])
     return "\n".join(lines) + "\n" + disassemble(program.code, program.config.array)
 
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tilewright.isa.assembler import AssemblyError, assemble
+from tilewright.isa.disassembler import disassemble_program
 from tilewright.isa.micro import LAYOUTS, OPERATIONS, MicroOp, encode_micro
 from tilewright.isa.micro_rules import COUNTED, READS
 from tilewright.isa.micro_text import format_kernel, format_micro, parse_micro
@@ -105,6 +106,28 @@ def test_a_kernel_is_listed_by_sections():
     text = format_kernel(data, lengths)
     assert text == "    # init\n    .micro mov r0, u\n    # body\n    .micro nop ; store o r0\n"
     assert assemble(".data 0\n" + text).data == ((0, data),)
+
+
+def test_a_program_s_listing_shows_the_micro_kernels_that_it_brings():
+    text = (
+        ".config dim=4,spad_kib=8,acc_kib=4,bus_bytes=4\n"
+        ".dram 0x60\n"
+        ".data 0x40\n"
+        "    .bytes 1, 2, 3\n"
+        "    # head\n"
+        "    .micro mov r1, row\n"
+        "    # body\n"
+        "    .micro nop ; store o r1\n"
+        "    .bytes 4\n"
+        "    load acc[0x9], dram[0x43], copy32, c0=4\n"
+        "    vector acc[0x9], head=1 body=1 o_on o=8\n"
+        "    halt\n"
+    )
+    program = assemble(text)
+    assert disassemble_program(program) == text
+    moved = assemble(text.replace("dram[0x43]", "dram[0x51]"))  # not all of it is there
+    assert ".micro" not in disassemble_program(moved)
+    assert assemble(disassemble_program(moved)).data == moved.data
 
 
 ERRORS = {
