@@ -14,7 +14,7 @@ from tilewright.hw import queue, semaphores
 from tilewright.isa.config import BANKS
 
 FLIGHT = 2
-UNITS = ("load", "matmul", "store")
+UNITS = ("load", "matmul", "vector", "store")
 PORTS = ("spad_r", "spad_w", "acc_r", "acc_w")
 #: docs/microarchitecture.md §2: what an item takes, and what frees it.
 TAKES = {
@@ -24,6 +24,12 @@ TAKES = {
         "acc_w": (("acc_w",), "done"),
     },
     "matmul": {"spad_r": (("spad_r",), "read"), "acc": (("acc_r", "acc_w"), "done")},
+    "vector": {
+        "spad_r": (("spad_r",), "read"),
+        "acc_r": (("acc_r",), "read"),
+        "spad_w": (("spad_w",), "done"),
+        "acc_w": (("acc_w",), "done"),
+    },
     "store": {
         "spad_r": (("spad_r",), "read"),
         "acc_r": (("acc_r",), "read"),
@@ -222,9 +228,10 @@ class Ports(Issue):
                         | ((a.wants & b.wants) == 0)
                     ),
                 ]
-        load, matmul, store = lanes
+        load, matmul, vector, store = lanes
         both = (matmul.held[:8] != 0) & (store.held[:8] != 0) & (load.held[8:16] != 0)
         m.d.comb += [Cover(both), Cover(load.request & ~load.start & store.start)]
+        m.d.comb += Cover((vector.held[24:] != 0) & matmul.start & load.start)
 
 
 class Conserved(Issue):
