@@ -43,8 +43,8 @@ def strobes(late, bus: int):
 class StoreWindow(Property):
     """STORE: each byte that is strobed is a byte of a row of the instruction, each burst in it.
 
-    Any sequence of instructions, scatter, max-pool and transposition included; the product of a scatter's index
-    and stride is any multiple of the bus.
+    Any sequence of instructions, scatter, max-pool and transposition included; the product of a
+    scatter's index and stride is any multiple of the bus.
     """
 
     def __init__(self, *changes, config=CONFIG):
