@@ -16,6 +16,7 @@ from tilewright.isa.table import CONV_BYTES, TYPE_BYTES, Conv, Type, Unit
 from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
 
 WINDOW = 96  # operations that are put in order
+MARGIN = 60  # cycles by which a LOAD may come earlier than it must
 READ, WRITE = 67, 44  # cycles from a beat's slot to local memory, and to the write response, about
 
 
@@ -27,7 +28,8 @@ def duration(config: ChipConfig, op: Op) -> int:
         return passes * max(f("r0", 1) * f("r1", 1), config.dim, MATMUL_MIN_PERIOD)
     kind = TYPE_BYTES[Type(f("out", 0))] if op.name == "store" else CONV_BYTES[Conv(f("conv", 0))]
     runs = f("c1", 1) * f("c2", 1) * f("c3", 1)
-    return runs * -(-f("c0", 1) * kind // config.bus_bytes)
+    turned = f("c0", 1) * -(-f("c1", 1) // config.dim) * f("c2", 1) * (op.name == "store")
+    return runs * -(-f("c0", 1) * kind // config.bus_bytes) + turned * f("xpose", 0)
 
 
 def reorder(
@@ -55,9 +57,34 @@ def reorder(
             t = max(t, end[n] + (0 if frees else after[unit]))
         start[i], end[i] = t, t + duration(config, op)
         free[op.unit] = end[i]
-    order = sorted(range(count), key=lambda i: (start[i], i))
+    wanted = _wanted(ops[:count], needs, start, end)
+    order = sorted(range(count), key=lambda i: (wanted[i], i))
     place = {old: new for new, old in enumerate(order)}
     moved = [{u: place.get(n, n) for u, n in needs[i].items()} for i in order]
     moved += [{u: place.get(n, n) for u, n in x.items()} for x in needs[count:]]
     ops[:count] = [ops[i] for i in order]
     return moved
+
+
+def _wanted(
+    ops: Sequence[Op], needs: Sequence[Mapping[Unit, int]], start: list[int], end: list[int]
+) -> list[int]:
+    """When each operation should be dispatched: at its start, but a LOAD only when it is needed.
+
+    Else the many short loads that a small program could do at once would come before all else.
+    """
+    latest = [1 << 40] * len(ops)
+    for i, need in enumerate(needs[: len(ops)]):
+        if Unit.LOAD in need:
+            n = need[Unit.LOAD]
+            latest[n] = min(latest[n], start[i] - READ - MARGIN - (end[n] - start[n]))
+    least = 1 << 40
+    for i in range(len(ops) - 1, -1, -1):  # a unit works in order
+        if ops[i].unit == Unit.LOAD:
+            least = latest[i] = min(latest[i], least)
+    wanted, last = list(start), 0
+    for i, op in enumerate(ops):
+        if op.unit == Unit.LOAD:
+            late = latest[i] if latest[i] < 1 << 40 else 0
+            wanted[i] = last = max(start[i], late, last)
+    return wanted

@@ -253,6 +253,9 @@ class Image:
         if phases > 1:
             first, last[1] = (rows.first, 0), x.shape[3]
         low, high = (group, images[0], *first, 0), (group + 1, images[1], *last, x.shape[4])
+        down = slot.lo + (above + rows.at) * width * unit
+        tall = (images[1] - images[0] - 1) * pitch + rows.end - rows.at
+        used = Local(slot.mem, down, down + tall * width * unit)
         ops = []
         for i in range(min(phases, cols.count)):  # results whose taps are in the same phase
             column = cols.first + i * cols.source_step
@@ -266,7 +269,7 @@ class Image:
                 (images[1] - images[0], x.strides[1] * size, pitch * width * unit),
             ]  # fmt: skip
             at = slot.lo + ((above + rows.at) * width + cols.at + i * cols.step) * unit
-            ops += box_loads(x, (origin + skip * x.strides[3]) * size, self.pixel, outer, slot, at,
+            ops += box_loads(x, (origin + skip * x.strides[3]) * size, self.pixel, outer, used, at,
                              part_conv(x, part), self.local, span_bytes(x, low, high),
                              number)  # fmt: skip
         return ops
@@ -372,6 +375,7 @@ def box_loads(view: View, first: int, packed: list[Level], outer: list[tuple[int
     Parameters
     ----------
     first : byte of the buffer at which the box begins.
+    slot : local rows that count as written.
     at : local row to which its first element goes, in `slot`.
     local : local rows from one unit to the next.
     read : all bytes that are read.

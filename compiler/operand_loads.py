@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tilewright.compiler import core
 from tilewright.compiler.kernels import View
-from tilewright.compiler.schedule import Operand, Span, ceil_div
+from tilewright.compiler.schedule import SHORT, Operand, Span, ceil_div
 from tilewright.compiler.tiles import Dram, Local, Op
 from tilewright.isa.table import Conv, Mem, Type
 
@@ -28,7 +28,6 @@ OPERAND_CONV = {
     core.float32: Conv.F32_BF16,
 }
 PARTS = (Conv.F32_BF16, Conv.F32_MID, Conv.F32_LO)
-SHORT = 2  # columns up to which an element by element gather is as fast as anything
 
 
 def way(view: View) -> str:

@@ -5,22 +5,23 @@ order. Activations and weights live in different scratchpad banks, output tiles 
 of the accumulator, so that one tile drains while the next one grows. Tiles are walked in a snake,
 so that a turn reuses the inner operand.
 
-`check` and `slots` say whether a schedule fits; `schedule_cost` prices it, `refine` chooses.
+`schedule_check` says whether a schedule fits, `schedule_pieces` how its tiles are cut for the ends;
+`schedule_cost` and `schedule_model` price it, `refine` chooses.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate, pairwise
 
-from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.config import ChipConfig
 
 A_BANKS = 5  # scratchpad banks of activations (and of maps and moves); the others hold weights
 SEQUENCER = 12  # cycles in which the sequencer dispatches an instruction of a unit, about
 LONG = 1 << 18  # an instruction more costs 1 + cycles / LONG cycles: programs stay short
 RESIDENT = 8  # vectors stay in a half if they take at most this fraction of it
+SHORT = 2  # local rows up to which an element by element gather is as fast as anything
 MAX_COUNT = 65535  # of an instruction's count fields
-GROUPS = 8  # column groups into which a last tile with a tail is cut
 
 
 class ScheduleError(ValueError):
@@ -37,12 +38,22 @@ class Schedule:
     order : "mn" walks columns inside rows, "nm" rows inside columns.
     first_m, last_m : rows of the first and last tiles, if they are to be smaller; then the rows
         double from tile to tile up to mt, and halve at the end (0: they do not).
-    first_k, last_k : contraction length of the first and last chunks, likewise.
+    last_n : columns of the last tile, which gets up to a block more (0: as the others).
+    first_k : contraction length of the pieces in which the very first chunk comes and is multiplied
+        (0: whole).
+    last_k : contraction length of the piece with which the very last chunk ends; those before are
+        twice as long each (0: whole).
     head : rows with which the very first chunk begins, so that the array starts on one block of
         weights and these rows, and grows from there by doubling (0: it waits for the chunk).
+    lead : column blocks with which the stores of the very first tile begin; then they double up
+        to half a bank (0: the tile is stored as a whole).
     tail : rows with which the very last tile ends: it is stored in groups of columns, the last one
         in pieces that halve down to these rows, while the array still works on the rest (0: whole;
         as many as the tile has: in groups of columns only).
+    ka : contraction length of a chunk of activations, if it is longer than that of the weights'
+        chunks: whole rows are read at once where cutting them costs beats (0: kt).
+    swap : run the product as C^T = W^T A^T: A's rows become the array's columns, STORE transposes
+        the result. Rows, columns, activations and weights are then those of that product.
     a_banks : scratchpad banks of activations; the others hold weights.
     parts : parts of the accumulator: output tiles that grow, wait for their store or are stored.
     """
@@ -57,12 +68,16 @@ class Schedule:
     last_k: int = 0
     head: int = 0
     tail: int = 0
+    last_n: int = 0
+    lead: int = 0
+    ka: int = 0
+    swap: bool = False
     a_banks: int = A_BANKS
     parts: int = 2
 
     def __str__(self) -> str:
         extra = (
-            f" {f.name} {getattr(self, f.name)}"
+            f" {f.name}" if f.name == "swap" else f" {f.name} {getattr(self, f.name)}"
             for f in fields(self)[4:]
             if getattr(self, f.name) != f.default
         )
@@ -88,6 +103,15 @@ class Operand:
     first: int = 0
     shared: bool = True
 
+    def transposed(self, rows: int, cols: int) -> Operand:
+        """What the operand of rows x cols is when its columns are local rows.
+
+        Its own rows are short runs then, unless they are as short as an element.
+        """
+        way = {"rows": "columns" if cols > SHORT else "gather", "columns": "rows"}
+        kind = "rows" if rows == 1 else way.get(self.way, "gather")
+        return replace(self, way=kind)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -95,6 +119,7 @@ class Problem:
 
     `local` is the granules of `dim` elements (1: 8 bit, 2: bf16), `out_bytes` those of a result,
     `vectors` the number of per-column epilogue operands, `passes` how often all of K is multiplied.
+    If it is `turned`, the result is the transposed one, and its vectors are per row.
     """
 
     m: int
@@ -107,6 +132,19 @@ class Problem:
     vectors: int
     batches: int = 1
     passes: int = 1
+    turned: bool = False
+
+    @property
+    def transposed(self) -> Problem:
+        """The same product as C^T = W^T A^T."""
+        return replace(
+            self, m=self.n, n=self.m, a=self.w.transposed(self.k, self.n),
+            w=self.a.transposed(self.m, self.k), turned=not self.turned,
+        )  # fmt: skip
+
+    def oriented(self, s: Schedule) -> Problem:
+        """The product that a schedule runs."""
+        return self if s.swap == self.turned else self.transposed
 
 
 Span = tuple[int, int]
@@ -148,13 +186,35 @@ def spans(length: int, step: int, first: int = 0, last: int = 0, unit: int = 1) 
     return list(pairwise([0, *accumulate(sizes)]))
 
 
+def columns(n: int, nt: int, last: int, dim: int) -> list[Span]:
+    """The columns in parts of `nt`; the last part has `last` of them, or up to a block more."""
+    rest = (n - last) // dim * dim
+    if not 0 < rest < n or not last:
+        return spans(n, nt)
+    return [*spans(rest, nt), (rest, n)]
+
+
 def grid(config: ChipConfig, p: Problem, s: Schedule) -> tuple[list[Span], list[Span], list[Span]]:
     """The parts of M, N and K."""
+    d, p = config.dim, p.oriented(s)
     return (
         spans(p.m, s.mt, s.first_m, s.last_m),
-        spans(p.n, s.nt),
-        spans(p.k, s.kt, s.first_k, s.last_k, config.dim),
+        columns(p.n, s.nt, s.last_n, d),
+        spans(p.k, s.kt, 0, 0, d),
     )
+
+
+def a_chunks(config: ChipConfig, p: Problem, s: Schedule) -> list[Span]:
+    """The parts of K in which activations are held."""
+    return spans(p.k, s.ka or s.kt, 0, 0, config.dim)
+
+
+def portions(config: ChipConfig, s: Schedule, chunk: Span, first: bool, last: bool) -> list[Span]:
+    """The pieces of K in which a chunk is loaded: of the first and the last one, or all of it."""
+    length = chunk[1] - chunk[0]
+    step = min(s.first_k if first and s.first_k else length, length)
+    parts = spans(length, step, 0, min(s.last_k, step) if last else 0, config.dim)
+    return [(chunk[0] + a, chunk[0] + b) for a, b in parts]
 
 
 def widest(parts: list[Span]) -> int:
@@ -178,196 +238,7 @@ def vector_rows(config: ChipConfig, vectors: int, n: int, nt: int, parts: int = 
     return vectors * vector_blocks(config, vectors, n, nt, parts)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Rows r0 to r1 of column blocks b0 to b1 of an output tile.
-
-    `at` is its first accumulator row, `step` its rows from one block to the next.
-    """
-
-    r0: int
-    r1: int
-    b0: int
-    b1: int
-    at: int
-    step: int
-
-    @property
-    def size(self) -> int:
-        """Accumulator rows from its first to its last."""
-        return (self.b1 - self.b0 - 1) * self.step + self.r1 - self.r0
-
-
-def tail_cuts(rows: int, blocks: int, tail: int) -> list[tuple[int, int, int, int]]:
-    """Cut the last tile for its stores: groups of columns, the last one in rows that halve."""
-    group = ceil_div(blocks, GROUPS)
-    cuts = [(0, rows, b, min(b + group, blocks)) for b in range(0, blocks, group)]
-    _, _, b0, b1 = cuts.pop()
-    at = 0
-    while at < rows:
-        left = rows - at
-        take = max(ceil_div(left, 2), tail)
-        take = left if left - take < tail else take
-        cuts.append((at, at + take, b0, b1))
-        at += take
-    return cuts
-
-
-def tail_pieces(
-    config: ChipConfig, p: Problem, s: Schedule, tile: tuple[int, int], part: int
-) -> list[Piece]:
-    """Place the pieces of the last tile; those that follow each other lie in different banks.
-
-    They may use all parts but the one before `part`, whose vectors their stores read.
-
-    Parameters
-    ----------
-    tile : its rows and columns.
-
-    Raises
-    ------
-    ScheduleError
-        The pieces do not fit.
-    """
-    rows, blocks = tile[0], ceil_div(tile[1], config.dim)
-    bank, each = config.acc_bank, BANKS // s.parts
-    held = vector_rows(config, p.vectors, p.n, s.nt, s.parts)
-    order = [(part * each + i) % BANKS for i in range(BANKS - each)]
-    end = {}  # rows that a bank has for tiles
-    for b in order:
-        to_end = (b // each + 1) * each * bank - held - b * bank
-        end[b] = max(0, min(bank, to_end))
-    level = dict.fromkeys(order, 0)  # rows in use of each bank
-    out, turn = [], 0
-    for r0, r1, c0, c1 in tail_cuts(rows, blocks, s.tail):
-        size = (r1 - r0) * (c1 - c0)
-        for i in range(len(order)):
-            banks = _room(order[(turn + i) % len(order) :], size, bank, level, end)
-            if banks:
-                break
-        else:
-            raise ScheduleError(
-                f"{s}: the tail needs banks of their own for pieces that follow each other; "
-                f"{size} accumulator rows find no place"
-            )
-        at = banks[0] * bank + level[banks[0]]
-        turn = order.index(banks[-1]) + 1
-        for b in banks:
-            take = min(size, bank - level[b])
-            level[b], size = level[b] + take, size - take
-        out.append(Piece(r0, r1, c0, c1, at, r1 - r0))
-    return out
-
-
-def _room(
-    order: list[int], size: int, bank: int, level: dict[int, int], end: dict[int, int]
-) -> list[int]:
-    """Consecutive banks from the first one on that hold `size` rows; none if they do not."""
-    taken: list[int] = []
-    for b in order:
-        if taken and (b != taken[-1] + 1 or level[b]):
-            return []
-        taken.append(b)
-        free = end[b] - level[b]
-        if free >= size:
-            return taken
-        if end[b] < bank:
-            return []
-        size -= free
-    return []
-
-
-def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
-    """Refuse a schedule that no chip could run, or whose output tile does not fit.
-
-    Raises
-    ------
-    ScheduleError
-        Names the field, its value and the limit.
-    """
-    d = config.dim
-    if s.order not in ("mn", "nm"):
-        raise ScheduleError(f"{s}: order must be 'mn' or 'nm', not {s.order!r}")
-    for name in ("mt", "nt", "kt"):
-        value = getattr(s, name)
-        if not 1 <= value <= MAX_COUNT:
-            raise ScheduleError(f"{s}: {name} must be in 1 to {MAX_COUNT}, not {value}")
-    if s.kt % d and s.kt < p.k:
-        raise ScheduleError(
-            f"{s}: kt must be a multiple of dim ({d}) or at least K ({p.k}), not {s.kt}"
-        )
-    for name, most in (("first_m", s.mt), ("last_m", s.mt), ("first_k", s.kt), ("last_k", s.kt),
-                       ("head", s.mt), ("tail", s.mt)):  # fmt: skip
-        value = getattr(s, name)
-        if not 0 <= value <= most:
-            raise ScheduleError(f"{s}: {name} must be in 0 to {most}, not {value}")
-    if s.first_k % d:
-        raise ScheduleError(f"{s}: first_k must be a multiple of dim ({d}), not {s.first_k}")
-    if not 1 <= s.a_banks < BANKS:
-        raise ScheduleError(f"{s}: a_banks must be in 1 to {BANKS - 1}, not {s.a_banks}")
-    if s.parts not in (2, 4, 8):
-        raise ScheduleError(f"{s}: parts must be 2, 4 or 8, not {s.parts}")
-    blocks = ceil_div(min(s.nt, p.n), d)
-    if p.vectors and blocks > STORE_VECTOR_UNITS:
-        raise ScheduleError(
-            f"{s}: nt must be at most {STORE_VECTOR_UNITS * d} with a scale or bias, not {s.nt}"
-        )
-    rows = min(s.mt, p.m) * blocks + vector_rows(config, p.vectors, p.n, s.nt, s.parts)
-    part = config.acc_rows // s.parts
-    if rows > part:
-        raise ScheduleError(
-            f"{s}: an output tile with its vectors needs {rows} accumulator rows, "
-            f"{rows - part} more than 1 of {s.parts} parts has"
-        )
-    if s.tail:
-        tail_pieces(config, p, s, last_tile(config, p, s), 0)
-
-
-def last_tile(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
-    """Rows and columns of the tile that is walked last."""
-    rows, cols, _ = grid(config, p, s)
-    if s.order == "mn":
-        i, j = rows[-1], cols[0 if len(rows) % 2 == 0 else -1]
-    else:
-        i, j = rows[0 if len(cols) % 2 == 0 else -1], cols[-1]
-    return i[1] - i[0], j[1] - j[0]
-
-
-def slot_sizes(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
-    """Granules of an activation slot and of a weight slot."""
-    d, cell = config.dim, cell_granules(config)
-    rows, cols, chunks = grid(config, p, s)
-    depth = ceil_div(widest(chunks), d)
-    a = widest(rows) * depth * p.local
-    w = d * depth * ceil_div(widest(cols), d) * p.local
-    return ceil_div(a, cell) * cell, ceil_div(w, cell) * cell
-
-
-def slots(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
-    """Number of activation and weight slots that fit (`s` is legal otherwise).
-
-    Raises
-    ------
-    ScheduleError
-        Fewer than two, where there is more than one chunk.
-    """
-    rows, cols, chunks = grid(config, p, s)
-    found = []
-    for what, size, banks, tiles in zip(
-        ("activation", "weight"), slot_sizes(config, p, s), (s.a_banks, BANKS - s.a_banks),
-        (len(rows), len(cols)), strict=True,
-    ):  # fmt: skip
-        fit = banks * config.spad_bank // size
-        need = min(2, tiles * len(chunks))
-        if fit < need:
-            raise ScheduleError(
-                f"{s}: {need} {what} slots of {size} granules need {need * size} granules, "
-                f"not {banks * config.spad_bank}"
-            )
-        if 0 < s.tail < last_tile(config, p, s)[0] and fit < len(chunks) * p.passes:
-            raise ScheduleError(
-                f"{s}: a tail needs a slot for each of {len(chunks) * p.passes} {what} chunks, "
-                f"not {fit}"
-            )
-        found.append(min(fit, tiles * len(chunks) * p.passes * p.batches))
-    return found[0], found[1]
+def vector_span(p: Problem, s: Schedule) -> tuple[int, int]:
+    """The length of a vector, and what a tile needs of it."""
+    p = p.oriented(s)
+    return (p.m, s.mt) if p.turned else (p.n, s.nt)

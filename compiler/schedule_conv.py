@@ -21,6 +21,7 @@ from tilewright.compiler.schedule import (
     vector_rows,
 )
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.timing import MATMUL_MIN_PERIOD
 
 Span = tuple[int, int]
 Tile = tuple[int, Span, Span, Span, Span]  # group, images, rows, columns, channels
@@ -100,10 +101,18 @@ class ConvPlan:
             min(w.size, (cols - 1) * w.stride + w.taps),
         )
 
+    @cached_property
+    def together(self) -> bool:
+        """Whether one pass computes all images, with what is between them; else one for each."""
+        s, least = self.schedule, max(self.config.dim, MATMUL_MIN_PERIOD)
+        between = self.image.results((0, s.rows), s.images) * s.cols
+        return s.images > 1 and max(between, least) <= s.images * max(s.rows * s.cols, least)
+
     def rows_of(self, rows: int, images: int) -> int:
-        """Rows of what the array computes for these rows of so many images."""
-        sums = self.sums(rows, 1)[0]
-        return self.image.results((0, sums), images) if images > 1 else sums
+        """Rows of what the array computes for so many results, and between the images."""
+        if self.together:
+            return self.image.results((0, rows), images)
+        return self.sums(rows, 1)[0] * images
 
     @cached_property
     def batch(self) -> int:

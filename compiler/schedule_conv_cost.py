@@ -45,8 +45,9 @@ def cost(p: ConvPlan) -> float:
         for cols, more in _split(w, s.cols):
             for images, each in _split(p.batch, s.images):
                 count = many * more * each * p.groups
-                sums = p.rows_of(rows, images), p.sums(rows, cols)[1]
-                array += count * total * ceil_div(o, d) * max(prod(sums), least)
+                sums = p.rows_of(rows, images) * p.sums(rows, cols)[1]
+                apart = 1 if p.together else images
+                array += count * total * ceil_div(o, d) * max(sums, least * apart)
                 loads += count * images * _image_beats(p, *p.sums(rows, cols))
     weights = _weight_beats(p) * p.groups * p.columns
     a_slots, w_slots = p.slots
@@ -156,7 +157,8 @@ def _shapes(plan: ConvPlan, fit: int, granules: int) -> Iterator[tuple[int, int,
             yield height, cols, 1
         if rows == h and plan.pool is None:
             for images in sorted({ceil_div(plan.batch, i) for i in _shares(plan.batch)} - {1}):
-                tall = plan.rows_of(h, images) * cols
+                s = ConvSchedule(h, cols, 1, 1, images=images)
+                tall = replace(plan, schedule=s).rows_of(h, images) * cols
                 room = granules // (2 if images < plan.batch else 1)
                 if tall <= fit and image.granules(h, cols, images) <= room:
                     yield h, cols, images

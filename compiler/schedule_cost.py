@@ -21,6 +21,8 @@ from tilewright.compiler.schedule import (
     Schedule,
     ScheduleError,
     ceil_div,
+)
+from tilewright.compiler.schedule_check import (
     check,
     slots,
 )
@@ -55,6 +57,17 @@ def read_beats(config: ChipConfig, o: Operand, rows: Numbers, cols: Numbers) -> 
     return cols * (blocks * wide + np.where(rows % d, rest, 0)) + 2 * load_drain(d)
 
 
+def store_slots(config: ChipConfig, p: Problem, rows: Numbers, cols: Numbers) -> Numbers:
+    """STORE's slots for tiles of rows x cols; a transposed one is read before it is written."""
+    size = p.out_bytes
+    if not p.turned:
+        return rows * beats(config, cols * size, p.n * size)
+    d, pitch = config.dim, p.m * size
+    wide = beats(config, np.array([d * size]), pitch)[0]
+    rest = beats(config, rows % d * size, pitch)
+    return cols * (rows // d * wide + rest) + rows * -(-cols // d)
+
+
 def _split(total: int, step: Numbers, price) -> Numbers:  # type: ignore[no-untyped-def]
     """The sum of `price` over the parts of `total`."""
     whole = total // step
@@ -66,29 +79,33 @@ def _split(total: int, step: Numbers, price) -> Numbers:  # type: ignore[no-unty
 
 def prices(
     config: ChipConfig, p: Problem, mt: Numbers, nt: Numbers, kt: Numbers, a_banks: Numbers,
-    parts: Numbers, rows_first: Numbers,
+    parts: Numbers, rows_first: Numbers, ka: Numbers,
 ) -> Numbers:  # fmt: skip
     """Estimated cycles of each candidate; infinite where it does not fit.
 
     Parameters
     ----------
     rows_first : whether the order is "mn".
+    ka : contraction length of a chunk of activations; 0: kt.
     """
     d = config.dim
     mt, nt, kt = np.minimum(mt, p.m), np.minimum(nt, p.n), np.minimum(kt, p.k)
+    ka = np.where(ka, np.minimum(ka, p.k), kt)
     depth, blocks = -(-kt // d), -(-nt // d)
+    a_count = -(-p.k // ka)
     mtiles, ntiles, chunks = -(-p.m // mt), -(-p.n // nt), -(-p.k // kt)
-    a_slots = a_banks * config.spad_bank // (mt * depth * p.local)
+    a_slots = a_banks * config.spad_bank // (mt * -(-ka // d) * p.local)
     w_slots = (BANKS - a_banks) * config.spad_bank // (d * depth * blocks * p.local)
     all_blocks = ceil_div(p.n, d)
-    resident = p.vectors * all_blocks * RESIDENT <= config.acc_rows // parts
-    held = p.vectors * np.where((nt % d == 0) & resident, all_blocks, blocks)
+    length, each = (p.m, mt) if p.turned else (p.n, nt)
+    resident = p.vectors * ceil_div(length, d) * RESIDENT <= config.acc_rows // parts
+    held = p.vectors * np.where((each % d == 0) & resident, ceil_div(length, d), -(-each // d))
     fits = mt * blocks + held <= config.acc_rows // parts
-    fits &= (a_slots >= np.minimum(2, mtiles * chunks)) & (
+    fits &= (a_slots >= np.minimum(2, mtiles * a_count)) & (
         w_slots >= np.minimum(2, ntiles * chunks)
     )
     if p.vectors:
-        fits &= blocks <= STORE_VECTOR_UNITS
+        fits &= ((mt % d == 0) | (mt == p.m)) if p.turned else blocks <= STORE_VECTOR_UNITS
 
     kblocks = ceil_div(p.k, d)
     last = p.m - (mtiles - 1) * mt
@@ -96,42 +113,45 @@ def prices(
     tiles = mtiles * ntiles
     array = kblocks * all_blocks * ((mtiles - 1) * np.maximum(mt, least) + np.maximum(last, least))
     array = array / tiles
-    out_pitch = p.n * p.out_bytes
-    out = mt * beats(config, nt * p.out_bytes, out_pitch)
+    out = store_slots(config, p, mt, nt)
     flush = matmul_done(d) + 2 * d  # from the last row of a tile to the start of its store
     busy = np.where(tiles > 1, np.maximum(array, (array + flush + out) / parts), array)
-    a_read = _split(p.k, kt, lambda x: read_beats(config, p.a, mt, x))
+    a_read = _split(p.k, ka, lambda x: read_beats(config, p.a, mt, x))
     w_read = _split(p.k, kt, lambda x: read_beats(config, p.w, x, nt))
     outer, inner = np.where(rows_first, mtiles, ntiles), np.where(rows_first, ntiles, mtiles)
     keep, have = np.where(rows_first, a_slots, w_slots), np.where(rows_first, w_slots, a_slots)
+    keeps, haves = np.where(rows_first, a_count, chunks), np.where(rows_first, chunks, a_count)
     out_read, in_read = np.where(rows_first, a_read, w_read), np.where(rows_first, w_read, a_read)
     if p.batches > 1:
         outer = outer * p.batches
         tiles = tiles * p.batches
     spare = np.maximum(0, have - 2)  # slots that keep their chunk until it is used again
-    missing = np.where(have < chunks * inner, 1 - np.minimum(1.0, spare / (chunks * inner)), 0.0)
-    again = np.where(keep >= chunks, 0.0, out_read)
-    turn = np.maximum(busy, out_read + np.where(have >= chunks, 0.0, in_read))
+    missing = np.where(have < haves * inner, 1 - np.minimum(1.0, spare / (haves * inner)), 0.0)
+    again = np.where(keep >= keeps, 0.0, out_read)
+    turn = np.maximum(busy, out_read + np.where(have >= haves, 0.0, in_read))
     fresh = np.maximum(busy, in_read + again)
     stale = np.maximum(busy, in_read * missing + again)
     total = np.maximum(busy, out_read + in_read) + (outer - 1) * turn
     total = total + (inner - 1) * (fresh + (outer - 1) * stale)
     total = np.maximum(total, tiles * out)
     moved = mtiles * a_read + ntiles * w_read  # then the array still has a chunk to do
-    total = np.maximum(total, moved + np.maximum(mt, least) * depth * blocks)
+    deep = np.where((mtiles > 1) & (ntiles == 1), -(-ka // d), depth)
+    total = np.maximum(total, moved + np.maximum(mt, least) * deep * blocks)
     short = np.maximum(0.0, out + flush - kblocks * blocks * np.maximum(last, least))
     total = total + np.where(last < mt, np.where(tiles > 1, mt - last, 0) + short, 0)
     rows, cols = np.minimum(mt, d), np.minimum(nt, d)  # `head` and `tail` leave this to wait for
-    first = read_beats(config, p.a, rows, kt) + read_beats(config, p.w, kt, cols)
-    count = tiles * (2 * chunks + 1 + p.vectors) + mtiles * chunks
+    first = read_beats(config, p.a, rows, ka) + read_beats(config, p.w, kt, cols)
+    count = tiles * (2 * chunks + 1 + p.vectors) + mtiles * a_count
     total = np.maximum(total, SEQUENCER * count) + first
-    total = total + rows * beats(config, cols * p.out_bytes, out_pitch)
+    total = total + store_slots(config, p, rows, cols)
     return np.where(fits, total + (1 + total / LONG) * count, np.inf)
 
 
 def cost(config: ChipConfig, p: Problem, s: Schedule) -> float:
     """Estimated cycles of one contraction; what the first and last tiles look like is left out."""
-    one = [np.array([v]) for v in (s.mt, s.nt, s.kt, s.a_banks, s.parts, s.order == "mn")]
+    p = p.oriented(s)
+    one = [np.array([v]) for v in (s.mt, s.nt, s.kt, s.a_banks, s.parts, s.order == "mn",
+                                        s.ka)]  # fmt: skip
     return float(prices(config, p, *one)[0])
 
 
@@ -145,7 +165,7 @@ def floor(config: ChipConfig, p: Problem) -> float:
     array = ceil_div(p.k, d) * ceil_div(p.n, d) * max(p.m, d)
     reads = read_beats(config, p.a, one[0], one[1]) * (1 if p.a.shared else p.batches)
     reads = reads + read_beats(config, p.w, one[1], one[2]) * (1 if p.w.shared else p.batches)
-    writes = p.m * beats(config, one[2] * p.out_bytes, p.n * p.out_bytes)
+    writes = store_slots(config, p, one[0], one[2])
     busy = max(p.batches * array, float(reads[0]), p.batches * float(writes[0]))
     return busy + OUTSIDE + d + matmul_done(d)
 
@@ -153,13 +173,14 @@ def floor(config: ChipConfig, p: Problem) -> float:
 def _sizes(config: ChipConfig, p: Problem, parts: int) -> Iterator[tuple[int, int, int]]:
     d, half = config.dim, config.acc_rows // parts
     columns, depth = ceil_div(p.n, d), ceil_div(p.k, d)
-    most = min(columns, STORE_VECTOR_UNITS if p.vectors else half)
+    vectors = 0 if p.turned else p.vectors
+    most = min(columns, STORE_VECTOR_UNITS if vectors else half)
     widths = {1 << i for i in range(9)} | {ceil_div(columns, t) for t in (1, 2, 3, 4)}
     depths = {1 << i for i in range(9)} | {ceil_div(depth, t) for t in (1, 2, 3, 4)}
     for nb in sorted(w for w in widths if w <= most):
-        kept = p.vectors * nb
-        if nb * d < p.n and p.vectors * columns * RESIDENT <= half:
-            kept = p.vectors * columns
+        kept = vectors * nb
+        if nb * d < p.n and vectors * columns * RESIDENT <= half:
+            kept = vectors * columns
         fit = (half - kept) // nb
         if fit < 1:
             continue
@@ -177,20 +198,30 @@ def ranked(config: ChipConfig, p: Problem, count: int) -> list[Schedule]:
     One row, one column block and one K-block fit every legal chip, so there is always one.
     """
     d = config.dim
-    rows = [(1, min(d, p.n), min(d, p.k), BANK_SPLITS[0], 2, True)]
-    for parts in PARTS:
-        for mt, nt, kt in _sizes(config, p, parts):
-            rows += [(mt, nt, kt, a, parts, o) for a in BANK_SPLITS for o in (True, False)]
-    table = np.array(rows)
-    price = prices(config, p, *table.T)
+    rows, price, turned = [], [], []
+    for q in (p, p.transposed) if floor(config, p.transposed) < floor(config, p) else (p,):
+        some = [(1, min(d, q.n), min(d, q.k), BANK_SPLITS[0], 2, True, 0)]
+        for parts in PARTS:
+            for mt, nt, kt in _sizes(config, q, parts):
+                deep = (0, q.k) if kt < q.k else (0,)
+                some += [(mt, nt, kt, a, parts, o, ka) for a in BANK_SPLITS for o in (True, False)
+                         for ka in deep]  # fmt: skip
+        rows.append(np.array(some))
+        price.append(prices(config, q, *rows[-1].T))
+        turned += [q.turned] * len(some)
+    table, cycles = np.concatenate(rows), np.concatenate(price)
     found: list[Schedule] = []
-    for i in np.argsort(price, kind="stable"):
-        if len(found) == count or not np.isfinite(price[i]):
+    for i in np.argsort(cycles, kind="stable"):
+        if len(found) == count or not np.isfinite(cycles[i]):
             break
-        mt, nt, kt, a_banks, parts, rows_first = table[i].tolist()
-        s = Schedule(mt, nt, kt, "mn" if rows_first else "nm", a_banks=a_banks, parts=parts)
-        if any((s.mt, s.nt, s.kt, s.parts) == (f.mt, f.nt, f.kt, f.parts) for f in found):
+        mt, nt, kt, a_banks, parts, rows_first, ka = table[i].tolist()
+        s = Schedule(mt, nt, kt, "mn" if rows_first else "nm", ka=ka, swap=turned[i],
+                     a_banks=a_banks, parts=parts)  # fmt: skip
+        if any((s.mt, s.nt, s.kt, s.ka, s.parts) == (f.mt, f.nt, f.kt, f.ka, f.parts)
+               for f in found):  # fmt: skip
             continue  # the same tiles in another order, and dearer
+        if ka and sum(f.ka > 0 for f in found) > count // 2:
+            continue  # of both kinds
         try:
             check(config, p, s)
             slots(config, p, s)

@@ -9,12 +9,12 @@ pieces (`Schedule.head`, `tail`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise, product
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from tilewright.compiler import core
-from tilewright.compiler.kernels import Contract, Kernel
+from tilewright.compiler.kernels import Contract, Kernel, View
 from tilewright.compiler.operand_loads import (
     OPERAND_CONV,
     OPERAND_TYPE,
@@ -24,79 +24,57 @@ from tilewright.compiler.operand_loads import (
     span_bytes,
 )
 from tilewright.compiler.schedule import (
-    Piece,
     Problem,
     Schedule,
     Span,
+    a_chunks,
     ceil_div,
-    check,
     grid,
+    portions,
+    vector_span,
+)
+from tilewright.compiler.schedule_check import (
+    check,
     slot_sizes,
     slots,
-    tail_pieces,
 )
-from tilewright.compiler.tile_store import Vectors, store_op
+from tilewright.compiler.schedule_pieces import (
+    Piece,
+    Rect,
+    row_cuts,
+    staircase,
+    tile_pieces,
+    walk,
+)
+from tilewright.compiler.tile_store import Vectors, store_op, turned_stores
 from tilewright.compiler.tiles import Local, Op, Plan, Slots
 from tilewright.isa.table import Mem, Type
 
 __all__ = ["OPERAND_CONV", "OPERAND_TYPE", "problem", "span_bytes", "tile_contract"]
 
 
-def problem(kernel: Kernel) -> Problem:
-    """Sizes and places, for choosing a schedule."""
+def operands(kernel: Kernel, swap: bool) -> tuple[View, View, list[tuple[int, int]]]:
+    """Activations, weights, and which parts of them each pass multiplies."""
     source = kernel.source
     assert isinstance(source, Contract)
-    b, m, n, k = source.sizes
-    local = 2 if OPERAND_TYPE[source.a.dtype] == Type.BF16 else 1
+    if not swap:
+        return source.a, source.w, list(source.passes)
+    turned = (v.transpose((0, 2, 1)) for v in (source.w, source.a))
+    return *turned, [(w, a) for a, w in source.passes]  # type: ignore[return-value]
+
+
+def problem(kernel: Kernel, swap: bool = False) -> Problem:
+    """Sizes and places, for choosing a schedule."""
+    a, w, passes = operands(kernel, swap)
+    (b, m, k), n = a.shape, w.shape[2]
+    local = 2 if OPERAND_TYPE[a.dtype] == Type.BF16 else 1
     out, vectors = kernel.epilogue.out.itemsize, len(kernel.epilogue.vectors)
-    passes = len(source.passes)
-    return Problem(m, n, k, local, operand(source.a), operand(source.w), out, vectors, b, passes)
+    return Problem(m, n, k, local, operand(a), operand(w), out, vectors, b, len(passes), swap)
 
 
 def accumulates_int(dtype: np.dtype) -> bool:
     """Whether a contraction of this operand type accumulates in int32."""
     return dtype in (core.int8, core.uint8)
-
-
-def walk(order: str, rows: list[Span], cols: list[Span]) -> Iterator[tuple[int, int]]:
-    """Tile indices (row, column) in the schedule's order, as a snake: a turn keeps one operand."""
-    ii, jj = range(len(rows)), range(len(cols))
-    if order == "mn":
-        yield from ((i, j) for i in ii for j in (jj[::-1] if i % 2 else jj))
-    else:
-        yield from ((i, j) for j in jj for i in (ii[::-1] if j % 2 else ii))
-
-
-Rect = tuple[int, int, int, int]  # rows r0 to r1, column blocks b0 to b1
-
-
-def row_cuts(rows: int, head: int) -> list[Span]:
-    """The rows of the first tile in parts that double: head, head, 2 head, 4 head and so on."""
-    cuts = [0, min(head, rows)]
-    while cuts[-1] < rows:
-        cuts.append(min(2 * cuts[-1], rows))
-    return list(pairwise(cuts))
-
-
-def staircase(rows: int, blocks: int, head: int) -> list[tuple[str, Rect]]:
-    """How the first chunk grows: "w" and "a" say what to load, "mm" what can be multiplied then.
-
-    Twice the columns and twice the rows in turn, so that what is there keeps the array busy while
-    the next rectangle comes. Each part of the rows is multiplied by itself, now and in all later
-    chunks: an accumulator row must have the same place in the passes that add to it.
-    """
-    cuts, b, there = row_cuts(rows, head), 1, 1
-    out = [("w", (0, 0, 0, 1)), ("a", (*cuts[0], 0, 0)), ("mm", (*cuts[0], 0, 1))]
-    while there < len(cuts) or b < blocks:
-        if b < blocks:
-            more = min(2 * b, blocks)
-            out.append(("w", (0, 0, b, more)))
-            out += [("mm", (*cut, b, more)) for cut in cuts[:there]]
-            b = more
-        if there < len(cuts):
-            out += [("a", (*cuts[there], 0, 0)), ("mm", (*cuts[there], 0, b))]
-            there += 1
-    return out
 
 
 def tile_contract(
@@ -111,40 +89,53 @@ def tile_contract(
     return _Tiler(plan, kernel, number, s).run(half)
 
 
+@dataclass(frozen=True)
+class Feed:
+    """A portion `ks` of a chunk of K, in its slots, and the rectangles that can be multiplied."""
+
+    a_chunk: Span
+    w_chunk: Span
+    ks: Span
+    a_slot: Local
+    w_slot: Local
+    rows: int
+    blocks: int
+    rects: list[Rect]
+
+
 class _Tiler:
     """What the tiles of one kernel share."""
 
     def __init__(self, plan: Plan, kernel: Kernel, number: int, s: Schedule):
-        source = kernel.source
-        assert isinstance(source, Contract)
+        a, w, passes = operands(kernel, s.swap)
         self.plan, self.kernel, self.number, self.s = plan, kernel, number, s
         self.config, self.d = plan.config, plan.config.dim
-        p = self.p = problem(kernel)
+        p = self.p = problem(kernel, s.swap)
         check(self.config, p, s)
         self.rows, self.cols, chunks = grid(self.config, p, s)
-        self.chunks = list(chunks) * len(source.passes)  # of K, again for each pass
-        self.parts = [part for part in source.passes for _ in chunks]
+        self.chunks = list(chunks) * len(passes)  # of K, again for each pass
+        self.parts = [part for part in passes for _ in chunks]
+        coarse = a_chunks(self.config, p, s)
+        self.held = [next(x for x in coarse if x[0] <= c[0] < x[1]) for c in self.chunks]
         order = list(walk(s.order, self.rows, self.cols))
         self.tiles = [(b, i, j) for b in range(p.batches) for i, j in order]
         shared_a, shared_w = (p.batches == 1 or o.shared for o in (p.a, p.w))
-        each = list(zip(self.parts, self.chunks, strict=True))
+        each = list(zip(self.parts, self.held, self.chunks, strict=True))
         self.a_uses = [
-            (0 if shared_a else b, i, c, part) for b, i, _ in self.tiles for (part, _), c in each
+            (0 if shared_a else b, i, c, part) for b, i, _ in self.tiles for (part, _), c, _ in each
         ]
         self.w_uses = [
-            (0 if shared_w else b, j, c, part) for b, _, j in self.tiles for (_, part), c in each
+            (0 if shared_w else b, j, c, part) for b, _, j in self.tiles for (_, part), _, c in each
         ]
         sizes, counts = slot_sizes(self.config, p, s), slots(self.config, p, s)
         base = s.a_banks * self.config.spad_bank
         self.a_slots = Slots(Mem.SPAD, 0, sizes[0], counts[0], self.a_uses)
         self.w_slots = Slots(Mem.SPAD, base, sizes[1], counts[1], self.w_uses)
-        self.a, self.w = (Loader(v, self.d, number) for v in (source.a, source.w))
-        self.vectors = Vectors(plan, kernel, number, p.n, s.nt, s.parts)
-        self.types = {
-            "a_type": OPERAND_TYPE[source.a.dtype],
-            "w_type": OPERAND_TYPE[source.w.dtype],
-        }
+        self.a, self.w = (Loader(v, self.d, number) for v in (a, w))
+        self.vectors = Vectors(plan, kernel, number, *vector_span(p, s), s.parts)
+        self.types = {"a_type": OPERAND_TYPE[a.dtype], "w_type": OPERAND_TYPE[w.dtype]}
         self.ops: list[Op] = []
+        self.filled: dict[Local, list[Span]] = {}
 
     def run(self, half: int) -> tuple[list[Op], int]:
         parts = self.s.parts
@@ -158,46 +149,68 @@ class _Tiler:
         b, i, j = self.tiles[at]
         rows, cols = self.rows[i], self.cols[j]
         count, blocks = rows[1] - rows[0], ceil_div(cols[1] - cols[0], self.d)
+        last_tile = at == len(self.tiles) - 1
         pieces = [Piece(0, count, 0, blocks, part * self.vectors.part, count)]
         vector_part, late = part, 0
-        if self.s.tail and at == len(self.tiles) - 1:
+        cut = self.s.tail if last_tile else self.s.lead if at == 0 else 0
+        if cut:
             tile = (count, cols[1] - cols[0])
-            pieces = tail_pieces(self.config, self.p, self.s, tile, part)
+            pieces = tile_pieces(self.config, self.p, self.s, tile, part, last_tile)
             vector_part = (part - 1) % self.s.parts  # no store reads the banks of the array
-            late = 0 if self.s.tail >= count else sum(x.r1 - x.r0 < count for x in pieces) or 1
+        if cut and last_tile:
+            late = 0 if cut >= count else sum(x.r1 - x.r0 < count for x in pieces) or 1
         early, late_pieces = pieces[: len(pieces) - late], pieces[len(pieces) - late :]
-        fed = []  # of each chunk: its slots, its part of K, what can be multiplied one by one
-        for c, ks in enumerate(self.chunks):
-            last = c == len(self.chunks) - 1
-            fed.append(self._feed(at, c, rows, cols, [] if late or not last else pieces))
-            if last or (c == 0 and self._meets_vectors(pieces, vector_part)):
-                self.ops += self.vectors.loads(vector_part, cols)
+        fed = []  # of each portion of K: its chunk and its slots, what can be multiplied one by one
+        steps = self._steps(at)
+        for c, ks in steps:
+            last = (c, ks) == steps[-1]
+            fed.append(self._feed(at, c, ks, rows, cols, [] if late or not last else pieces))
+            first = ks[0] == steps[0][1][0] and c == 0
+            if last or (first and self._meets_vectors(pieces, vector_part)):
+                self.ops += self.vectors.loads(vector_part, rows if self.s.swap else cols)
             if last and at == 0 and self.vectors.resident:
                 for other in range(min(self.s.parts, len(self.tiles))):
-                    self.ops += self.vectors.loads((part + other) % self.s.parts, cols)
+                    self.ops += self.vectors.loads((part + other) % self.s.parts, (0, 0))
             if not last:
-                self._matmul(*fed[c], ks, cols, c > 0, early)
+                self._matmul(fed[-1], cols, not first, early)
             for piece in early if last else []:
-                self._matmul(*fed[c], ks, cols, c > 0, [piece])
+                self._matmul(fed[-1], cols, not first, [piece])
                 self._store(b, rows, cols, piece, vector_part)
         for piece in late_pieces:
-            for c, ks in enumerate(self.chunks):
-                self._matmul(*fed[c], ks, cols, c > 0, [piece])
+            for n, feed in enumerate(fed):
+                self._matmul(feed, cols, n > 0, [piece])
             self._store(b, rows, cols, piece, vector_part)
 
-    def _feed(
-        self, at: int, c: int, rows: Span, cols: Span, pieces: list[Piece]
-    ) -> tuple[Local, Local, list[Rect]]:
-        """LOAD what the slots of a chunk lack; the slots, and what can be multiplied in turn.
+    def _steps(self, at: int) -> list[tuple[int, Span]]:
+        """The chunks of a tile in the portions in which they are loaded and multiplied."""
+        out = []
+        for c, ks in enumerate(self.chunks):
+            first = at == c == 0 and self.s.first_k > 0
+            last = (at, c) == (len(self.tiles) - 1, len(self.chunks) - 1) and self.s.last_k > 0
+            parts = portions(self.config, self.s, ks, first, last) if first or last else [ks]
+            out += [(c, part) for part in parts]
+        return out
+
+    def _feed(self, at: int, c: int, ks: Span, rows: Span, cols: Span, pieces: list[Piece]) -> Feed:
+        """LOAD what the slots of a chunk lack of a portion of it.
 
         The weights come in one LOAD, or in one for each column group of `pieces`.
         """
-        b, ks = self.tiles[at][0], self.chunks[c]
+        b, chunk = self.tiles[at][0], self.chunks[c]
         count, blocks = rows[1] - rows[0], ceil_div(cols[1] - cols[0], self.d)
         n = at * len(self.chunks) + c
-        w_slot, w_new = self.w_slots.take(self.w_uses[n])
-        a_slot, a_new = self.a_slots.take(self.a_uses[n])
-        if at == c == 0 and self.s.head:
+        if ks[0] == chunk[0]:
+            self.now_w = self.w_slots.take(self.w_uses[n])
+            self.now_a = self.a_slots.take(self.a_uses[n])
+        (w_slot, w_new), (a_slot, a_new) = self.now_w, self.now_a
+        wide, a_part = self.held[c], ks
+        if wide != chunk:  # activations come at once, for several chunks
+            a_new, a_part = a_new and ks[0] == chunk[0], wide
+        for slot, new, part in ((w_slot, w_new, ks), (a_slot, a_new, a_part)):
+            if new:  # a slot is filled portion by portion, each a chunk of its own
+                old = [x for x in self.filled.get(slot, []) if ks[0] != chunk[0]]
+                self.filled[slot] = [*old, part]
+        if at == c == 0 and ks[0] == chunk[0] and self.s.head:
             steps = staircase(count, blocks, self.s.head)
         else:
             cuts = row_cuts(count, self.s.head if at == 0 and self.s.head else count)
@@ -207,79 +220,92 @@ class _Tiler:
             steps = weights[:1] + [("a", (0, count, 0, 0))] * a_new + weights[1:] + steps
         for what, rect in steps:
             if what == "w":
-                self._load_w(b, cols, ks, w_slot, rect, self.parts[c][1])
+                self._load_w(b, cols, ks, self._place(w_slot, chunk, ks, blocks * self.d), rect,
+                             self.parts[c][1])  # fmt: skip
             elif what == "a":
-                self._load_a(b, rows, ks, a_slot, rect, self.parts[c][0])
-        return a_slot, w_slot, [r for what, r in steps if what == "mm"]
+                self._load_a(b, rows, a_part, self._place(a_slot, wide, a_part, count), rect,
+                             self.parts[c][0])  # fmt: skip
+        rects = [rect for what, rect in steps if what == "mm"]
+        return Feed(wide, chunk, ks, a_slot, w_slot, count, blocks, rects)
+
+    def _place(self, slot: Local, chunk: Span, ks: Span, rows: int) -> int:
+        """The first granule of a portion of a chunk, whose local rows are that many."""
+        return slot.lo + (ks[0] - chunk[0]) // self.d * rows * self.p.local
 
     def _meets_vectors(self, pieces: list[Piece], vector_part: int) -> bool:
         """Whether the array works in a bank of the vectors, so that they must be there before."""
         bank, place = self.config.acc_bank, self.vectors.region(vector_part)
         return any(x.at + x.size > place.lo // bank * bank and x.at < place.hi for x in pieces)
 
-    def _load_w(self, b: int, cols: Span, ks: Span, slot: Local, rect: Rect, part: int) -> None:
+    def _load_w(self, b: int, cols: Span, ks: Span, at: int, rect: Rect, part: int) -> None:
         """Column blocks of a weight chunk: block by block, each a contiguous column of rows."""
         local, (_, _, b0, b1) = self.p.local, rect
         block = ceil_div(ks[1] - ks[0], self.d) * self.d * local
         some = (cols[0] + b0 * self.d, min(cols[1], cols[0] + b1 * self.d))
-        used = Local(Mem.SPAD, slot.lo + b0 * block, slot.lo + b1 * block)
+        used = Local(Mem.SPAD, at + b0 * block, at + b1 * block)
         layout = Layout(local, block, local)
         self.ops += self.w.loads(b, ks, some, used.lo, used, layout, part)
 
-    def _load_a(self, b: int, rows: Span, ks: Span, slot: Local, rect: Rect, part: int) -> None:
+    def _load_a(self, b: int, rows: Span, ks: Span, at: int, rect: Rect, part: int) -> None:
         """Rows of an activation chunk."""
         local, (r0, r1, _, _) = self.p.local, rect
         row = ceil_div(ks[1] - ks[0], self.d) * local
-        used = Local(Mem.SPAD, slot.lo + r0 * row, slot.lo + r1 * row)
+        used = Local(Mem.SPAD, at + r0 * row, at + r1 * row)
         layout = Layout(row, local, local)
         some = (rows[0] + r0, rows[0] + r1)
         self.ops += self.a.loads(b, some, ks, used.lo, used, layout, part)
 
-    def _matmul(self, a_slot: Local, w_slot: Local, rects: list[Rect], ks: Span, cols: Span,
-                accumulate: bool, pieces: list[Piece]) -> None:  # fmt: skip
-        """MATMUL what each piece of the tile has in common with each rectangle."""
-        for rect, piece in product(rects, pieces):
+    def _matmul(self, feed: Feed, cols: Span, accumulate: bool, pieces: list[Piece]) -> None:
+        """MATMUL what each piece of the tile has in common with each rectangle.
+
+        K is cut where a slot was filled in portions, be it by an earlier tile.
+        """
+        filled = [
+            [x for x in self.filled[slot] if x[0] < feed.ks[1] and feed.ks[0] < x[1]]
+            for slot in (feed.a_slot, feed.w_slot)
+        ]
+        for rect, piece in product(feed.rects, pieces):
             r0, r1 = max(piece.r0, rect[0]), min(piece.r1, rect[1])
             b0, b1 = max(piece.b0, rect[2]), min(piece.b1, rect[3])
             if r0 < r1 and b0 < b1:
-                self._pass(a_slot, w_slot, ks, cols, accumulate, piece, (r0, r1, b0, b1))
+                for a, w in product(*filled):
+                    ks = max(a[0], w[0], feed.ks[0]), min(a[1], w[1], feed.ks[1])
+                    if ks[0] < ks[1]:
+                        adds = accumulate or ks[0] > feed.ks[0]
+                        self._pass(feed, a, w, ks, cols, adds, piece, (r0, r1, b0, b1))
 
-    def _pass(self, a_slot, w_slot, ks, cols, accumulate, piece: Piece, rect: Rect) -> None:
+    def _pass(self, feed: Feed, a_part: Span, w_part: Span, ks: Span, cols: Span,
+              accumulate: bool, piece: Piece, rect: Rect) -> None:  # fmt: skip
         r0, r1, b0, b1 = rect
         d, local = self.d, self.p.local
-        kb = ceil_div(ks[1] - ks[0], d)
-        row, block = kb * local, kb * d * local
-        a, w = a_slot.lo + r0 * row, w_slot.lo + b0 * block
+        row = ceil_div(a_part[1] - a_part[0], d) * local
+        block = ceil_div(w_part[1] - w_part[0], d) * d * local
+        a0 = self._place(feed.a_slot, feed.a_chunk, a_part, feed.rows) + r0 * row
+        w0 = self._place(feed.w_slot, feed.w_chunk, w_part, feed.blocks * d) + b0 * block
         c = piece.at + r0 - piece.r0 + (b0 - piece.b0) * piece.step
         n = min(cols[1] - cols[0], b1 * d) - b0 * d
         fields = self.types | {
-            "acc": int(accumulate), "a": a, "r0": r1 - r0, "r1": 1, "as0": row, "ak": local,
-            "w": w, "ws": local, "wk": d * local, "wn": block,
-            "k": ks[1] - ks[0], "n": n, "c": c, "cn": piece.step,
+            "acc": int(accumulate), "a": a0 + (ks[0] - a_part[0]) // d * local, "r0": r1 - r0,
+            "r1": 1, "as0": row, "ak": local, "w": w0 + (ks[0] - w_part[0]) * local, "ws": local,
+            "wk": d * local, "wn": block, "k": ks[1] - ks[0], "n": n, "c": c, "cn": piece.step,
         }  # fmt: skip
         reads = (
-            Local(Mem.SPAD, a, a + (r1 - r0) * row),
-            Local(Mem.SPAD, w, w + (b1 - b0) * block),  # whole tiles are read
+            Local(Mem.SPAD, a0, a0 + (r1 - r0) * row),
+            Local(Mem.SPAD, w0, w0 + (b1 - b0) * block),  # whole tiles are read
         )
         out = Local(Mem.ACC, c, c + (b1 - b0 - 1) * piece.step + r1 - r0)
         self.ops.append(Op("matmul", fields, reads, (out,), self.number))
 
     def _store(self, b: int, rows: Span, cols: Span, piece: Piece, vector_part: int) -> None:
-        d = self.d
+        d, p = self.d, self.p
         part = (cols[0] + piece.b0 * d, min(cols[1], cols[0] + piece.b1 * d))
-        first = (b * self.p.m + rows[0] + piece.r0) * self.p.n + part[0]
+        some = (rows[0] + piece.r0, rows[0] + piece.r1)
         tile = Local(Mem.ACC, piece.at, piece.at + piece.size)
-        self.ops.append(
-            store_op(
-                self.plan,
-                self.kernel,
-                self.number,
-                tile,
-                piece.r1 - piece.r0,
-                part,
-                first,
-                self.p.n,
-                self.vectors,
-                vector_part,
-            )
-        )
+        common = self.plan, self.kernel, self.number, tile
+        if self.s.swap:
+            first = b * p.n * p.m
+            self.ops += turned_stores(*common, some, part, first, p.m, self.vectors, vector_part)
+            return
+        first = (b * p.m + some[0]) * p.n + part[0]
+        count = piece.r1 - piece.r0
+        self.ops.append(store_op(*common, count, part, first, p.n, self.vectors, vector_part))

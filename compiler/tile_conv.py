@@ -21,6 +21,7 @@ from tilewright.compiler.tiles import Dram, Local, Op, Plan, Slots
 from tilewright.isa.config import BANKS, ChipConfig
 from tilewright.isa.table import Mem, Type
 
+PIECES = 6  # into which the first tile's image is divided, so that the array starts on its rows
 Staged = tuple[int, Kernel]  # number and kernel of the `Pad` that only this convolution reads
 
 
@@ -93,17 +94,22 @@ def tile_conv(
 
     needs = [(*tile[:2], spans(tile)[0]) for tile, _ in turns]
     copies = _Copies(plan.config, p, pad, needs)
-    ops = copies.ahead(0)
+    ops = copies.of(0)
     for at, (tile, (a_part, w_part)) in enumerate(turns):
         g, b, _, _, cols = tile
         (r0, r1), (c0, c1) = spans(tile)
         base = turn * vectors.part
-        height = image.results((r0, r1), b[1] - b[0])
+        height, above, many = r1 - r0, 0, b[1] - b[0]
+        if p.together:
+            height, many = image.results((r0, r1), many), 1
+        elif many > 1:
+            above = image.pitch((r0, r1))
         blocks = ceil_div(cols[1] - cols[0], plan.config.dim)
-        place = Local(Mem.ACC, base, base + height * (c1 - c0) * blocks)
+        place = Local(Mem.ACC, base, base + many * height * (c1 - c0) * blocks)
         first, last = at % len(conv.passes) == 0, (at + 1) % len(conv.passes) == 0
-        copy = copies.ahead(at + 1)
-        now = image_loads(tile, a_part, 1)
+        now = image_loads(tile, a_part, 1 if at else PIECES)
+        now += copies.of(at + 1)  # which is new at the very beginning only
+        copy = copies.of(at + 2)
         a_slot, _ = images.take((*tile[:4], a_part))
         ahead = turns[at + 1 : at + 2] if images.count > 1 else []
         later = [op for t, (i, _) in ahead for op in image_loads(t, i, len(p.chunks))]
@@ -114,15 +120,15 @@ def tile_conv(
             ops += now if c == 0 else []
             ops += _share(copy, c, len(p.chunks))
             ops += _share(later, c, len(p.chunks))
-            ops += _matmuls(image, number, chunk, (height, spans(tile)[1]), cols, a_slot, w_slot,
-                            place, first)  # fmt: skip
+            ops += _matmuls(image, number, chunk, (height, spans(tile)[1], many, above), cols,
+                            a_slot, w_slot, place, first)  # fmt: skip
         if not last:
             continue
         shown = (g * o + cols[0], g * o + cols[1])
         ops += vectors.loads(turn, shown)
         head = vectors.fields(turn, shown), vectors.reads(place, turn)
         if p.pool is None:
-            ops += _stores(kernel, number, image, place, b, spans(tile), shown, *head)
+            ops += _stores(kernel, number, many * height, place, b, spans(tile), shown, *head)
         else:
             source = Type.I32 if conv.is_integer else Type.F32
             steps = ((r1 - r0) * (c1 - c0), c1 - c0, 1)
@@ -144,15 +150,15 @@ class _Copies:
             region = banks[0] * config.spad_bank, banks[1] * config.spad_bank
             self.stage = Stage(config, pad[1], pad[0], region)
 
-    def ahead(self, at: int) -> list[Op]:
-        """What must be copied when this tile's turn is near: what it and the next one read."""
+    def of(self, at: int) -> list[Op]:
+        """What this turn reads, but for what was copied before."""
         if self.stage is None:
             return []
         if not self.p.schedule.stage:
             return [] if at else self.stage.all()
         ops: list[Op] = []
         x = self.p.image.conv.x
-        for group, images, rows in self.needs[at : at + 2]:
+        for group, images, rows in self.needs[at : at + 1]:
             for image in range(*images):
                 place = (x.offset + group * x.strides[0] + image * x.strides[1]) * x.dtype.itemsize
                 first, last = self.p.image.rows_read(rows)
@@ -185,13 +191,13 @@ class _ImageSlots:
         return Local(Mem.SPAD, slot * self.size, (slot + 1) * self.size), new
 
 
-def _matmuls(image: Image, number: int, chunk: Span, tile: tuple[int, Span], cols: Span,
+def _matmuls(image: Image, number: int, chunk: Span, tile: tuple[int, Span, int, int], cols: Span,
              a_slot: Local, w_slot: Local, place: Local, fresh: bool) -> list[Op]:  # fmt: skip
     """MATMULs of a chunk: one for each segment in it, or for a kernel row of one-block taps.
 
     Parameters
     ----------
-    tile : its rows of results (those between images, too), and its columns.
+    tile : rows of results of a pass, columns, passes one for each image, local rows between them.
     fresh : whether the first one of the first chunk overwrites the accumulator.
     """
     d, local, blocks = image.dim, image.local, image.blocks
@@ -203,8 +209,9 @@ def _matmuls(image: Image, number: int, chunk: Span, tile: tuple[int, Span], col
         "a_type": OPERAND_TYPE[image.conv.x.dtype], "w_type": OPERAND_TYPE[image.conv.w.dtype],
         "r0": across, "r1": rows, "as0": step(image.axes[1]) * unit,
         "as1": step(image.axes[0]) * width * unit, "ws": wide, "wk": d * wide, "wn": local,
-        "n": cols[1] - cols[0], "c": place.lo, "cn": rows * across,
+        "n": cols[1] - cols[0], "cn": tile[2] * rows * across,
     }  # fmt: skip
+    tall = ((rows - 1) * step(image.axes[0]) + 1) * width * unit  # granules that a tap reads
     ops = []
     first, last = chunk
     at = first
@@ -216,24 +223,33 @@ def _matmuls(image: Image, number: int, chunk: Span, tile: tuple[int, Span], col
             k, ak = taken * d, image.axes[1].dilation * unit
         else:
             k = min(image.deep(segment), (block + taken) * d) - block * d
-        a = a_slot.lo + image.tap(segment, width) * unit + block * local
-        mine = fields | {"acc": int(at > 0 or not fresh), "a": a, "ak": ak, "k": k,
-                         "w": w_slot.lo + (at - first) * d * wide}  # fmt: skip
-        ops.append(Op("matmul", mine, (a_slot, w_slot), (place,), number))
+        fields |= {"acc": int(at > 0 or not fresh), "ak": ak, "k": k,
+                   "w": w_slot.lo + (at - first) * d * wide}  # fmt: skip
+        begin = image.tap(segment, width) * unit
+        for i in range(tile[2]):
+            top = a_slot.lo + i * tile[3] * width * unit
+            row = top + begin // (width * unit) * width * unit
+            mine = fields | {"a": top + begin + block * local, "c": place.lo + i * rows * across}
+            read = Local(Mem.SPAD, row, row + tall)
+            ops.append(Op("matmul", mine, (read, w_slot), (place,), number))
         at += taken
     return ops
 
 
-def _stores(kernel: Kernel, number: int, image: Image, place: Local, images: Span, spans: Spans,
+def _stores(kernel: Kernel, number: int, height: int, place: Local, images: Span, spans: Spans,
             cols: Span, vectors: dict[str, int], read: tuple[Local, ...]) -> list[Op]:  # fmt: skip
-    """STORE a tile as rows of the result (B, OH, OW, channels), one by one if they are apart."""
+    """STORE a tile as rows of the result (B, OH, OW, channels), one by one if they are apart.
+
+    Parameters
+    ----------
+    height : rows of results in the accumulator, those between images included.
+    """
     conv = kernel.source
     assert isinstance(conv, Convolve)
     size, pitch = kernel.out.dtype.itemsize, conv.cols
     h, w = conv.axes
     (r0, r1), (c0, c1) = spans
     rows, across, count = r1 - r0, c1 - c0, images[1] - images[0]
-    height = image.results(spans[0], count)
     apart = (height - rows) // (count - 1) if count > 1 else rows
     if apart == rows == h.out:
         rows, count = height, 1

@@ -112,6 +112,13 @@ class Vectors:
         return Op("load", fields, (read,), (place,), self.number, "dram", vector.buffer, first)
 
 
+def source_type(kernel: Kernel) -> Type:
+    """The type of what lies in the accumulator."""
+    if not isinstance(kernel.source, Contract):
+        return Type.I32 if kernel.source.x.dtype in (core.int32, core.uint32) else Type.F32
+    return Type.I32 if kernel.source.a.dtype in (core.int8, core.uint8) else Type.F32
+
+
 def store_op(plan: Plan, kernel: Kernel, number: int, tile: Local, rows: int, cols: tuple[int, int],
              first: int, pitch: int, vectors: Vectors,
              vector_part: int | None = None) -> Op:  # fmt: skip
@@ -124,14 +131,8 @@ def store_op(plan: Plan, kernel: Kernel, number: int, tile: Local, rows: int, co
     vector_part : the part whose vectors it reads, by default that of the tile.
     """
     size = kernel.out.dtype.itemsize
-    integer = isinstance(kernel.source, Contract) and kernel.source.a.dtype in (
-        core.int8,
-        core.uint8,
-    )
-    if not isinstance(kernel.source, Contract):
-        integer = kernel.source.x.dtype in (core.int32, core.uint32)
     width = cols[1] - cols[0]
-    fields = store_fields(kernel, Type.I32 if integer else Type.F32) | {
+    fields = store_fields(kernel, source_type(kernel)) | {
         "mem": Mem.ACC, "loc": tile.lo, "c0": width, "c1": rows, "l0": rows, "l1": 1,
         "s1": pitch * size,
     }  # fmt: skip
@@ -140,3 +141,37 @@ def store_op(plan: Plan, kernel: Kernel, number: int, tile: Local, rows: int, co
     written = Dram(kernel.out, first * size, (first + (rows - 1) * pitch + width) * size)
     reads = vectors.reads(tile, part)
     return Op("store", fields, reads, (written,), number, "dst", kernel.out, first * size)
+
+
+def turned_stores(plan: Plan, kernel: Kernel, number: int, tile: Local, rows: tuple[int, int],
+                  cols: tuple[int, int], start: int, pitch: int, vectors: Vectors,
+                  vector_part: int) -> list[Op]:  # fmt: skip
+    """STOREs of an accumulator tile of the transposed result: its columns are the output's rows.
+
+    One for all whole blocks of the output's columns and one for the rest; with vectors one for each
+    block, because the vectors of an instruction begin at its first column.
+
+    Parameters
+    ----------
+    rows, cols : of the transposed result; the tile has blocks of these rows.
+    start : element of the output at which the batch begins.
+    pitch : elements between rows of the output.
+    """
+    d, size = plan.config.dim, kernel.out.dtype.itemsize
+    count, height = rows[1] - rows[0], cols[1] - cols[0]
+    whole = count // d
+    groups = [(g, 1, d) for g in range(whole)] if vectors.vectors else [(0, whole, d)] * (whole > 0)
+    groups += [(whole, 1, count % d)] * (count % d > 0)
+    out = []
+    for g, number_of, width in groups:
+        at = rows[0] + g * d
+        first = start + cols[0] * pitch + at
+        fields = store_fields(kernel, source_type(kernel)) | {
+            "mem": Mem.ACC, "loc": tile.lo + g * d, "c0": width, "c1": height, "c2": number_of,
+            "l0": 1, "l1": count, "l2": d, "s1": pitch * size, "s2": d * size, "xpose": 1,
+        } | vectors.fields(vector_part, (at, at + width))  # fmt: skip
+        end = first + (height - 1) * pitch + (number_of - 1) * d + width
+        written = Dram(kernel.out, first * size, end * size)
+        reads = vectors.reads(tile, vector_part)
+        out.append(Op("store", fields, reads, (written,), number, "dst", kernel.out, first * size))
+    return out

@@ -30,6 +30,8 @@ C0_BITS, C1_BITS, C2_BITS = Y_BITS, 24, 16
 PLACES = {"recip": (0, 128), "exp2": (128, 64), "log2": (256, 128), "rsqrt": (512, 256)}
 ROM_DEPTH = 1024
 
+Entry = tuple[int, int, int]
+
 _P = 96  # fraction bits of the working precision
 _NODES = tuple(Fraction(n, 1 << 14) for n in (1098, 8192, 15286))  # (1 - cos) / 2 of 30, 90, 150
 
@@ -74,7 +76,7 @@ def _slope(m: Fraction) -> Fraction:
     return log2_exact(m) / (m - 1) if m < Fraction(3, 2) else (log2_exact(m) - 1) / (m / 2 - 1)
 
 
-def _entry(f: Callable[[Fraction], Fraction], start: Fraction, width: Fraction) -> tuple[int, ...]:
+def _entry(f: Callable[[Fraction], Fraction], start: Fraction, width: Fraction) -> Entry:
     """One segment's (c0, c1, c2): c2, then c1 and c0 for what the rounded ones leave."""
     unit, half = 1 << Y_BITS, Fraction(1, 2)
     (p, q, r) = _NODES
@@ -87,7 +89,7 @@ def _entry(f: Callable[[Fraction], Fraction], start: Fraction, width: Fraction) 
     return min(c0, unit - 1), c1, c2
 
 
-def _segments(name: str) -> list[tuple[int, ...]]:
+def _segments(name: str) -> list[Entry]:
     """All entries of one function, by the bits that select them."""
     count = PLACES[name][1]
     if name == "rsqrt":  # even exponents, then odd ones, whose argument is 2m
@@ -102,7 +104,7 @@ def _segments(name: str) -> list[tuple[int, ...]]:
 
 
 @cache
-def table(name: str) -> tuple[tuple[int, int, int], ...]:
+def table(name: str) -> tuple[Entry, ...]:
     """The entries (c0, c1, c2) of ``recip``, ``rsqrt``, ``exp2`` or ``log2``."""
     entries = _segments(name)
     for c0, c1, c2 in entries:

@@ -72,6 +72,10 @@ def _sign(x: Lanes, _y: Lanes) -> Lanes:
     return np.where(x == 0, x, np.copysign(np.float32(1), x))
 
 
+def _select(a: Lanes, b: Lanes, c: Lanes, n: int) -> Lanes:
+    return np.where(a != 0, b, c)
+
+
 def _sign_f32(a, b, c, n):
     return np.where(_is_nan(a), NAN, _bits(_sign(_f(canonical(a)), b)))
 
@@ -97,7 +101,7 @@ def _clz(a: Lanes, _b: Lanes) -> Lanes:
 
 _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
     "mov": lambda a, b, c, n: a,
-    "select": lambda a, b, c, n: np.where(a != 0, b, c),
+    "select": _select,
     "add_f32": lambda a, b, c, n: _bits(numerics.f32_add(_f(a), _f(b))),
     "sub_f32": lambda a, b, c, n: _bits(numerics.f32_add(_f(a), _f(b ^ SIGN))),
     "mul_f32": lambda a, b, c, n: _bits(numerics.f32_mul(_f(a), _f(b))),

@@ -27,6 +27,8 @@ def cases(draw):
         first_m=draw(st.integers(0, mt)), last_m=draw(st.integers(0, mt)),
         first_k=DIM * draw(st.integers(0, kt // DIM)), last_k=DIM * draw(st.integers(0, kt // DIM)),
         head=draw(st.integers(0, mt)), tail=draw(st.integers(0, mt)),
+        last_n=draw(st.integers(0, nt)), lead=draw(st.integers(0, -(-nt // DIM))),
+        ka=draw(st.sampled_from((0, 2 * kt, k))), swap=draw(st.booleans()),
         a_banks=draw(st.sampled_from((2, 5, 7))), parts=draw(st.sampled_from((2, 4, 8))),
     )  # fmt: skip
     return (m, n, k), draw(st.sampled_from((I8, BF16, F32))), draw(st.booleans()), schedule
@@ -46,7 +48,8 @@ def test_contract_every_legal_schedule_keeps_bits(case):
     try:
         assert_same_bits(layer, x, w, b, schedules={0: schedule})
     except ScheduleError as error:
-        assert any(word in str(error) for word in ("granules", "rows", "a slot for", "nt must be"))
+        words = ("granules", "rows", "a slot for", "nt must be", "ka must be", "multiple of dim")
+        assert any(word in str(error) for word in words)
 
 
 @pytest.mark.parametrize("config", ["tw4", "tw16"])
@@ -64,8 +67,8 @@ def test_contract_transposed_operands_keep_bits(m, n, k, dtype, config):
         (lambda u, v: product(u.T, v.T), (left, right)),
     ):
         back = assert_same_bits(function, *args, config=config)
-        turned = [op for op in back.tiles.ops if op.name == "load" and op.fields.get("xpose")]
-        assert turned and all(op.fields["pack"] == 1 for op in turned)
+        turned = [op for op in back.tiles.ops if op.fields.get("xpose")]
+        assert turned and all(op.name == "store" or op.fields["pack"] == 1 for op in turned)
 
 
 def test_contract_transposed_loads_go_at_the_speed_of_the_bus():

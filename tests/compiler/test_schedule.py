@@ -13,10 +13,12 @@ from tilewright.compiler.schedule import (
     Problem,
     Schedule,
     ScheduleError,
-    check,
     grid,
-    slots,
     spans,
+)
+from tilewright.compiler.schedule_check import (
+    check,
+    slots,
 )
 from tilewright.compiler.schedule_cost import ranked
 from tilewright.isa.config import parse_config
@@ -71,6 +73,13 @@ def sizes(m, n, k, local=2, size=4, out=4, vectors=1):
         (Schedule(4, 4, 4, parts=3), "parts must be 2, 4 or 8, not 3"),
         (Schedule(4, 4, 4, first_m=5), "first_m must be in 0 to 4, not 5"),
         (Schedule(4, 4, 8, first_k=6), r"first_k must be a multiple of dim \(4\), not 6"),
+        (
+            Schedule(4, 4, 8, ka=20),
+            r"ka must be a multiple of kt \(8\) or at least K \(30\), not 20",
+        ),
+        (Schedule(8, 4, 4, lead=2), "lead must be in 0 to 1, not 2"),
+        (Schedule(6, 4, 4, swap=True), r"mt must be a multiple of dim \(4\), or all rows"),
+        (Schedule(8, 4, 4, tail=3, swap=True), "a tail must be whole rows of the last tile"),
         (Schedule(8, 4, 4, head=9), "head must be in 0 to 8, not 9"),
         (Schedule(100, 4, 4, tail=4), "a slot for each of 8 activation chunks, not 6"),
     ],
@@ -100,6 +109,7 @@ def test_schedule_parts_of_a_dimension(args, want):
 
 def test_schedule_prints_what_is_not_usual():
     assert str(Schedule(8, 4, 4)) == "tile 8x4x4 order mn"
+    assert str(Schedule(8, 4, 4, swap=True)) == "tile 8x4x4 order mn swap"
     assert str(Schedule(8, 4, 4, "nm", head=2, parts=4)) == "tile 8x4x4 order nm head 2 parts 4"
 
 

@@ -5,6 +5,7 @@ import pytest
 from tilewright.compiler.kernels import Buffer
 from tilewright.compiler.sync import TOKENS, _bounded, synchronise
 from tilewright.compiler.tiles import Dram, Local, Op
+from tilewright.isa.config import parse_config
 from tilewright.isa.table import Mem
 
 X = Buffer("x", (100,), np.dtype(np.int8), "temp")
@@ -78,3 +79,24 @@ def test_sync_bounded_edges_imply_the_dropped_ones():
 def test_sync_few_tokens_stay_as_they_are():
     edges = [(2 * i, 2 * i + 1) for i in range(500)]
     assert _bounded(edges) == edges
+
+
+def test_dispatch_keeps_the_order_of_each_unit():
+    """Loads that nothing needs yet come late, but never behind later loads."""
+    config, rng = parse_config("tw4"), np.random.default_rng(0)
+    for _ in range(20):
+        ops = []
+        for number in rng.permutation(40).tolist():
+            at = 4 * int(rng.integers(0, 30))
+            if number % 3 == 0:
+                ops.append(op("load", writes=[spad(at, at + 4)]))
+            elif number % 3 == 1:
+                ops.append(op("matmul", [spad(at, at + 4)], [Local(Mem.ACC, number, number + 1)]))
+            else:
+                ops.append(op("store", [Local(Mem.ACC, number - 1, number)], []))
+            ops[-1].fields.update(k=4, n=4, c0=int(rng.integers(1, 60)), r0=4)
+        before = list(ops)
+        synchronise(ops, config)
+        for unit in {o.unit for o in ops}:
+            assert [o for o in ops if o.unit == unit] == [o for o in before if o.unit == unit]
+        assert sorted(map(id, ops)) == sorted(map(id, before))

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import tilewright.numpy as tnp
 from tilewright.compiler.kernels import Buffer, View
-from tilewright.compiler.schedule import Schedule
-from tilewright.compiler.tile_contract import span_bytes, walk
+from tilewright.compiler.schedule import (
+    Schedule,
+)
+from tilewright.compiler.schedule_pieces import walk
+from tilewright.compiler.tile_contract import span_bytes
 from tilewright.compiler.tiles import Slots
 from tilewright.isa.table import Mem
 

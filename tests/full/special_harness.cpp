@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <cstring>
 #include <vector>
+#ifndef MODEL_ONLY
 #include "V@TOP@.h"
 #include "verilated.h"
+#endif
 
 struct F32 { uint32_t v; };
 extern "C" {
@@ -292,6 +294,20 @@ extern "C" uint64_t corner_pairs() {
   return uint64_t(corners.size()) * corners.size();
 }
 
+static void measure(int op, uint32_t x, uint32_t got, Worst* worst) {
+  double real;
+  if (!exact(op, value(x), real)) return;
+  double ulp = distance(got, real);
+  if (ulp > worst->ulp) *worst = {ulp, x, got};
+}
+
+// The model's largest error over operands [first, first + count).
+extern "C" void errors(int op, uint64_t first, uint64_t count, Worst* worst) {
+  for (uint64_t i = first; i < first + count; i++)
+    measure(op, uint32_t(i), expected(op, uint32_t(i), 0, 0), worst);
+}
+
+#ifndef MODEL_ONLY
 // Runs cases [first, first + count); returns how many differ, the first of them in `failure`.
 extern "C" uint64_t prove(int op, int all, uint64_t seed, uint64_t first, uint64_t count,
                           Failure* failure, Worst* worst) {
@@ -314,14 +330,11 @@ extern "C" uint64_t prove(int op, int all, uint64_t seed, uint64_t first, uint64
         if (index >= first + count) continue;
         uint32_t got = top.q[k], want = expected(op, xs[at][k], ys[at][k], zs[at][k]);
         if (want != got && !bad++) *failure = {index, xs[at][k], ys[at][k], got, want};
-        double real;
-        if (exact(op, value(xs[at][k]), real)) {
-          double ulp = distance(got, real);
-          if (ulp > worst->ulp) *worst = {ulp, xs[at][k], got};
-        }
+        measure(op, xs[at][k], got, worst);
       }
     }
     top.clk = 1; top.eval();
   }
   return bad;
 }
+#endif

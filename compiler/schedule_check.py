@@ -1,0 +1,132 @@
+"""Whether a schedule fits the chip; what does not is refused with the buffer and by how much."""
+
+from __future__ import annotations
+
+from tilewright.compiler.schedule import (
+    MAX_COUNT,
+    Problem,
+    Schedule,
+    ScheduleError,
+    a_chunks,
+    ceil_div,
+    cell_granules,
+    grid,
+    vector_rows,
+    vector_span,
+    widest,
+)
+from tilewright.compiler.schedule_pieces import first_tile, last_tile, tile_pieces
+from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
+
+
+def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
+    """Refuse a schedule that no chip could run, or whose output tile does not fit.
+
+    Raises
+    ------
+    ScheduleError
+        Names the field, its value and the limit.
+    """
+    d, p = config.dim, p.oriented(s)
+    if s.order not in ("mn", "nm"):
+        raise ScheduleError(f"{s}: order must be 'mn' or 'nm', not {s.order!r}")
+    for name in ("mt", "nt", "kt"):
+        value = getattr(s, name)
+        if not 1 <= value <= MAX_COUNT:
+            raise ScheduleError(f"{s}: {name} must be in 1 to {MAX_COUNT}, not {value}")
+    if s.kt % d and s.kt < p.k:
+        raise ScheduleError(
+            f"{s}: kt must be a multiple of dim ({d}) or at least K ({p.k}), not {s.kt}"
+        )
+    if s.ka and (s.ka < s.kt or (s.ka % s.kt and s.ka < p.k)):
+        raise ScheduleError(
+            f"{s}: ka must be a multiple of kt ({s.kt}) or at least K ({p.k}), not {s.ka}"
+        )
+    for name, most in (("first_m", s.mt), ("last_m", s.mt), ("first_k", s.kt), ("last_k", s.kt),
+                       ("head", s.mt), ("tail", s.mt), ("last_n", s.nt),
+                       ("lead", ceil_div(s.nt, d))):  # fmt: skip
+        value = getattr(s, name)
+        if not 0 <= value <= most:
+            raise ScheduleError(f"{s}: {name} must be in 0 to {most}, not {value}")
+    for name in ("first_k", "last_k"):
+        value = getattr(s, name)
+        if value % d:
+            raise ScheduleError(f"{s}: {name} must be a multiple of dim ({d}), not {value}")
+    if not 1 <= s.a_banks < BANKS:
+        raise ScheduleError(f"{s}: a_banks must be in 1 to {BANKS - 1}, not {s.a_banks}")
+    if s.parts not in (2, 4, 8):
+        raise ScheduleError(f"{s}: parts must be 2, 4 or 8, not {s.parts}")
+    blocks = ceil_div(min(s.nt, p.n), d)
+    if s.swap and p.vectors:
+        _check_rows(config, p, s)
+    if p.vectors and not s.swap and blocks > STORE_VECTOR_UNITS:
+        raise ScheduleError(
+            f"{s}: nt must be at most {STORE_VECTOR_UNITS * d} with a scale or bias, not {s.nt}"
+        )
+    rows = min(s.mt, p.m) * blocks
+    rows += vector_rows(config, p.vectors, *vector_span(p, s), s.parts)
+    part = config.acc_rows // s.parts
+    if rows > part:
+        raise ScheduleError(
+            f"{s}: an output tile with its vectors needs {rows} accumulator rows, "
+            f"{rows - part} more than 1 of {s.parts} parts has"
+        )
+    if s.tail:
+        tile_pieces(config, p, s, last_tile(config, p, s), 0, True)
+    if s.lead:
+        tile_pieces(config, p, s, first_tile(config, p, s), 0, False)
+
+
+def _check_rows(config: ChipConfig, p: Problem, s: Schedule) -> None:
+    """Refuse row cuts of a swapped product inside of blocks: the vectors are per row there."""
+    d = config.dim
+    for name in ("mt", "first_m", "last_m"):
+        value = getattr(s, name)
+        if value % d and value < p.m:
+            raise ScheduleError(
+                f"{s}: {name} must be a multiple of dim ({d}), or all rows, with a scale or bias "
+                f"and swap, not {value}"
+            )
+    if 0 < s.tail < last_tile(config, p, s)[0]:
+        raise ScheduleError(
+            f"{s}: a tail must be whole rows of the last tile with a scale or bias and swap, "
+            f"not {s.tail}"
+        )
+
+
+def slot_sizes(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
+    """Granules of an activation slot and of a weight slot."""
+    d, cell, p = config.dim, cell_granules(config), p.oriented(s)
+    rows, cols, chunks = grid(config, p, s)
+    a = widest(rows) * ceil_div(widest(a_chunks(config, p, s)), d) * p.local
+    w = d * ceil_div(widest(chunks), d) * ceil_div(widest(cols), d) * p.local
+    return ceil_div(a, cell) * cell, ceil_div(w, cell) * cell
+
+
+def slots(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
+    """Number of activation and weight slots that fit (`s` is legal otherwise).
+
+    Raises
+    ------
+    ScheduleError
+        Fewer than two, where there is more than one chunk.
+    """
+    rows, cols, chunks = grid(config, p, s)
+    found = []
+    for what, size, banks, tiles, count in zip(
+        ("activation", "weight"), slot_sizes(config, p, s), (s.a_banks, BANKS - s.a_banks),
+        (len(rows), len(cols)), (len(a_chunks(config, p, s)), len(chunks)), strict=True,
+    ):  # fmt: skip
+        fit = banks * config.spad_bank // size
+        need = min(2, tiles * count)
+        if fit < need:
+            raise ScheduleError(
+                f"{s}: {need} {what} slots of {size} granules need {need * size} granules, "
+                f"not {banks * config.spad_bank}"
+            )
+        if 0 < s.tail < last_tile(config, p, s)[0] and fit < count * p.passes:
+            raise ScheduleError(
+                f"{s}: a tail needs a slot for each of {count * p.passes} {what} chunks, not {fit}"
+            )
+        found.append(min(fit, tiles * count * p.passes * p.batches))
+    return found[0], found[1]

@@ -1,0 +1,292 @@
+"""What a schedule costs, about, tile by tile: the exact timing's answer in a fiftieth of its time.
+
+The tiles of a schedule are walked as `tile_contract` does, but no operation is made: three clocks
+(LOAD, array, STORE) move by slots and passes, and wait for each other where data or room is
+missing. Ports, queues and exact alignments are left out. `refine` searches with it, and times
+exactly what it finds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from math import gcd
+
+from tilewright.compiler.schedule import (
+    Operand,
+    Problem,
+    Schedule,
+    Span,
+    a_chunks,
+    ceil_div,
+    grid,
+    portions,
+)
+from tilewright.compiler.schedule_check import (
+    slots,
+)
+from tilewright.compiler.schedule_pieces import (
+    Rect,
+    lead_cuts,
+    row_cuts,
+    staircase,
+    tail_cuts,
+    walk,
+)
+from tilewright.compiler.tiles import Local, Slots
+from tilewright.isa.config import ChipConfig
+from tilewright.isa.table import Mem
+from tilewright.isa.timing import MATMUL_MIN_PERIOD, load_drain, matmul_done
+
+START = 81  # cycle in which the first LOAD starts
+DISPATCH = 13  # cycles of the sequencer for an instruction of a unit
+AHEAD = 6  # instructions by which the order of dispatch may differ from the program's
+LOADED = 69  # cycles from a LOAD's last slot to the MATMUL that waits for it
+HANDED = 2  # cycles from a signal to the start of what waits for it
+WALKED = 10  # outer tiles up to which each is walked
+END = 46  # cycles from the last slot of STORE to the end
+
+
+@cache
+def run_beats(size: int, pitch: int, first: int, bus: int) -> float:
+    """Bus beats of a run of `size` bytes, on average over runs that are `pitch` bytes apart."""
+    step = gcd(pitch, bus)
+    offsets = range(first % step, bus, step)
+    return sum(-(-(size + o) // bus) for o in offsets) / len(offsets)
+
+
+@cache
+def read_slots(config: ChipConfig, o: Operand, rows: int, cols: int) -> float:
+    """LOAD's slots for rows x cols local elements; `cols` are what a local row is made of."""
+    if o.way == "gather":
+        return rows * cols
+    if o.way == "rows":
+        return rows * run_beats(cols * o.size, o.pitch, o.first, config.bus_bytes)
+    d, total = config.dim, 0.0
+    for height, count in ((d, rows // d), (rows % d, 1)):
+        if height and count:
+            one = run_beats(height * o.size, o.pitch, o.first, config.bus_bytes)
+            total += count * cols * one + load_drain(d)
+    return total
+
+
+@cache
+def write_slots(
+    config: ChipConfig, turned: bool, size: int, pitch: int, rows: int, cols: int
+) -> float:
+    """STORE's slots for a piece of the result, whose rows are `pitch` bytes apart."""
+    d, bus = config.dim, config.bus_bytes
+    if not turned:
+        return rows * run_beats(cols * size, pitch, 0, bus)
+    total = float(rows * ceil_div(cols, d))
+    for width, count in ((d, rows // d), (rows % d, 1)):
+        if width and count:
+            total += count * cols * run_beats(width * size, pitch, 0, bus)
+    return total
+
+
+Fed = tuple[list[tuple[Rect, float]], int]  # rectangles and their times; K-blocks
+
+
+class _Run:
+    """The clocks of LOAD, array and STORE while the tiles are walked."""
+
+    def __init__(self, config: ChipConfig, p: Problem, s: Schedule, pitch: int):
+        self.config, self.p, self.s, self.d = config, p, s, config.dim
+        self.pitch = pitch
+        self.least, self.drain = (
+            max(config.dim, MATMUL_MIN_PERIOD),
+            matmul_done(config.dim) + HANDED,
+        )
+        self.load = self.array = self.store = float(START)
+        self.loads = self.ops = self.stores = self.multiplies = 0
+        self.stored = [0.0] * s.parts  # when a part's last store has been read
+        self.read: dict[int, float] = {}  # by slot: when the array has read it
+        self.there: dict[int, float] = {}  # by slot: when its data can be multiplied
+        self.rows, self.cols, chunks = grid(config, p, s)
+        self.chunks = chunks * p.passes
+        coarse = a_chunks(config, p, s)
+        self.held = [next(x for x in coarse if x[0] <= c[0] < x[1]) for c in self.chunks]
+        order = list(walk(s.order, self.rows, self.cols))
+        self.tiles = [(b, i, j) for b in range(p.batches) for i, j in order]
+        shared = [p.batches == 1 or o.shared for o in (p.a, p.w)]
+        counts, each = slots(config, p, s), range(len(self.chunks))
+        way = [c // len(chunks) for c in each]
+        a_keys = [(self.held[c], way[c]) for c in each]
+        self.a_uses = [(0 if shared[0] else b, i, x) for b, i, _ in self.tiles for x in a_keys]
+        self.w_uses = [(0 if shared[1] else b, j, c) for b, _, j in self.tiles for c in each]
+        self.a_slots = Slots(Mem.SPAD, 0, 1, counts[0], self.a_uses)
+        self.w_slots = Slots(Mem.SPAD, 1 << 20, 1, counts[1], self.w_uses)
+
+    def fetch(self, o: Operand, rows: int, cols: int, slot: int, wait: bool = True) -> None:
+        """LOAD into a slot, which must have been read if that is to be waited for."""
+        self.ops += 1
+        begin = max(self.load, START + DISPATCH * max(self.loads, self.ops - AHEAD))
+        if wait and slot in self.read:
+            begin = max(begin, self.read[slot] + HANDED)
+        self.loads += 1
+        self.load = begin + read_slots(self.config, o, rows, cols)
+        self.there[slot] = self.load + LOADED
+
+    def multiply(self, ready: float, passes: int, rows: int) -> float:
+        """MATMUL `passes` blocks; when its results can be stored."""
+        self.ops += 1
+        self.multiplies += 1
+        begin = START + DISPATCH * max(self.multiplies, self.ops - AHEAD)
+        period = max(rows, self.least)
+        self.array = max(max(ready, begin) + self.d, self.array) + passes * period
+        return self.array - period + rows + self.drain
+
+    def write(self, ready: float, rows: int, cols: int, part: int) -> None:
+        """STORE a piece of the part."""
+        self.ops += 1
+        self.stores += 1
+        begin = START + DISPATCH * max(self.stores, self.ops - AHEAD)
+        self.store = max(self.store, ready, begin) + write_slots(
+            self.config, self.p.turned, self.p.out_bytes, self.pitch, rows, cols
+        )
+        self.stored[part] = self.store
+
+    def tile(self, at: int) -> None:
+        """Neither the first nor the last one."""
+        _, i, j = self.tiles[at]
+        (r0, r1), (c0, c1) = self.rows[i], self.cols[j]
+        count, width, part = r1 - r0, c1 - c0, at % self.s.parts
+        blocks, n, ready, done = -(-width // self.d), at * len(self.chunks), 0.0, 0.0
+        free = self.stored[part] + HANDED
+        for c, (k0, k1) in enumerate(self.chunks):
+            w, w_new = self.w_slots.take(self.w_uses[n + c])
+            a, a_new = self.a_slots.take(self.a_uses[n + c])
+            if w_new:
+                self.fetch(self.p.w, k1 - k0, width, w.lo)
+            if a_new:
+                self.fetch(self.p.a, count, self.held[c][1] - self.held[c][0], a.lo)
+            ready = max(self.there[w.lo], self.there[a.lo], free)
+            done = self.multiply(ready, -(-(k1 - k0) // self.d) * blocks, count)
+            self.read[w.lo] = self.read[a.lo] = self.array
+        self.write(done, count, width, part)
+
+    def edge(self, at: int) -> None:
+        """The first or the last one, perhaps in pieces."""
+        (_, i, j), d, s = self.tiles[at], self.d, self.s
+        (r0, r1), (c0, c1) = self.rows[i], self.cols[j]
+        count, width, part = r1 - r0, c1 - c0, at % s.parts
+        blocks, last = -(-width // d), at == len(self.tiles) - 1
+        cuts = [(0, count, 0, blocks)]
+        if last and s.tail:
+            cuts = tail_cuts(count, blocks, s.tail)
+        elif at == 0 and s.lead:
+            cuts = lead_cuts(count, blocks, s.lead, self.config.acc_bank)
+        late = [x for x in cuts if x[1] - x[0] < count] if last else []
+        early = cuts[: len(cuts) - len(late)]
+        fed: list[Fed] = []
+        for c, chunk in enumerate(self.chunks):
+            n = at * len(self.chunks) + c
+            w, a = self.w_slots.take(self.w_uses[n]), self.a_slots.take(self.a_uses[n])
+            end = c == len(self.chunks) - 1
+            cut = at == c == 0, last and end
+            for ks in portions(self.config, s, chunk, *cut) if any(cut) else [chunk]:
+                final = end and ks[1] == chunk[1]
+                groups = [(x[2], x[3]) for x in cuts] if final and not late else [(0, blocks)]
+                rects = self._feed(at, c, ks, count, width, groups, w, a)
+                fed.append((rects, -(-(ks[1] - ks[0]) // d)))
+                if not final:
+                    for piece in early:
+                        self._pieces(fed[-1:], piece)
+                self.read[w[0].lo] = self.read[a[0].lo] = self.array
+        for piece in cuts:
+            done = self._pieces(fed if piece in late else fed[-1:], piece)
+            some = min(width, piece[3] * d) - piece[2] * d
+            self.write(done, piece[1] - piece[0], some, part)
+
+    def _pieces(self, fed: list[Fed], piece: Rect) -> float:
+        """MATMUL what a piece has in common with what there is, portion by portion of K."""
+        done = 0.0
+        for rects, kb in fed:
+            for (r0, r1, b0, b1), ready in rects:
+                rows = min(r1, piece[1]) - max(r0, piece[0])
+                blocks = min(b1, piece[3]) - max(b0, piece[2])
+                if rows > 0 and blocks > 0:
+                    done = self.multiply(ready, kb * blocks, rows)
+        return done
+
+    def _feed(
+        self, at: int, c: int, ks: Span, count: int, width: int, groups: list[Span],
+        w: tuple[Local, bool], a: tuple[Local, bool],
+    ) -> list[tuple[Rect, float]]:  # fmt: skip
+        """LOAD a portion; what can be multiplied then, and from when on."""
+        d, chunk, wide = self.d, self.chunks[c], self.held[c]
+        first = ks[0] == chunk[0]
+        cols = wide if wide != chunk else ks
+        a_new = a[1] and (first or wide == chunk)
+        free = self.stored[at % self.s.parts] + HANDED
+        head, blocks = self.s.head if at == 0 else 0, groups[-1][1]
+        cuts = row_cuts(count, head or count)
+        if at == c == 0 and first and head:
+            steps = staircase(count, blocks, head)
+        else:
+            steps = []
+            for i, (b0, b1) in enumerate(groups):
+                steps += [("w", (0, 0, b0, b1))] * w[1]
+                steps += [("a", (0, count, 0, 0))] * (a_new and not i)
+                steps += [("mm", (*cut, b0, b1)) for cut in cuts]
+        out = []
+        for what, rect in steps:
+            q0, q1, b0, b1 = rect
+            if what == "w":
+                some = min(width, b1 * d) - b0 * d
+                self.fetch(self.p.w, ks[1] - ks[0], some, w[0].lo, first)
+            elif what == "a":
+                self.fetch(self.p.a, q1 - q0, cols[1] - cols[0], a[0].lo, first)
+            else:
+                out.append((rect, max(self.there[w[0].lo], self.there[a[0].lo], free)))
+        return out
+
+
+def _walk(config: ChipConfig, p: Problem, s: Schedule, pitch: int) -> float:
+    """Cycles of all tiles."""
+    run = _Run(config, p, s, pitch)
+    for at in range(len(run.tiles)):
+        if 0 < at < len(run.tiles) - 1:
+            run.tile(at)
+        else:
+            run.edge(at)
+    return max(run.store + END, START + DISPATCH * run.ops)
+
+
+def _outer(p: Problem, s: Schedule) -> tuple[str, int, int]:
+    """The outer dimension of the walk, its tile, and its tiles."""
+    name, step = ("m", s.mt) if s.order == "mn" else ("n", s.nt)
+    length = getattr(p, name)
+    return name, step, ceil_div(length, step)
+
+
+def model(config: ChipConfig, p: Problem, s: Schedule) -> float:
+    """Cycles of a legal schedule, about.
+
+    Of many outer tiles only some are walked: two more of them cost what two more cost.
+
+    Raises
+    ------
+    ScheduleError
+        Its slots do not fit.
+    """
+    p = p.oriented(s)
+    name, step, count = _outer(p, s)
+    pitch = p.out_bytes * (p.m if p.turned else p.n)
+    if count <= WALKED or p.batches > 1:
+        return _walk(config, p, s, pitch)
+    less = [(count - WALKED) // 2 * 2 + more for more in (2, 0)]
+    short, longer = (
+        _walk(config, replace(p, **{name: getattr(p, name) - x * step}), s, pitch) for x in less
+    )
+    return longer + less[1] / 2 * (longer - short)
+
+
+def work(config: ChipConfig, p: Problem, s: Schedule) -> int:
+    """Operations that are modelled for a schedule, about."""
+    p = p.oriented(s)
+    _, _, outer = _outer(p, s)
+    inner = ceil_div(p.n, s.nt) if s.order == "mn" else ceil_div(p.m, s.mt)
+    walked = outer * p.batches if outer <= WALKED or p.batches > 1 else 2 * WALKED - 1
+    return walked * inner * (2 * ceil_div(p.k, s.kt) * p.passes + 1)
