@@ -9,7 +9,7 @@ from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.float import stage
-from tilewright.isa.micro import OPERATIONS
+from tilewright.isa.micro import OPERATIONS, STEPS
 from tilewright.isa.timing import VECTOR_ALU_LATENCY
 
 
@@ -229,9 +229,7 @@ DECODED = {
     **{k: v for k, v in _compared("u32", Order.UNSIGNED).items() if k != "eq_u32"},
 }
 #: What the lanes compute for operations that also move between lanes or rows (`hw.vector_route`).
-LANE_STEP = {name: name.split("_", 1)[1] for name in OPERATIONS
-             if name.startswith(("lanes_", "rows_"))}  # fmt: skip
-LANE_STEP |= {name: "mov" for name in ("const", "rotate", "broadcast")}
+LANE_STEP = STEPS | {name: "mov" for name in ("const", "rotate", "broadcast")}
 
 
 class VectorControl(wiring.Component):

@@ -112,6 +112,8 @@ OPERATIONS: dict[str, tuple[int, str]] = {
         *((80 + i, f"rows_{r}", f"{r} of a over all rows") for i, r in enumerate(_REDUCTIONS)),
     )
 }
+#: Reduction -> the operation of one lane that it repeats.
+STEPS = {o: o.split("_", 1)[1] for o in OPERATIONS if o.startswith(("lanes_", "rows_"))}
 BY_CODE = {code: name for name, (code, _) in OPERATIONS.items()}
 
 

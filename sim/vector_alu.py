@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import reduce
 
 import numpy as np
-from tilewright.isa.micro import INTERLEAVE, OPERATIONS
+from tilewright.isa.micro import INTERLEAVE, STEPS
 from tilewright.sim import numerics, special
 from tilewright.sim.special import NAN, SIGN, canonical
 
@@ -158,8 +158,6 @@ _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
 
 #: Operations of one lane.
 LANE_OPERATIONS = tuple(_FUNCTIONS)
-#: ``lanes_*`` and ``rows_*`` -> the operation of one lane that they repeat.
-STEPS = {o: o.split("_", 1)[1] for o in OPERATIONS if o.startswith(("lanes_", "rows_"))}
 
 
 def alu(name: str, a, b=0, c=0, n: int = 0) -> Lanes:

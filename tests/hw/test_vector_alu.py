@@ -10,8 +10,8 @@ from tilewright.hw.vector_alu import VectorAlu
 from tilewright.hw.vector_control import DECODED, LANE_STEP
 from tilewright.hw.vector_route import VectorRoute
 from tilewright.isa import timing
-from tilewright.isa.micro import OPERATIONS
-from tilewright.sim.vector_alu import LANE_OPERATIONS, STEPS, across, alu, reduce_lanes
+from tilewright.isa.micro import OPERATIONS, STEPS
+from tilewright.sim.vector_alu import LANE_OPERATIONS, across, alu, reduce_lanes
 
 _spec = importlib.util.spec_from_file_location("vsim", Path(__file__).parent / "vsim.py")
 vsim = importlib.util.module_from_spec(_spec)

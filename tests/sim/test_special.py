@@ -8,9 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from tilewright.isa import special as tables
-from tilewright.isa.micro import OPERATIONS
+from tilewright.isa.micro import OPERATIONS, STEPS
 from tilewright.sim import special
-from tilewright.sim.vector_alu import LANE_OPERATIONS, STEPS, across, alu, reduce_lanes, reduce_rows
+from tilewright.sim.vector_alu import LANE_OPERATIONS, across, alu, reduce_lanes, reduce_rows
 
 NAN, INF, ONE = 0x7FC00000, 0x7F800000, 0x3F800000
 CORNERS = np.array([
