@@ -35,13 +35,17 @@ def convolution(builder: KernelBuilder, eqn: Eqn, dim: int) -> Convolve:
     if len(axes) == 1:  # one row
         axes.insert(0, Axis(1, 1, 1))
         x, w = _with_row(x, 1), _with_row(w, 0)
-    tall, wide = (Extent(a.taps, a.out, a.stride, a.dilation) for a in axes)
+    steps = [(a.stride, a.dilation) for a in axes]
     for at in range(2):
         x, axes[at] = _every(x, 1 + at, axes[at])
+    if x.dtype not in FLOATS:
+        for at in range(2):
+            w, axes[at] = _seen(w, at, axes[at])
     features, batches = p["feature_group_count"], p["batch_group_count"]
     if features > 1 and w.dtype not in FLOATS:
         features, w = _merge_groups(builder, w, features, dim)
     h, v = axes
+    tall, wide = (Extent(a.taps, a.out, *s) for a, s in zip(axes, steps, strict=True))
     groups = max(features, batches)
     size = 2 if x.dtype in FLOATS else 1
     kind = packing(tall, wide, w.shape[2], w.shape[3] // groups, dim, size)
@@ -128,6 +132,26 @@ def _every(x: View, dimension: int, axis: Axis) -> tuple[View, Axis]:
     pad = (axis.pad + first) // by
     return x, Axis(x.shape[dimension], axis.taps, axis.out, axis.stride // by,
                    axis.dilation // by, 1, pad)  # fmt: skip
+
+
+def _seen(w: View, dimension: int, axis: Axis) -> tuple[View, Axis]:
+    """The weights without the first and last taps that see nothing but padding.
+
+    Integers times 0 add nothing; a float may be infinite, so floats stay as they are.
+    """
+    begins = [t * axis.dilation - axis.pad for t in range(axis.taps)]
+    spots = range(0, axis.size * axis.gap, axis.gap)
+    seen = [t for t, b in enumerate(begins)
+            if any(o * axis.stride + b in spots for o in range(axis.out))] or [0]  # fmt: skip
+    first, taps = seen[0], seen[-1] - seen[0] + 1
+    if taps == axis.taps:
+        return w, axis
+    begin, limit = [0] * len(w.shape), list(w.shape)
+    begin[dimension], limit[dimension] = first, first + taps
+    w = w.slice(tuple(begin), tuple(limit), (1,) * len(begin))
+    pad = axis.pad - first * axis.dilation
+    dilation = axis.dilation if taps > 1 else 1
+    return w, replace(axis, taps=taps, dilation=dilation, pad=pad)
 
 
 def _reach(axis: Axis, taps: int = 0) -> int:

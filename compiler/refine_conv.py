@@ -29,7 +29,7 @@ def _moves(plan: ConvPlan) -> Iterator[ConvSchedule]:
     """Schedules that differ in one respect, those with another start or end first."""
     s = plan.schedule
     if s.images == 1:
-        for rows in (0, 1, ceil_div(s.rows, 4), ceil_div(s.rows, 2)):
+        for rows in (ceil_div(s.rows, 4), 1, ceil_div(s.rows, 2), ceil_div(s.rows, 8), 0):
             if rows < s.rows:
                 yield replace(s, head=rows)
                 yield replace(s, tail=rows)
@@ -112,8 +112,8 @@ def _refined(config: ChipConfig, kernel: Kernel, pad: Staged | None) -> ConvPlan
     best, price = plans[0], search.cycles(plans[0])
     if price is None:
         return best
-    search.left //= 2  # the other half is for heads and tails
-    kept = search.left
+    kept = 2 * search.left // 3  # for changes of the best one
+    search.left -= kept
     for plan in plans[1:]:
         cycles = search.cycles(plan)
         if cycles is not None and cycles < price:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 from tilewright.compiler.image import Image
 from tilewright.compiler.kernels import Axis
@@ -18,6 +19,7 @@ from tilewright.compiler.schedule import (
     ceil_div,
     cell_granules,
     cell_rows,
+    spans,
     vector_rows,
 )
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
@@ -39,8 +41,8 @@ class ConvSchedule:
     kt : K-blocks of a chunk of weights (counted over all segments of K).
     order : "sn" walks channels inside places, "ns" places inside channels.
     a_banks : scratchpad banks of the image; the others hold weights.
-    head, tail : rows of the very first and the very last tile (0: as the others), so that the array
-        starts sooner, and the last store is short.
+    head, tail : rows of the very first and the very last tile, so that the array starts sooner, and
+        the last store is short; rows double up to the others, and halve (0: they do not).
     first_k : K-blocks of the first chunk (0: as the others).
     images : of the batch in a tile; more than one have all of their rows in it, below each other.
     parts : parts of the accumulator: tiles that grow, wait for their store or are stored.
@@ -203,7 +205,7 @@ class ConvPlan:
                 (b, rows, cols)
                 for b in images
                 for rows in self._rows(g == b[0] == 0, (g, b[1]) == (self.groups - 1, self.batch))
-                for cols in _cuts(self.outs[1], s.cols)
+                for cols in _cuts(self.outs[1], self._width(rows[1] - rows[0]))
             ]
             if s.order == "sn":
                 for at, place in enumerate(places):
@@ -215,11 +217,19 @@ class ConvPlan:
 
     def _rows(self, first: bool, last: bool) -> list[Span]:
         """An image's tiles along H; the first and the last image may have a head and a tail."""
-        s, h = self.schedule, self.outs[0]
-        head = min(s.head, h) if first else 0
-        tail = min(s.tail, h - head) if last else 0
-        middle = [(a + head, b + head) for a, b in _cuts(h - head - tail, s.rows)]
-        return [(0, head)] * (head > 0) + middle + [(h - tail, h)] * (tail > 0)
+        s = self.schedule
+        return spans(self.outs[0], s.rows, s.head * first, s.tail * last)
+
+    def _width(self, rows: int) -> int:
+        """Columns of a tile of so many rows: those of lower tiles are wider, as far as they fit."""
+        s, width = self.schedule, self.schedule.cols
+        while s.head + s.tail and s.images == 1:
+            sums = self.sums(rows, min(width + s.cols, self.outs[1]))
+            fits = self.image.granules(*sums) <= self.a_size
+            if not fits or prod(sums) > prod(self.sums(s.rows, s.cols)) or width >= self.outs[1]:
+                break
+            width += s.cols
+        return width
 
     def check(self) -> None:
         """Refuse a schedule that does not fit.

@@ -21,7 +21,6 @@ from tilewright.isa.forms import Fault, Field, TableError
 
 WORD_BYTES = 8
 REGISTERS = 32  # of each lane
-INTERLEAVE = 8  # rows in flight: row i has the registers of slot i mod 8
 SOURCES = {"u": 32, "v": 33, "lane": 34, "row": 35, "unit": 36, "zero": 37, "one": 38, "active": 39}
 SLOT_BIT = 44
 

@@ -1,15 +1,13 @@
 """VECTOR's micro-operations in NumPy, bit for bit: what one lane, and what all lanes, compute.
 
 `alu(name, a, b, c, n)` is one lane's operation on arrays of uint32 bits. `across` is what moves
-between lanes, `reduce_lanes` and `reduce_rows` are the reductions in their canonical order.
+between lanes.
 docs/vector.md has the definitions in words.
 """
 
 from collections.abc import Callable
-from functools import reduce
 
 import numpy as np
-from tilewright.isa.micro import INTERLEAVE, OPERATIONS
 from tilewright.sim import numerics, special
 from tilewright.sim.special import NAN, SIGN, canonical
 
@@ -158,8 +156,6 @@ _FUNCTIONS: dict[str, Callable[..., Lanes]] = {
 
 #: Operations of one lane.
 LANE_OPERATIONS = tuple(_FUNCTIONS)
-#: ``lanes_*`` and ``rows_*`` -> the operation of one lane that they repeat.
-STEPS = {o: o.split("_", 1)[1] for o in OPERATIONS if o.startswith(("lanes_", "rows_"))}
 
 
 def alu(name: str, a, b=0, c=0, n: int = 0) -> Lanes:
@@ -184,25 +180,3 @@ def across(name: str, x: Lanes, n: int) -> Lanes:
     if name == "broadcast":
         return np.broadcast_to(x[..., n % dim, None], x.shape).copy()
     raise ValueError(f"operation must be rotate or broadcast, not {name!r}")
-
-
-def reduce_lanes(name: str, x: Lanes) -> Lanes:
-    """``lanes_*`` over the last axis, to all lanes: log2(dim) steps with lane i xor 2^k."""
-    lane = np.arange(x.shape[-1])
-    for k in range(x.shape[-1].bit_length() - 1):
-        x = alu(STEPS[name], x, x[..., lane ^ 1 << k])
-    return x
-
-
-def reduce_rows(name: str, x: Lanes) -> Lanes:
-    """``rows_*`` over the first axis.
-
-    Row i joins slot i mod `INTERLEAVE`, ascending; then the slots that have a row are a tree over
-    neighbours, in which one without a neighbour passes unchanged.
-    """
-    slots = [reduce(lambda a, b: alu(STEPS[name], a, b), x[i::INTERLEAVE])
-             for i in range(min(INTERLEAVE, len(x)))]  # fmt: skip
-    while len(slots) > 1:
-        pairs = zip(slots[::2], slots[1::2], strict=False)
-        slots = [alu(STEPS[name], a, b) for a, b in pairs] + slots[len(slots) & ~1 :]
-    return slots[0]

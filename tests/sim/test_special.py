@@ -10,7 +10,7 @@ import pytest
 from tilewright.isa import special as tables
 from tilewright.isa.micro import OPERATIONS
 from tilewright.sim import special
-from tilewright.sim.vector_alu import LANE_OPERATIONS, STEPS, across, alu, reduce_lanes, reduce_rows
+from tilewright.sim.vector_alu import LANE_OPERATIONS, across, alu
 
 NAN, INF, ONE = 0x7FC00000, 0x7F800000, 0x3F800000
 CORNERS = np.array([
@@ -273,7 +273,7 @@ def test_select_tests_bits():
 
 def test_every_operation_is_defined():
     moves = {"nop", "const", "rotate", "broadcast"}
-    assert set(OPERATIONS) == {*LANE_OPERATIONS, *STEPS, *moves}
+    assert set(OPERATIONS) == {*LANE_OPERATIONS, *moves}
     with pytest.raises(ValueError, match="operation must be one of mov"):
         alu("rotate", 1)
 
@@ -284,26 +284,3 @@ def test_movement():
     assert across("broadcast", x, 5)[0].tolist() == [5] * 8
     with pytest.raises(ValueError, match="must be rotate or broadcast, not 'mov'"):
         across("mov", x, 0)
-
-
-def test_lanes_are_a_tree_over_neighbours():
-    x = np.float32([1e8, 1, -1e8, 1, 3, 1e-3, 7, 2e8])
-    f = np.float32
-    want = ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7]))
-    got = reduce_lanes("lanes_add_f32", x.view(np.uint32)).view(f)
-    assert (got == want).all() and want != f(math.fsum(x.tolist()))
-
-
-def test_rows_join_slots_then_a_tree():
-    x = np.random.default_rng(13).normal(0, 1e4, (21, 1)).astype(np.float32)
-    slots = []
-    for i in range(8):
-        total = x[i, 0]
-        for row in range(i + 8, 21, 8):
-            total = total + x[row, 0]
-        slots.append(total)
-    s = slots
-    want = ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
-    assert reduce_rows("rows_add_f32", x.view(np.uint32)).view(np.float32)[0] == want
-    three = reduce_rows("rows_add_f32", x[:3].view(np.uint32)).view(np.float32)[0]
-    assert three == (x[0, 0] + x[1, 0]) + x[2, 0]
