@@ -125,7 +125,7 @@ class Tokens(Property):
     take of a cycle is on `s`. A count that passes SEM_MAX says `overflow`.
     """
 
-    SIGNALS, TAKES = 6, 7  # as in hw.issue
+    SIGNALS, TAKES = 8, 9  # as in hw.issue
 
     def __init__(self, *changes, sem=SEMAPHORES - 1):
         super().__init__()
