@@ -101,14 +101,16 @@ class _Search:
         return self.seen[s]
 
 
-#: Whether to begin with a head; to end with a tail: not, of few rows, of column groups only.
-SHAPES = ((1, 1), (1, 2), (1, 0), (0, 0))
+#: Whether to begin with a head; to end with a tail: not, of few rows, of column groups only;
+#: column blocks that are stored first.
+SHAPES = ((1, 1, 0), (1, 2, 0), (1, 0, 0), (0, 0, 0), (1, 1, 1))
 
 
-def _shaped(config: ChipConfig, s: Schedule, shape: tuple[int, int]) -> Schedule:
-    """A candidate with or without head and tail."""
+def _shaped(config: ChipConfig, s: Schedule, shape: tuple[int, int, int]) -> Schedule:
+    """A candidate with or without head, tail and lead."""
+    head, tail, lead = shape
     d = min(s.mt, config.dim)
-    return replace(s, head=d * shape[0], tail=(0, few(config, s), s.mt)[shape[1]])
+    return replace(s, head=d * head, tail=(0, few(config, s), s.mt)[tail], lead=lead)
 
 
 def few(config: ChipConfig, s: Schedule) -> int:
@@ -119,7 +121,9 @@ def few(config: ChipConfig, s: Schedule) -> int:
 def moves(config: ChipConfig, p: Problem, s: Schedule) -> Iterator[Schedule]:
     """Schedules that differ in one respect."""
     d, p = config.dim, p.oriented(s)
-    yield replace(s, ka=0 if s.ka else p.k)
+    for ka in (0, p.k, 2 * s.kt, 4 * s.kt, ceil_div(ceil_div(p.k, s.kt), 2) * s.kt):
+        if s.kt < ka < p.k + s.kt or not ka:
+            yield replace(s, ka=min(ka, p.k))
     yield replace(s, head=0 if s.head else min(d, s.mt))
     yield replace(s, head=s.mt)
     for tail in (0, few(config, s), s.mt):
@@ -176,7 +180,7 @@ def sample(config: ChipConfig, p: Problem, swap: bool, rng: Random) -> Schedule:
         "first_k": rng.choice([0, 0, d]), "last_k": rng.choice([0, 0, d, 2 * d]),
     }  # fmt: skip
     s = Schedule(mt, nt, kt, rng.choice(["mn", "nm"]), lead=rng.choice([0, 0, 1, 2]), swap=swap,
-                 ka=rng.choice([0, p.k]), a_banks=rng.choice([1, 2, 5, 7]),
+                 ka=rng.choice([0, p.k, 4 * kt]), a_banks=rng.choice([1, 2, 5, 7]),
                  parts=rng.choice([2, 4, 8]))  # fmt: skip
     return fitted(p, replace(s, **some))
 
@@ -187,7 +191,7 @@ def fitted(p: Problem, s: Schedule) -> Schedule:
         s, first_m=min(s.first_m, s.mt) * (s.mt < p.m), last_m=min(s.last_m, s.mt) * (s.mt < p.m),
         last_n=min(s.last_n, s.nt) * (s.nt < p.n), tail=min(s.tail, s.mt),
         first_k=s.first_k * (s.first_k < s.kt), last_k=s.last_k * (s.last_k < s.kt),
-        ka=s.ka * (s.ka > s.kt),
+        ka=s.ka * (s.kt < s.ka <= p.k and (s.ka == p.k or s.ka % s.kt == 0)),
     )  # fmt: skip
     return replace(s, head=min(s.head, s.first_m or s.mt))
 

@@ -31,7 +31,7 @@ from tilewright.isa.timing import MATMUL_MIN_PERIOD, load_drain, matmul_done
 
 Numbers = np.ndarray  # of one value for each candidate
 BANK_SPLITS = (A_BANKS, 2, 7)
-PARTS = (2, 4)
+PARTS = (2, 4, 8)
 OUTSIDE = 200  # cycles of fetch, first read and last write, about
 HEIGHTS = (1, 2, 3, 4, 8)  # numbers of tiles into which the rows that fit are cut at least
 

@@ -268,7 +268,7 @@ class VectorControl(wiring.Component):
         for name, (_, last) in FIELDS.items():
             value = decoded[name]
             for s in range(last):
-                # enables end with the reset; what they do not enable needs none
+                # without reset: idle cycles during the reset bring zeros
                 value = stage(m, "sync", value, f"{name}_at{s + 1}")
             m.d.comb += Value.cast(self.o_stage[name]).eq(value)
         valid = Signal(VECTOR_ALU_LATENCY + 1)

@@ -148,6 +148,19 @@ def power(k, x, y):
     return t.mul_fx(1 << 30, n=6).exp2_fx().mul_f32(scale)
 
 
+def divide_u32(k, a, b):
+    """Quotient and remainder: 2^32 / b from below, one Newton step, two corrections."""
+    r = b.u32_f32().recip_f32().mul_f32(2.0**32 * (1 - 2.0**-22)).f32_u32()
+    r = r.add_i32(r.mulh_u32(k.run("sub_i32", 0, b.mul_i32(r))))
+    q = a.mulh_u32(r)
+    rest = a.sub_i32(q.mul_i32(b))
+    for _ in range(2):
+        again = b.le_u32(rest)
+        q = q.add_i32(again)
+        rest = again.select(rest.sub_i32(b), rest)
+    return q, rest
+
+
 def ulps(got, want):
     """Largest error in ulp of `want`, where that is a number of fp32."""
     normal = (np.abs(want) >= 2.0**-126) & (np.abs(want) < 2.0**127)
@@ -215,3 +228,16 @@ def test_special_values_pass_through():
     assert tanh(k, v).bits.tolist() == [0, minus, one, one | minus, nan]
     assert erf(k, v).bits.tolist() == [0, minus, one, one | minus, nan]
     assert logistic(k, v).bits.tolist() == [0x3F000000, 0x3F000000, one, 0, nan]
+
+
+def test_integers_divide_exactly():
+    rng = np.random.default_rng(8)
+    a, b = rng.integers(0, 2**32, (2, 60_000)) >> rng.integers(0, 32, (2, 60_000))
+    edges = np.array([1, 2, 3, 2**16 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1])
+    a, b = (np.concatenate(v) for v in ((a, np.repeat(edges, 9)), (b, np.tile(edges, 9))))
+    a = np.concatenate([a, a // np.maximum(b, 1) * b])  # no remainder
+    b = np.maximum(np.concatenate([b, b]), 1)
+    k = Kernel()
+    q, rest = divide_u32(k, *(Value(k, v.astype(np.uint32)) for v in (a, b)))
+    assert (q.bits == a // b).all() and (rest.bits == a % b).all()
+    assert k.count == 19
