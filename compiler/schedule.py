@@ -12,6 +12,7 @@ so that a turn reuses the inner operand.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from itertools import accumulate, pairwise
 
 from tilewright.isa.config import ChipConfig
@@ -172,6 +173,11 @@ def spans(length: int, step: int, first: int = 0, last: int = 0, unit: int = 1) 
     Sizes double up to `step` and halve down to `last` (0: they do not). All cuts are multiples of
     `unit`; what is left is added to the last part, if it fits there.
     """
+    return list(_spans(length, step, first, last, unit))
+
+
+@lru_cache(maxsize=1 << 14)
+def _spans(length: int, step: int, first: int, last: int, unit: int) -> tuple[Span, ...]:
     whole = max(length // unit * unit, min(unit, length))
     up, down = (
         [x << i for i in range(step.bit_length()) if x and x << i < step] for x in (first, last)
@@ -184,7 +190,7 @@ def spans(length: int, step: int, first: int = 0, last: int = 0, unit: int = 1) 
     if rest and sizes[-1] + rest > step:
         sizes.append(0)
     sizes[-1] += rest
-    return list(pairwise([0, *accumulate(sizes)]))
+    return tuple(pairwise([0, *accumulate(sizes)]))
 
 
 def columns(n: int, nt: int, last: int, dim: int) -> list[Span]:
