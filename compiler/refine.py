@@ -29,7 +29,7 @@ from tilewright.isa.encoding import Instr
 from tilewright.isa.table import INSTRUCTIONS
 from tilewright.sim.timing import simulate
 
-BUDGET = 800  # operations that are timed for one kernel, about 45 us each
+BUDGET = 600  # operations that are timed for one kernel, about 45 us each
 TRIAL = 5  # what a trial costs besides, in operations
 MODELLED = 9000  # operations that are modelled for one kernel, about 5 us each
 SAMPLED = 0.5  # of that is left after samples
