@@ -1,33 +1,26 @@
-"""The default schedule: the cheapest by the cost formula, refined by exact timing without data.
+"""The default schedule: the cheapest by the cost formula, changed by a model, timed exactly.
 
-A few candidates of the formula are tiled and timed by the cycle engine's model, the best one is
-changed in one field after another while that helps. The effort is bounded by the number of
-operations that are timed, not by a clock, so the choice is deterministic; a program too long for it
-keeps what the formula says.
+The formula's first candidates, some that are drawn, and changes of the best ones in one field after
+another are priced by the model of `schedule_model`; the cheapest of all are tiled and timed by the
+cycle engine's model without data. The effort is bounded by the number of operations that are
+modelled and timed, not by a clock, and what is drawn is always the same, so the choice is
+deterministic; a program too long for it keeps what the model, or the formula, says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from math import inf
 from random import Random
 from types import SimpleNamespace
 
 from tilewright.compiler.kernels import Kernel
-from tilewright.compiler.schedule import (
-    A_BANKS,
-    Problem,
-    Schedule,
-    ScheduleError,
-    ceil_div,
-)
-from tilewright.compiler.schedule_check import (
-    check,
-)
+from tilewright.compiler.schedule import A_BANKS, Problem, Schedule, ScheduleError
+from tilewright.compiler.schedule_check import check
 from tilewright.compiler.schedule_cost import floor, ranked
 from tilewright.compiler.schedule_model import model, work
+from tilewright.compiler.schedule_moves import SHAPES, moves, sample, shaped
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import problem, tile_contract
 from tilewright.compiler.tiles import Op, Plan
@@ -36,7 +29,7 @@ from tilewright.isa.encoding import Instr
 from tilewright.isa.table import INSTRUCTIONS
 from tilewright.sim.timing import simulate
 
-BUDGET = 800  # operations that are timed for one kernel, about 45 us each
+BUDGET = 600  # operations that are timed for one kernel, about 45 us each
 TRIAL = 5  # what a trial costs besides, in operations
 MODELLED = 9000  # operations that are modelled for one kernel, about 5 us each
 SAMPLED = 0.5  # of that is left after samples
@@ -101,101 +94,6 @@ class _Search:
         return self.seen[s]
 
 
-#: Whether to begin with a head; to end with a tail: not, of few rows, of column groups only;
-#: column blocks that are stored first.
-SHAPES = ((1, 1, 0), (1, 2, 0), (1, 0, 0), (0, 0, 0), (1, 1, 1))
-
-
-def _shaped(config: ChipConfig, s: Schedule, shape: tuple[int, int, int]) -> Schedule:
-    """A candidate with or without head, tail and lead."""
-    head, tail, lead = shape
-    d = min(s.mt, config.dim)
-    return replace(s, head=d * head, tail=(0, few(config, s), s.mt)[tail], lead=lead)
-
-
-def few(config: ChipConfig, s: Schedule) -> int:
-    """Rows of a tail that is not the whole of a tile of `dim` rows, even if it is not cut."""
-    return min(s.mt - 1, config.dim - 1)
-
-
-def moves(config: ChipConfig, p: Problem, s: Schedule) -> Iterator[Schedule]:
-    """Schedules that differ in one respect."""
-    d, p = config.dim, p.oriented(s)
-    for ka in (0, p.k, 2 * s.kt, 4 * s.kt, ceil_div(ceil_div(p.k, s.kt), 2) * s.kt):
-        if s.kt < ka < p.k + s.kt or not ka:
-            yield replace(s, ka=min(ka, p.k))
-    yield replace(s, head=0 if s.head else min(d, s.mt))
-    yield replace(s, head=s.mt)
-    for tail in (0, few(config, s), s.mt):
-        yield replace(s, tail=tail)
-    for lead in (0, 1, 2, 4):
-        if lead < ceil_div(s.nt, d):
-            yield replace(s, lead=lead)
-    for last_n in (0, p.n % d or d, d + p.n % d, 2 * d + p.n % d, 4 * d + p.n % d):
-        if last_n <= s.nt and last_n < p.n:
-            yield replace(s, last_n=last_n)
-    for value in (2, 4, 8):
-        if value != s.parts:
-            yield replace(s, parts=value)
-    for value in (1, 2, 5, 7):
-        yield replace(s, a_banks=value)
-    for mt in (s.mt - d, s.mt + d, ceil_div(s.mt, 2), 2 * s.mt, d, s.mt // d * d):
-        if 0 < mt < p.m + d:
-            mt = min(mt, p.m)
-            yield fitted(p, replace(s, mt=mt))
-    for kt in (ceil_div(ceil_div(s.kt, d), 2) * d, 2 * s.kt, p.k, d):
-        if kt < p.k + d:
-            yield fitted(p, replace(s, kt=min(kt, p.k)))
-    for nt in (ceil_div(ceil_div(s.nt, d), 2) * d, 2 * s.nt, s.nt - d, s.nt + d, p.n):
-        if 0 < nt < p.n + d:
-            yield fitted(p, replace(s, nt=min(nt, p.n)))
-    for value in (d, 2 * d, 4 * d, 0):
-        if value < s.kt:
-            yield replace(s, first_k=value)
-            yield replace(s, last_k=value)
-    for value in (d // 4, d // 2, d, 2 * d, 0):
-        if value < s.mt < p.m:
-            yield replace(s, last_m=value)
-            yield replace(s, first_m=value, head=min(s.head, value or s.mt))
-
-
-def sample(config: ChipConfig, p: Problem, swap: bool, rng: Random) -> Schedule:
-    """A schedule of which each field is drawn from what is usual."""
-    d = config.dim
-
-    def blocks(length: int, *parts: int) -> list[int]:
-        return [min(length, ceil_div(ceil_div(length, d), x) * d) for x in parts]
-
-    mt = rng.choice([p.m, p.m, *(min(p.m, d * x) for x in (1, 2, 4, 8)),
-                     *(ceil_div(p.m, x) for x in (2, 3, 4))])  # fmt: skip
-    nt = rng.choice([p.n, p.n, *(min(p.n, d * x) for x in (1, 2, 4, 8, 16)),
-                     *blocks(p.n, 2, 3, 4)])  # fmt: skip
-    kt = rng.choice([p.k, *(min(p.k, d * x) for x in (1, 1, 2, 4, 8)), *blocks(p.k, 2)])
-    rest = p.n % d or d
-    first_m = rng.choice([0, 0, d // 4, d // 2])
-    last_m = rng.choice([0, 0, d // 4, d // 2, d])
-    some = {
-        "first_m": first_m, "last_m": last_m, "last_n": rng.choice([0, 0, rest, rest + d]),
-        "head": rng.choice([0, d // 2, d, mt]), "tail": rng.choice([0, min(d, mt) - 1, mt]),
-        "first_k": rng.choice([0, 0, d]), "last_k": rng.choice([0, 0, d, 2 * d]),
-    }  # fmt: skip
-    s = Schedule(mt, nt, kt, rng.choice(["mn", "nm"]), lead=rng.choice([0, 0, 1, 2]), swap=swap,
-                 ka=rng.choice([0, p.k, 4 * kt]), a_banks=rng.choice([1, 2, 5, 7]),
-                 parts=rng.choice([2, 4, 8]))  # fmt: skip
-    return fitted(p, replace(s, **some))
-
-
-def fitted(p: Problem, s: Schedule) -> Schedule:
-    """The schedule with what its first and last tiles are cut into made to fit its sizes."""
-    s = replace(
-        s, first_m=min(s.first_m, s.mt) * (s.mt < p.m), last_m=min(s.last_m, s.mt) * (s.mt < p.m),
-        last_n=min(s.last_n, s.nt) * (s.nt < p.n), tail=min(s.tail, s.mt),
-        first_k=s.first_k * (s.first_k < s.kt), last_k=s.last_k * (s.last_k < s.kt),
-        ka=s.ka * (s.kt < s.ka <= p.k and (s.ka == p.k or s.ka % s.kt == 0)),
-    )  # fmt: skip
-    return replace(s, head=min(s.head, s.first_m or s.mt))
-
-
 class _Model:
     """Modelled cycles of schedules; `left` is what may still be modelled."""
 
@@ -249,7 +147,7 @@ def refine(config: ChipConfig, kernel: Kernel) -> Schedule:
     modelled = _Model(config, p, MODELLED)
     for shape in SHAPES:
         for base in bases:
-            modelled.cycles(_shaped(config, base, shape))
+            modelled.cycles(shaped(config, base, shape))
     enough = GOOD * floor(config, p.oriented(bases[0]))
     rng = Random(0)
     for _ in range(MODELLED // STEP):
@@ -271,7 +169,7 @@ def refine(config: ChipConfig, kernel: Kernel) -> Schedule:
 def shaped_cycles(config: ChipConfig, kernel: Kernel, s: Schedule) -> int:
     """Exact cycles of a candidate of the formula, with a head and a tail where that is best."""
     search = _Search(config, kernel, 1 << 60)
-    found = [search.cycles(_shaped(config, s, x)) for x in SHAPES]
+    found = [search.cycles(shaped(config, s, x)) for x in SHAPES]
     return min(c for c in found if c is not None)
 
 

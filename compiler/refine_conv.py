@@ -15,6 +15,7 @@ from tilewright.compiler.kernels import Convolve, Kernel, Pad
 from tilewright.compiler.refine import TRIAL, exact_cycles
 from tilewright.compiler.schedule import A_BANKS, ScheduleError, ceil_div
 from tilewright.compiler.schedule_conv import PARTS, ConvPlan, ConvSchedule
+from tilewright.compiler.schedule_conv_cost import floor
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_conv import Staged, conv_plans, planned, tile_conv
 from tilewright.compiler.tiles import Plan
@@ -22,6 +23,7 @@ from tilewright.isa.config import ChipConfig
 
 BUDGET = 6000  # operations that are timed for one kernel, about 30 us each
 BASES = 16  # candidates of the formula that are timed, if they are short
+GOOD = 1.001  # of the least cycles that there can be: the search stops
 _chosen: dict[object, ConvSchedule] = {}
 
 
@@ -114,13 +116,14 @@ def _refined(config: ChipConfig, kernel: Kernel, pad: Staged | None) -> ConvPlan
         return best
     kept = 2 * search.left // 3  # for changes of the best one
     search.left -= kept
+    enough = GOOD * floor(best)
     for plan in plans[1:]:
-        cycles = search.cycles(plan)
+        cycles = search.cycles(plan) if price > enough else None
         if cycles is not None and cycles < price:
             best, price = plan, cycles
     search.left += kept
     better = True
-    while better:
+    while better and price > enough:
         better = False
         for s in _moves(best):
             plan = replace(best, schedule=s)

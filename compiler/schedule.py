@@ -12,6 +12,7 @@ so that a turn reuses the inner operand.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from itertools import accumulate, pairwise
 
 from tilewright.isa.config import ChipConfig
@@ -51,7 +52,8 @@ class Schedule:
         in pieces that halve down to these rows, while the array still works on the rest (0: whole;
         as many as the tile has: in groups of columns only).
     ka : contraction length of a chunk of activations, if it is longer than that of the weights'
-        chunks: whole rows are read at once where cutting them costs beats (0: kt).
+        chunks: whole rows are read at once where cutting them costs beats (0: kt). Then `first_k`
+        is the length of the first chunk of activations, and they double from there.
     swap : run the product as C^T = W^T A^T: A's rows become the array's columns, STORE transposes
         the result. Rows, columns, activations and weights are then those of that product.
     a_banks : scratchpad banks of activations; the others hold weights.
@@ -171,6 +173,11 @@ def spans(length: int, step: int, first: int = 0, last: int = 0, unit: int = 1) 
     Sizes double up to `step` and halve down to `last` (0: they do not). All cuts are multiples of
     `unit`; what is left is added to the last part, if it fits there.
     """
+    return list(_spans(length, step, first, last, unit))
+
+
+@lru_cache(maxsize=1 << 14)
+def _spans(length: int, step: int, first: int, last: int, unit: int) -> tuple[Span, ...]:
     whole = max(length // unit * unit, min(unit, length))
     up, down = (
         [x << i for i in range(step.bit_length()) if x and x << i < step] for x in (first, last)
@@ -183,7 +190,7 @@ def spans(length: int, step: int, first: int = 0, last: int = 0, unit: int = 1) 
     if rest and sizes[-1] + rest > step:
         sizes.append(0)
     sizes[-1] += rest
-    return list(pairwise([0, *accumulate(sizes)]))
+    return tuple(pairwise([0, *accumulate(sizes)]))
 
 
 def columns(n: int, nt: int, last: int, dim: int) -> list[Span]:
@@ -206,13 +213,13 @@ def grid(config: ChipConfig, p: Problem, s: Schedule) -> tuple[list[Span], list[
 
 def a_chunks(config: ChipConfig, p: Problem, s: Schedule) -> list[Span]:
     """The parts of K in which activations are held."""
-    return spans(p.k, s.ka or s.kt, 0, 0, config.dim)
+    return spans(p.k, s.ka or s.kt, s.first_k if s.ka else 0, 0, config.dim)
 
 
 def portions(config: ChipConfig, s: Schedule, chunk: Span, first: bool, last: bool) -> list[Span]:
     """The pieces of K in which a chunk is loaded: of the first and the last one, or all of it."""
     length = chunk[1] - chunk[0]
-    step = min(s.first_k if first and s.first_k else length, length)
+    step = min(s.first_k if first and s.first_k and not s.ka else length, length)
     parts = spans(length, step, 0, min(s.last_k, step) if last else 0, config.dim)
     return [(chunk[0] + a, chunk[0] + b) for a, b in parts]
 

@@ -42,8 +42,8 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
         raise ScheduleError(
             f"{s}: ka must be a multiple of kt ({s.kt}) or at least K ({p.k}), not {s.ka}"
         )
-    for name, most in (("first_m", s.mt), ("last_m", s.mt), ("first_k", s.kt), ("last_k", s.kt),
-                       ("head", s.mt), ("tail", s.mt), ("last_n", s.nt),
+    for name, most in (("first_m", s.mt), ("last_m", s.mt), ("last_k", s.kt),
+                       ("first_k", s.ka or s.kt), ("head", s.mt), ("tail", s.mt), ("last_n", s.nt),
                        ("lead", ceil_div(s.nt, d))):  # fmt: skip
         value = getattr(s, name)
         if not 0 <= value <= most:
@@ -52,6 +52,10 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
         value = getattr(s, name)
         if value % d:
             raise ScheduleError(f"{s}: {name} must be a multiple of dim ({d}), not {value}")
+    if s.ka and s.first_k % s.kt:
+        raise ScheduleError(
+            f"{s}: first_k must be a multiple of kt ({s.kt}) with ka, not {s.first_k}"
+        )
     if not 1 <= s.a_banks < BANKS:
         raise ScheduleError(f"{s}: a_banks must be in 1 to {BANKS - 1}, not {s.a_banks}")
     if s.parts not in (2, 4, 8):

@@ -82,6 +82,15 @@ def cost(p: ConvPlan) -> float:
     return whole + (1 + whole / LONG) * count
 
 
+def floor(p: ConvPlan) -> float:
+    """Cycles below which no schedule gets: the busier one of array and stores."""
+    image, d, (h, w) = p.image, p.config.dim, p.outs
+    o = image.conv.w.shape[4]
+    rows = p.groups * max(p.batch * prod(p.sums(h, w)), d)
+    array = rows * image.total * ceil_div(o, d) * len(image.conv.passes)
+    return max(array, p.groups * p.batch * h * w * o * p.out_bytes / p.config.bus_bytes)
+
+
 def _image_beats(p: ConvPlan, rows: int, cols: int) -> float:
     x, runs = p.image.conv.x, p.image.pixel or [(1, 1)]
     size, bus = x.dtype.itemsize, p.config.bus_bytes

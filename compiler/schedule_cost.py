@@ -26,6 +26,7 @@ from tilewright.compiler.schedule_check import (
     check,
     slots,
 )
+from tilewright.compiler.tiles import AHEAD
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.timing import MATMUL_MIN_PERIOD, load_drain, matmul_done
 
@@ -127,7 +128,8 @@ def prices(
         tiles = tiles * p.batches
     spare = np.maximum(0, have - 2)  # slots that keep their chunk until it is used again
     missing = np.where(have < haves * inner, 1 - np.minimum(1.0, spare / (haves * inner)), 0.0)
-    again = np.where(keep >= keeps, 0.0, out_read)
+    lost = 1 - np.minimum(1.0, np.maximum(0, keep - AHEAD) / keeps)  # of the outer operand
+    again = np.where(keep >= keeps, 0.0, out_read * lost)
     turn = np.maximum(busy, out_read + np.where(have >= haves, 0.0, in_read))
     fresh = np.maximum(busy, in_read + again)
     stale = np.maximum(busy, in_read * missing + again)

@@ -113,8 +113,12 @@ class _Run:
         counts, each = slots(config, p, s), range(len(self.chunks))
         way = [c // len(chunks) for c in each]
         a_keys = [(self.held[c], way[c]) for c in each]
-        self.a_uses = [(0 if shared[0] else b, i, x) for b, i, _ in self.tiles for x in a_keys]
-        self.w_uses = [(0 if shared[1] else b, j, c) for b, _, j in self.tiles for c in each]
+        self.a_uses: list[object] = [
+            (0 if shared[0] else b, i, x) for b, i, _ in self.tiles for x in a_keys
+        ]
+        self.w_uses: list[object] = [
+            (0 if shared[1] else b, j, c) for b, _, j in self.tiles for c in each
+        ]
         self.a_slots = Slots(Mem.SPAD, 0, 1, counts[0], self.a_uses)
         self.w_slots = Slots(Mem.SPAD, 1 << 20, 1, counts[1], self.w_uses)
 

@@ -1,10 +1,13 @@
 """The model of schedules is near the exact timing, and cheap for many tiles."""
 
+from random import Random
+
 import numpy as np
 import pytest
 from tilewright.compiler import refine
 from tilewright.compiler.schedule import Schedule
 from tilewright.compiler.schedule_model import model, work
+from tilewright.compiler.schedule_moves import sample
 from tilewright.compiler.tile_contract import problem
 from tilewright.isa.config import parse_config
 
@@ -22,15 +25,15 @@ def kernel_of(m, k, n):
 def test_model_is_near_the_exact_timing(shape):
     config, kernel = parse_config("tw16"), kernel_of(*shape)
     p, search = problem(kernel), refine._Search(config, kernel, 1 << 60)
-    rng, off = refine.Random(0), []
+    rng, off = Random(0), []
     for i in range(40):
         q = p.transposed if i % 4 == 3 else p
-        s = refine.sample(config, q, q.turned, rng)
+        s = sample(config, q, q.turned, rng)
         exact = search.cycles(s)
         if exact is not None:
             off.append(model(config, p, s) / exact - 1)
     assert len(off) >= 10
-    assert abs(np.median(off)) < 0.01 and np.quantile(np.abs(off), 0.75) < 0.03
+    assert np.median(np.abs(off)) < 0.015 and np.max(np.abs(off)) < 0.3
 
 
 def test_model_of_many_rows_walks_few_tiles():
