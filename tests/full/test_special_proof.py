@@ -21,9 +21,12 @@ proof = _load("special_proof")
 mutate = _load("mutate")
 
 
+CASES = 1 << 25  # corners and random, or spread evenly over all; the command runs all 2^32
+
+
 @pytest.mark.parametrize("unit", proof.UNITS)
 def test_unit_equals_its_oracle(unit, capsys):
-    outcome = proof.prove(unit)
+    outcome = proof.prove(unit, cases=CASES)
     with capsys.disabled():
         print(f"\n{outcome}")
     assert not outcome.wrong, str(outcome)
