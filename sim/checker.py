@@ -147,14 +147,16 @@ def _execute(program: Program, memory: Memory, blocking: bool, limit: int | None
 
 def _deadlock(program: Program, memory: Memory, fault: FaultInfo) -> Finding:
     """Who is stuck if the units go on concurrently."""
+    text = f"instruction {fault.pc}: {fault.text}"
     try:
         execution = _execute(program, memory, False, DEADLOCK_LIMIT)
     except EndlessProgram as e:
         execution = e.execution
+    except IllegalKernel as error:  # behind the wait
+        return Finding("deadlock", f"{text}; then {error}", (fault.pc,))
     trace = execution.executed
     if execution.fault is not None and execution.fault.code != Fault.PC:
         trace = trace[:-1]
-    text = f"instruction {fault.pc}: {fault.text}"
     heads = stuck(trace)
     if heads:
         text += "; stuck for ever:" + "".join(

@@ -59,13 +59,15 @@ async def hammer(dut, depth: int, readers, writers, word_bits: int, granules: bo
 async def the_scratchpad_keeps_granules(dut):
     if not hasattr(dut, "r_matmul_a__en"):
         return
-    readers = ("r_load", "r_matmul_a", "r_matmul_w", "r_store")
-    await hammer(dut, CONFIG.spad_granules, readers, ("w_load", "w_store"), 8 * CONFIG.dim, True)
+    readers = ("r_load", "r_matmul_a", "r_matmul_w", "r_vector", "r_store")
+    writers = ("w_load", "w_vector", "w_store")
+    await hammer(dut, CONFIG.spad_granules, readers, writers, 8 * CONFIG.dim, True)
 
 
 @cocotb.test()
 async def the_accumulator_keeps_rows(dut):
     if hasattr(dut, "r_matmul_a__en"):
         return
-    readers, writers = ("r_matmul", "r_store"), ("w_load", "w_matmul")
+    readers = ("r_matmul", "r_vector", "r_store")
+    writers = ("w_load", "w_matmul", "w_vector")
     await hammer(dut, CONFIG.acc_rows, readers, writers, 32 * CONFIG.dim, False)

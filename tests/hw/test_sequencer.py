@@ -32,7 +32,7 @@ CONFIG = PRESETS["tw4"]
 LATENCY = 10
 MASK = 0xFFFFFFFF
 I = Instr.make  # noqa: E741
-UNITS = ("load", "matmul", "store")
+UNITS = ("load", "matmul", "vector", "store")
 
 
 class Bench:
@@ -290,6 +290,11 @@ def random_unit(rng, regs):
             fields[f.name] = 0
         if f.name == "type":
             fields[f.name] = 4 if fields["mem"] else 0
+        if spec.name == "vector":
+            kinds = {"_mem": 1, "_type": 4, "_on": rng.randrange(2)}
+            fields |= {f.name: v for end, v in kinds.items() if f.name.endswith(end)}
+            if f.name in ("kernel", "x", "y", "z", "o", "p"):
+                fields[f.name] = rng.randrange(10, 60)
         if f.name == "pack":
             fields[f.name] = rng.randrange(1, 4)
         if f.name == "conv":

@@ -69,7 +69,8 @@ def record(program, folder, name="run", **more):
     return result, files, *value_changes(files["waves"])
 
 
-UNITS = {Unit.SEQ: "sequencer", Unit.LOAD: "load", Unit.MATMUL: "matmul", Unit.STORE: "store"}
+UNITS = {Unit.SEQ: "sequencer", Unit.LOAD: "load", Unit.MATMUL: "matmul", Unit.VECTOR: "vector",
+         Unit.STORE: "store"}  # fmt: skip
 #: 1, 5 and 29: loops; 3: ends in a fault; 6: nested loops that fit the instruction buffer.
 SEEDS = (1, 3, 5, 6, 29)
 
