@@ -84,12 +84,11 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
 def _check_rows(config: ChipConfig, p: Problem, s: Schedule) -> None:
     """Refuse row cuts of a swapped product inside of blocks: the vectors are per row there."""
     d = config.dim
-    for name in ("mt", "first_m", "last_m"):
-        value = getattr(s, name)
-        if value % d and value < p.m:
+    for start, _ in grid(config, p, s)[0]:
+        if start % d:
             raise ScheduleError(
-                f"{s}: {name} must be a multiple of dim ({d}), or all rows, with a scale or bias "
-                f"and swap, not {value}"
+                f"{s}: tiles must begin at a multiple of dim ({d}) with a scale or bias and swap, "
+                f"not at row {start}"
             )
     if 0 < s.tail < last_tile(config, p, s)[0]:
         raise ScheduleError(

@@ -78,7 +78,7 @@ def sizes(m, n, k, local=2, size=4, out=4, vectors=1):
             r"ka must be a multiple of kt \(8\) or at least K \(30\), not 20",
         ),
         (Schedule(8, 4, 4, lead=2), "lead must be in 0 to 1, not 2"),
-        (Schedule(6, 4, 4, swap=True), r"mt must be a multiple of dim \(4\), or all rows"),
+        (Schedule(6, 4, 4, swap=True), r"tiles must begin at a multiple of dim \(4\)"),
         (Schedule(8, 4, 4, tail=3, swap=True), "a tail must be whole rows of the last tile"),
         (Schedule(8, 4, 4, head=9), "head must be in 0 to 8, not 9"),
         (Schedule(100, 4, 4, tail=4), "a slot for each of 8 activation chunks, not 6"),
