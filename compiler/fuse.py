@@ -57,6 +57,7 @@ class _Fuser(KernelBuilder):
     def __init__(self, jaxpr: Jaxpr, config: ChipConfig):
         super().__init__(jaxpr)
         self.config = config
+        self.reshaped: dict[int, Var | Literal] = {}  # variable -> the chain that it reshapes
         #: variable -> the element-wise equation that defines it
         self.made = {
             id(eqn.outputs[0]): number
@@ -88,6 +89,7 @@ class _Fuser(KernelBuilder):
         if isinstance(node, Number):
             return replace(node, shape=shape)
         if name == "reshape" and isinstance(node, Chain) and self.uses[id(atom)] == 1:
+            self.reshaped[id(eqn.outputs[0])] = atom
             return replace(node, shape=shape, eqns=(*node.eqns, self.number))
         view = self.view(atom)
         if name == "transpose":
@@ -214,8 +216,13 @@ class _Fuser(KernelBuilder):
     def settled(self, atom: Var | Literal) -> Node:
         """The value of an atom; a chain that STORE cannot end is computed by VECTOR."""
         node = self.node(atom)
-        if isinstance(node, Chain) and not node.can_end and id(atom) in self.made:
-            node = self.nodes[id(atom)] = self._again(self.made[id(atom)])
+        if not isinstance(node, Chain) or node.can_end:
+            return node
+        if id(atom) in self.made:
+            node = self._again(self.made[id(atom)])
+        elif id(atom) in self.reshaped:
+            node = self.reshape(self.view(self.reshaped[id(atom)]), node.shape)
+        self.nodes[id(atom)] = node
         return node
 
     def _again(self, number: int) -> Lane:

@@ -178,6 +178,8 @@ def test_vector_takes_rounded_sums_that_stay_floats():
     rng = np.random.default_rng(8)
     x, w = array(rng, (9, 12), F32), array(rng, (12, 7), F32)
     assert_same_bits(lambda x, w: tnp.clip(tnp.round(x @ w), -2.5, 3.5), x, w)
+    assert_same_bits(lambda x, w: tnp.clip(tnp.round(x @ w).reshape((63,)), -2.5, 3.5), x, w)
+    assert_same_bits(lambda x, w: tnp.round(x @ w).reshape((63,)), x, w)
 
 
 def test_vector_program_on_rtl_and_cycle_engine():
