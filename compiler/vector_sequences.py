@@ -88,6 +88,25 @@ def logistic(m: Machine, x: Operand) -> Operand:
     return m.run("recip_f32", m.run("add_f32", e, 1.0))
 
 
+def log1p(m: Machine, x: Operand) -> Operand:
+    """log(u) x / (u - 1) with u = 1 + x: the error of u cancels (W. Kahan); x itself if u is 1."""
+    u = m.run("add_f32", x, 1.0)
+    d = m.run("sub_f32", u, 1.0)
+    y = m.run("mul_f32", log(m, u), div(m, x, d))
+    y = m.run("select", m.run("eq_f32", u, math.inf), u, y)
+    return m.run("select", m.run("eq_f32", d, 0.0), m.run("mul_f32", x, 1.0), y)
+
+
+def expm1(m: Machine, x: Operand) -> Operand:
+    """(u - 1) x / log(u) with u = exp(x): the error of u cancels (W. Kahan); x itself if u is 1."""
+    u = exp(m, x)
+    d = m.run("sub_f32", u, 1.0)
+    y = m.run("mul_f32", d, div(m, x, log(m, u)))
+    y = m.run("select", m.run("eq_f32", u, math.inf), u, y)
+    y = m.run("select", m.run("le_f32", d, -1.0), d, y)
+    return m.run("select", m.run("eq_f32", d, 0.0), m.run("mul_f32", x, 1.0), y)
+
+
 def _signed(m: Machine, size: Operand, x: Operand) -> Operand:
     """`size` with x's sign; NaNs stay canonical."""
     return m.run("mul_f32", size, m.run("sign_f32", x))
@@ -182,5 +201,5 @@ def integer_pow(m: Machine, x: Operand, y: int) -> Operand:
 UNARY: dict[str, Sequence] = {
     "abs": absolute, "sign": sign, "floor": floor, "ceil": ceil, "sqrt": sqrt, "rsqrt": rsqrt,
     "exp": exp, "exp2": exp2, "log": log, "logistic": logistic, "tanh": tanh, "erf": erf,
-    "sin": sin, "cos": cos,
+    "sin": sin, "cos": cos, "log1p": log1p, "expm1": expm1,
 }  # fmt: skip

@@ -229,6 +229,16 @@ def shift_right_arithmetic(x, y):
     return _elementwise("shift_right_arithmetic", _lanes.shift_right_arithmetic_p, x, y)
 
 
+def log1p(x):
+    """log(1 + x); at most 4 ulp."""
+    return _elementwise("log1p", _lanes.log1p_p, x)
+
+
+def expm1(x):
+    """exp(x) - 1; at most 4 ulp."""
+    return _elementwise("expm1", _lanes.expm1_p, x)
+
+
 def integer_pow(x, y):
     """x to the power of a Python integer, by repeated products."""
     _ops.operand_avals("integer_pow", (x,))
@@ -440,12 +450,14 @@ __all__ = [
     "erf",
     "exp",
     "exp2",
+    "expm1",
     "floor",
     "ge",
     "gt",
     "integer_pow",
     "le",
     "log",
+    "log1p",
     "logistic",
     "lt",
     "max",

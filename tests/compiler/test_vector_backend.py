@@ -24,7 +24,7 @@ from tests.compiler.backend_case import (
 
 FLOAT_UNARY = (
     *("abs", "sign", "floor", "ceil", "sqrt", "rsqrt", "exp", "exp2", "log", "tanh", "logistic"),
-    *("erf", "sin", "cos", "neg"),
+    *("erf", "sin", "cos", "neg", "log1p", "expm1"),
 )
 BINARY = ("add", "sub", "mul", "max", "min", "eq", "ne", "lt", "le", "gt", "ge")
 WORDS = ("bitwise_and", "bitwise_or", "bitwise_xor")

@@ -22,6 +22,8 @@ FUNCTIONS = {
     "cos": (tnp.cos, np.cos, X, 3),
     "logistic": (lax.logistic, lambda x: 1 / (1 + np.exp(-x)), X, 4),
     "erf": (lax.erf, np.vectorize(math.erf), X, 2),
+    "log1p": (tnp.log1p, np.log1p, np.concatenate([POSITIVE, -np.exp(-POSITIVE)]), 4),
+    "expm1": (tnp.expm1, np.expm1, np.concatenate([X, X * np.float32(1e-4)]), 4),
     "rsqrt": (lax.rsqrt, lambda x: 1 / np.sqrt(x), POSITIVE, 1),
     "sqrt": (tnp.sqrt, np.sqrt, POSITIVE, 0.5),
     "reciprocal": (tnp.reciprocal, np.reciprocal, X, 0.5),
