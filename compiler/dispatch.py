@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from tilewright.compiler.tiles import Op
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import CONV_BYTES, TYPE_BYTES, Conv, Type, Unit
-from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
+from tilewright.isa.timing import MATMUL_MIN_PERIOD, VECTOR_DONE, VECTOR_ROWS, matmul_done
 
 WINDOW = 96  # operations that are put in order
 MARGIN = 60  # cycles by which a LOAD may come earlier than it must
@@ -26,6 +26,10 @@ def duration(config: ChipConfig, op: Op) -> int:
     if op.name == "matmul":
         passes = -(-op.fields["k"] // config.dim) * -(-op.fields["n"] // config.dim)
         return passes * max(f("r0", 1) * f("r1", 1), config.dim, MATMUL_MIN_PERIOD)
+    if op.name == "vector":
+        groups = -(-op.fields["rows"] // VECTOR_ROWS)
+        units = -(-op.fields["cols"] // config.dim)
+        return VECTOR_ROWS * groups * (f("head", 0) + units * op.fields["body"])
     kind = TYPE_BYTES[Type(f("out", 0))] if op.name == "store" else CONV_BYTES[Conv(f("conv", 0))]
     runs = f("c1", 1) * f("c2", 1) * f("c3", 1)
     turned = f("c0", 1) * -(-f("c1", 1) // config.dim) * f("c2", 1) * (op.name == "store")
@@ -46,7 +50,8 @@ def reorder(
     list
         The same dependencies in the new order.
     """
-    after = {Unit.LOAD: READ, Unit.MATMUL: matmul_done(config.dim), Unit.STORE: WRITE}
+    after = {Unit.LOAD: READ, Unit.MATMUL: matmul_done(config.dim), Unit.VECTOR: VECTOR_DONE,
+             Unit.STORE: WRITE}  # fmt: skip
     count = min(len(ops), WINDOW)
     start, end = [0] * count, [0] * count
     free: dict[Unit, int] = {}

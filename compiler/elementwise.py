@@ -5,6 +5,7 @@ Broadcasting is explicit, as `broadcast_in_dim` equations; operands of rank 0 st
 
 from tilewright.compiler import core, promote, trace
 from tilewright.compiler import primitives as p
+from tilewright.compiler import primitives_lanes as lanes
 from tilewright.compiler.errors import DtypeError, TilewrightError, UnsupportedError
 from tilewright.compiler.operands import convert, dtype_named, located, operand_avals
 from tilewright.compiler.shaping import broadcast_to
@@ -102,3 +103,152 @@ def astype(x, dtype):
     """NumPy's astype: float to int truncates and saturates (NaN gives 0), int to int wraps."""
     operand_avals("astype", (x,))
     return convert(x, dtype_named("astype", dtype))
+
+
+def _unary(name, primitive, doc, keep_ints=False):
+    """A function of one operand; integers become float32, or stay (bools are refused)."""
+
+    def function(x):
+        operand_avals(name, (x,))
+        if not keep_ints:
+            return trace.bind(primitive, _inexact(x))
+        if trace.aval_of(x).dtype == core.bool_:
+            raise DtypeError(f"{name} of a bool has no meaning (at {user_source()})")
+        return trace.bind(primitive, x)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+exp = _unary("exp", lanes.exp_p, "e to the power x; at most 2 ulp.")
+exp2 = _unary("exp2", lanes.exp2_p, "2 to the power x; at most 2 ulp.")
+log = _unary("log", lanes.log_p, "Natural logarithm; at most 3 ulp.")
+log1p = _unary("log1p", lanes.log1p_p, "log(1 + x), exact near 0 too; at most 4 ulp.")
+expm1 = _unary("expm1", lanes.expm1_p, "exp(x) - 1, exact near 0 too; at most 4 ulp.")
+sqrt = _unary("sqrt", lanes.sqrt_p, "Square root, correctly rounded.")
+tanh = _unary("tanh", lanes.tanh_p, "Hyperbolic tangent; at most 3 ulp.")
+sin = _unary("sin", lanes.sin_p, "Sine; at most 3 ulp for |x| up to 10^4.")
+cos = _unary("cos", lanes.cos_p, "Cosine; at most 3 ulp for |x| up to 10^4.")
+sign = _unary("sign", lanes.sign_p, "-1, 0 or 1; zeros and NaN stay.", keep_ints=True)
+
+
+def abs(x):
+    """NumPy's abs; the lowest integer stays."""
+    (aval,) = operand_avals("abs", (x,))
+    return x if aval.dtype == core.bool_ else trace.bind(lanes.abs_p, x)
+
+
+def _rounding(name, primitive):
+    def function(x):
+        (aval,) = operand_avals(name, (x,))
+        return trace.bind(primitive, _inexact(x)) if aval.dtype not in core.INTS else x
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"NumPy's {name}; integers stay as they are."
+    return function
+
+
+floor = _rounding("floor", lanes.floor_p)
+ceil = _rounding("ceil", lanes.ceil_p)
+
+
+def square(x):
+    """x * x, rounded once."""
+    operand_avals("square", (x,))
+    return multiply(x, x)
+
+
+def reciprocal(x):
+    """1 / x, correctly rounded."""
+    return divide(1.0, x)
+
+
+def power(x1, x2):
+    """NumPy's power for a Python integer as exponent: repeated products, as `lax.integer_pow`."""
+    operand_avals("power", (x1, x2))
+    if type(x2) is not int:
+        raise UnsupportedError(
+            f"power: the exponent must be a Python int, not {x2!r} (at {user_source()})"
+        )
+    return trace.bind(lanes.integer_pow_p, x1, y=x2)
+
+
+def where(condition, x=None, y=None):
+    """Elements of x where the condition holds, else of y."""
+    if x is None or y is None:
+        raise UnsupportedError(
+            f"where: x and y must be given, the shape of a result cannot depend on values "
+            f"(at {user_source()})"
+        )
+    (aval,) = operand_avals("where", (condition,))
+    if aval.dtype != core.bool_:
+        condition = convert(condition, core.bool_)
+    x, y = promoted("where", x, y)
+    shapes = [trace.aval_of(v).shape for v in (condition, x, y)]
+    try:
+        shape = promote.broadcast_shapes(*shapes)
+    except TilewrightError as error:
+        raise located("where", [trace.aval_of(v) for v in (condition, x, y)], error) from None
+    full = [v if not s else broadcast_to(v, shape)
+            for v, s in zip((condition, x, y), shapes, strict=True)]  # fmt: skip
+    return trace.bind(lanes.select_n_p, full[0], full[2], full[1])
+
+
+def _bitwise(name, primitive):
+    """Two operands of integers or bools."""
+
+    def function(x1, x2):
+        x1, x2 = promoted(name, x1, x2)
+        dtype = trace.aval_of(x1).dtype
+        if dtype in core.FLOATS:
+            raise DtypeError(f"{name} takes integers or bools, not {dtype} (at {user_source()})")
+        return trace.bind(primitive, x1, x2)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"NumPy's {name}."
+    return function
+
+
+bitwise_and = _bitwise("bitwise_and", lanes.and_p)
+bitwise_or = _bitwise("bitwise_or", lanes.or_p)
+bitwise_xor = _bitwise("bitwise_xor", lanes.xor_p)
+left_shift = _bitwise("left_shift", lanes.shift_left_p)
+
+
+def right_shift(x1, x2):
+    """NumPy's right_shift: signed integers keep their sign."""
+    x1, x2 = promoted("right_shift", x1, x2)
+    dtype = trace.aval_of(x1).dtype
+    if dtype not in core.INTS:
+        raise DtypeError(f"right_shift takes integers, not {dtype} (at {user_source()})")
+    signed = dtype in (core.int8, core.int32)
+    return trace.bind(
+        lanes.shift_right_arithmetic_p if signed else lanes.shift_right_logical_p, x1, x2
+    )
+
+
+def invert(x):
+    """Every bit changed; of a bool its negation."""
+    (aval,) = operand_avals("invert", (x,))
+    if aval.dtype in core.FLOATS:
+        raise DtypeError(f"invert takes integers or bools, not {aval.dtype} (at {user_source()})")
+    return trace.bind(lanes.not_p, x)
+
+
+def _logical(name, function):
+    def run(*operands):
+        avals = operand_avals(name, operands)
+        bools = [x if a.dtype == core.bool_ else convert(x, core.bool_)
+                 for x, a in zip(operands, avals, strict=True)]  # fmt: skip
+        return function(*bools)
+
+    run.__name__ = run.__qualname__ = name
+    run.__doc__ = f"NumPy's {name}; what is not 0 is true."
+    return run
+
+
+logical_and = _logical("logical_and", bitwise_and)
+logical_or = _logical("logical_or", bitwise_or)
+logical_xor = _logical("logical_xor", bitwise_xor)
+logical_not = _logical("logical_not", invert)

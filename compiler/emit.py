@@ -8,16 +8,17 @@ used where they are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import pairwise
 
 import numpy as np
 from tilewright.compiler.kernels import Buffer, KernelProgram
 from tilewright.compiler.loops import Word
 from tilewright.compiler.roll import roll
 from tilewright.compiler.tile_program import Schedules, tile
-from tilewright.compiler.tiles import TileProgram
+from tilewright.compiler.tiles import Op, TileProgram
 from tilewright.isa.config import INSTR_BYTES, ChipConfig
 from tilewright.isa.encoding import Instr, Reg, encode
 from tilewright.isa.program import Origin, Port, Program
@@ -119,7 +120,7 @@ def compile_kernels(config: ChipConfig, kernels: KernelProgram,
     tiles = tile(config, kernels, schedules)
     addresses = layout(kernels)
     words, relocs = [], []
-    code = [*roll(config, tiles.ops), Word("halt", {}, -1)]
+    code = [*_rolled(config, tiles.ops), Word("halt", {}, -1)]
     for number, step in enumerate(code):
         fields = step.fields
         if step.buffer is not None:
@@ -141,6 +142,21 @@ def compile_kernels(config: ChipConfig, kernels: KernelProgram,
         tuple(origins), size,
     )  # fmt: skip
     return Compiled(config, kernels, tiles, program, addresses, tuple(relocs))
+
+
+def _rolled(config: ChipConfig, ops: Sequence[Op]) -> list[Word]:
+    """All instructions, with loops between fences; jumps are made to fit their place."""
+    words: list[Word] = []
+    fences = [i for i, op in enumerate(ops) if op.name == "fence"]
+    for lo, hi in pairwise([-1, *fences, len(ops)]):
+        if lo >= 0:
+            words.append(Word("fence", {}, ops[lo].kernel))
+        part = roll(config, ops[lo + 1 : hi])
+        for step in part:
+            if "target" in step.fields:
+                step.fields["target"] += len(words)
+        words += part
+    return words
 
 
 def _port(buffer: Buffer, addresses: Mapping[Buffer, int]) -> Port:

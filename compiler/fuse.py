@@ -1,9 +1,10 @@
 """Fuse a jaxpr into kernels: at most one contraction each, then what STORE's epilogue can do.
 
 Equations are taken in order. A value is a number, a view (data movement costs nothing until it
-must), or a `Chain` that still grows. A chain ends, becoming a kernel that writes a buffer, when it
-has a second use, is a result, or meets an equation that the epilogue cannot take in. An equation
-that no kernel can do is refused by name.
+must), a `Chain` that still grows, or a `Lane`: a term for the vector unit. A chain ends, becoming a
+kernel that writes a buffer, when it has a second use, is a result, or meets an equation that the
+epilogue cannot take in; a map's chain then becomes a lane. An equation that no kernel can do is
+refused by name.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from tilewright.compiler import core
 from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var
 from tilewright.compiler.fuse_conv import as_contraction, convolution
+from tilewright.compiler.fuse_lanes import SHARED, Lane, constant, fits, joined, operations, stored
 from tilewright.compiler.fuse_pool import max_pool
 from tilewright.compiler.kernel_builder import KernelBuilder, Node, Number
 from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, View
 from tilewright.compiler.primitives_dot import free_dims, passes
+from tilewright.compiler.terms import Term
+from tilewright.compiler.vector_lower import LOWER, refusal
 from tilewright.isa.config import ChipConfig
 
 ARITHMETIC = (
@@ -53,6 +57,13 @@ class _Fuser(KernelBuilder):
     def __init__(self, jaxpr: Jaxpr, config: ChipConfig):
         super().__init__(jaxpr)
         self.config = config
+        self.reshaped: dict[int, Var | Literal] = {}  # variable -> the chain that it reshapes
+        #: variable -> the element-wise equation that defines it
+        self.made = {
+            id(eqn.outputs[0]): number
+            for number, eqn in enumerate(jaxpr.eqns)
+            if eqn.primitive.name in LOWER
+        }
 
     def equation(self, eqn: Eqn) -> Node:
         name = eqn.primitive.name
@@ -68,8 +79,7 @@ class _Fuser(KernelBuilder):
             return max_pool(self, eqn)
         if name in ARITHMETIC:
             return self._arithmetic(eqn)
-        raise self.unsupported(name, "element-wise work outside a contraction's epilogue needs the "
-                               "vector unit, which is not built yet", *eqn.inputs)  # fmt: skip
+        return self._lane(eqn)
 
     def _movement(self, eqn: Eqn) -> Node:
         (atom,) = eqn.inputs
@@ -79,6 +89,7 @@ class _Fuser(KernelBuilder):
         if isinstance(node, Number):
             return replace(node, shape=shape)
         if name == "reshape" and isinstance(node, Chain) and self.uses[id(atom)] == 1:
+            self.reshaped[id(eqn.outputs[0])] = atom
             return replace(node, shape=shape, eqns=(*node.eqns, self.number))
         view = self.view(atom)
         if name == "transpose":
@@ -167,6 +178,8 @@ class _Fuser(KernelBuilder):
         if all(isinstance(x, Number) for x in nodes):
             value = eqn.primitive.impl(*(np.asarray(x.value) for x in nodes), **eqn.params)
             return Number(value[()], shape)
+        if any(isinstance(x, Lane) for x in nodes) and not self._is_bias(eqn, nodes):
+            return self._lane(eqn)
         order = sorted(
             (i for i in range(len(atoms)) if not isinstance(nodes[i], Number)),
             key=lambda i: (
@@ -181,14 +194,89 @@ class _Fuser(KernelBuilder):
                 longer = self._extend(eqn, i, node)
                 if longer is not None:
                     return replace(longer, eqns=(*node.eqns, self.number))
+        if any(isinstance(x, Chain) and isinstance(x.source, Map) for x in nodes):
+            return self._lane(eqn)
         for i in order:
             longer = self._extend(eqn, i, self._start(atoms[i], shape))
             if longer is not None:
                 return replace(longer, eqns=(self.number,))
-        moved = self._narrow(eqn)
-        if moved is not None:
-            return moved
-        raise self.unsupported(eqn.primitive.name, _why(eqn), *atoms)
+        return self._narrow(eqn) or self._lane(eqn)
+
+    # ---- the vector unit
+
+    def _is_bias(self, eqn: Eqn, nodes: list[Node]) -> bool:
+        """Whether a lane may be a vector of a contraction's epilogue."""
+        sizes = [prod(a.aval.shape) for a in eqn.inputs]
+        return any(
+            isinstance(x, Chain) and not isinstance(x.source, Map)
+            and all(n <= max(x.cols, 1) for y, n in zip(nodes, sizes, strict=True) if y is not x)
+            for x in nodes
+        )  # fmt: skip
+
+    def settled(self, atom: Var | Literal) -> Node:
+        """The value of an atom; a chain that STORE cannot end is computed by VECTOR."""
+        node = self.node(atom)
+        if not isinstance(node, Chain) or node.can_end:
+            return node
+        if id(atom) in self.made:
+            node = self._again(self.made[id(atom)])
+        elif id(atom) in self.reshaped:
+            node = self.reshape(self.view(self.reshaped[id(atom)]), node.shape)
+        self.nodes[id(atom)] = node
+        return node
+
+    def _again(self, number: int) -> Lane:
+        """The lane of an earlier equation, whose value is a chain."""
+        now = self.number, self.source
+        self.number, self.source = number, self.jaxpr.eqns[number].source
+        lane = self._lane(self.jaxpr.eqns[number])
+        self.number, self.source = now
+        return lane
+
+    def _term(self, atom: Var | Literal, shape: tuple[int, ...]) -> tuple[Term, set[int]]:
+        """The term of an operand, and the equations that it computes."""
+        node = self.node(atom)
+        if isinstance(node, Number):
+            return constant(node.value, atom.aval.dtype), set()
+        known = id(atom) in self.made and isinstance(node, Chain) and node.shape == shape
+        if known and (isinstance(node.source, Map) or not node.can_end):
+            node = self._again(self.made[id(atom)])
+        if isinstance(node, Lane) and node.shape == shape and self._joins(atom, node):
+            return node.term, set(node.eqns)
+        return stored(self._exact(atom)), set()
+
+    def _joins(self, atom: Var | Literal, lane: Lane) -> bool:
+        """Whether a lane is computed where it is used: once, or cheaply."""
+        return self.uses[id(atom)] == 1 or operations(lane.term) <= SHARED
+
+    def _exact(self, atom: Var | Literal) -> View:
+        """The atom as a view of its own dtype: not narrowed for contractions."""
+        view = self.view(atom)
+        assert view.dtype == atom.aval.dtype, (view, atom)
+        return view
+
+    def _lane(self, eqn: Eqn) -> Node:
+        """The equation as a term of its operands' terms, or of their views if that is too much."""
+        name, aval = eqn.primitive.name, eqn.outputs[0].aval
+        why = refusal(name, eqn.inputs[-1].aval.dtype)
+        if why is not None:
+            raise self.unsupported(name, why, *eqn.inputs)
+        nodes = [self.node(a) for a in eqn.inputs]
+        if all(isinstance(x, Number) for x in nodes):
+            value = eqn.primitive.impl(*(np.asarray(x.value) for x in nodes), **eqn.params)
+            return Number(value[()], aval.shape)
+        assert self.number is not None
+        found = [self._term(a, aval.shape) for a in eqn.inputs]
+        lane = joined(eqn, self.number, [t for t, _ in found], {n for _, e in found for n in e})
+        if fits(lane, self.config):
+            return lane
+        alone = [t if t.name in ("const", "input") else stored(self._exact(a))
+                 for (t, _), a in zip(found, eqn.inputs, strict=True)]  # fmt: skip
+        lane = joined(eqn, self.number, alone, set())
+        if not fits(lane, self.config):
+            why = "its micro-kernel does not fit a quarter of this chip's accumulator"
+            raise self.unsupported(name, why, *eqn.inputs)
+        return lane
 
     def _narrow(self, eqn: Eqn) -> View | None:
         """An integer conversion that keeps the low bytes."""
@@ -261,7 +349,7 @@ class _Fuser(KernelBuilder):
         number = self._number(atom)
         if number is not None:
             return step(chain, -number if negate else number)
-        if isinstance(self.node(atom), Chain):
+        if isinstance(self.node(atom), Chain | Lane):
             if len(atom.aval.shape) and chain.rows != 1:
                 return None
             self.view(atom)
@@ -291,20 +379,3 @@ def _is_full(node: Node) -> bool:
     if not isinstance(node, View):
         return True
     return all(s for n, s in zip(node.shape, node.strides, strict=True) if n > 1)
-
-
-def _why(eqn: Eqn) -> str:
-    """The reason why no kernel can do an arithmetic equation."""
-    name = eqn.primitive.name
-    if name == "convert_element_type":
-        old, new = eqn.inputs[0].aval.dtype, eqn.outputs[0].aval.dtype
-        if old in core.FLOATS and new in core.INTS:
-            return f"{old} to {new} truncates, which needs the vector unit; round first"
-        return f"{old} to {new} needs the vector unit, which is not built yet"
-    if name == "div":
-        return "only a division by a constant power of two needs no vector unit; multiply instead"
-    return (
-        "it must have one full operand, the other a number or one vector along the last dimension, "
-        "and a dtype and order that STORE's epilogue has; the rest needs the vector unit, which is "
-        "not built yet"
-    )

@@ -16,12 +16,14 @@ from tilewright.compiler import core
 from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Jaxpr, Literal, Var
 from tilewright.compiler.errors import UnsupportedError
+from tilewright.compiler.fuse_lanes import Lane, arranged, converted, flat
 from tilewright.compiler.kernels import (
     Buffer,
     Epilogue,
     Kernel,
     KernelProgram,
     KernelSource,
+    Lanes,
     Move,
     Pad,
     View,
@@ -29,6 +31,7 @@ from tilewright.compiler.kernels import (
     with_views,
 )
 from tilewright.compiler.source import UNKNOWN, Source
+from tilewright.compiler.vector_code import levels_of, micro_kernel
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Number:
     shape: tuple[int, ...]
 
 
-Node = Number | View | Chain
+Node = Number | View | Chain | Lane
 
 
 class KernelBuilder:
@@ -107,7 +110,7 @@ class KernelBuilder:
 
         A float32 value that only contractions use is stored as bfloat16, which is what they load.
         """
-        node = self.node(atom)
+        node = self.settled(atom)
         if isinstance(node, Number):
             view = View.whole(self.const(np.asarray(node.value)))
             return view.broadcast(node.shape, ())
@@ -115,7 +118,15 @@ class KernelBuilder:
             narrow = node.dtype == core.float32 and self.dot_only[id(atom)]
             node = self.end(node, core.bfloat16 if narrow and node.rounded is None else None)
             self.nodes[id(atom)] = node
+        if isinstance(node, Lane):
+            narrow = node.dtype == core.float32 and self.dot_only[id(atom)]
+            node = self.compute(converted(node, core.bfloat16) if narrow else node)
+            self.nodes[id(atom)] = node
         return node
+
+    def settled(self, atom: Var | Literal) -> Node:
+        """The value of an atom in a form that can be stored."""
+        return self.node(atom)
 
     def reshape(self, view: View, shape: tuple[int, ...]) -> View:
         """The same elements in row-major order in another shape, copied if that is needed."""
@@ -139,6 +150,29 @@ class KernelBuilder:
         if prod(chain.shape):
             name = f"k{len(self.kernels)}"
             self.kernels.append(Kernel(name, chain.source, epilogue, out, chain.eqns, source))
+        return View.whole(out)
+
+    def compute(self, lane: Lane, out: Buffer | None = None) -> View:
+        """Make the lane a kernel; views that are no rows of columns are copied first."""
+        out = out or self.temp(lane.shape, lane.dtype)
+        if not prod(lane.shape):
+            return View.whole(out)
+        views = [v.broadcast(lane.shape, ()) if not v.shape else v for v in _inputs(lane)]
+        pair = arranged(views, lane.shape)
+        ready: list[View] = []
+        for v in views:
+            rows = flat(v, pair)
+            ready.append(rows or self.reshape(v, pair))
+        term = lane.term.replaced(_inputs(lane).index)
+        micro = micro_kernel(term, levels_of(ready))
+        if micro is None:  # fewer registers than with all operands in full
+            ready = [View.whole(self.move(v).buffer) for v in ready]
+            micro = micro_kernel(term, levels_of(ready))
+        assert micro is not None, f"{lane} was made to fit"
+        code = View.whole(self.const(np.frombuffer(micro.code, np.uint32)))
+        source = self.jaxpr.eqns[lane.eqns[-1]].source
+        name, body = f"k{len(self.kernels)}", Lanes(tuple(ready), term, code)
+        self.kernels.append(Kernel(name, body, Epilogue(lane.dtype), out, lane.eqns, source))
         return View.whole(out)
 
     def move(self, view: View, out: Buffer | None = None, take: np.dtype | None = None) -> View:
@@ -192,10 +226,13 @@ class KernelBuilder:
             where |= {id(v): number for v in eqn.outputs}
         outputs: list[Buffer | None] = [None] * len(outvars)
         for i, atom in enumerate(outvars):  # chains first: a buffer may be renamed only afterwards
-            node = self.node(atom)
-            if isinstance(node, Chain):
+            node = self.settled(atom)
+            if isinstance(node, Chain | Lane):
                 out = Buffer(f"out{i}", atom.aval.shape, atom.aval.dtype, "output", i)
-                self.nodes[id(atom)] = self.end(node, out=out)
+                view = (
+                    self.end(node, out=out) if isinstance(node, Chain) else self.compute(node, out)
+                )
+                self.nodes[id(atom)] = view
                 outputs[i] = out
         for i, atom in enumerate(outvars):
             if outputs[i] is None:
@@ -232,6 +269,10 @@ class KernelBuilder:
             self.kernels[i] = replace(k, source=s, epilogue=e, out=new if k.out is old else k.out)
         for key, node in self.nodes.items():
             self.nodes[key] = view(node)
+
+
+def _inputs(lane: Lane) -> list[View]:
+    return [v for v in lane.term.inputs() if isinstance(v, View)]
 
 
 def _buffers(kernel: Kernel) -> list[Buffer]:

@@ -7,10 +7,11 @@ dense row-major buffer::
     kernel   ::= name: out = source [epilogue]
     source   ::= contract(a[B,M,K], w[B,K,N]) | convolve(x[G,B,H,W,C], w[G,I,J,C,O], ...)
                | pool(x[B,H,W,C], ...) | map(x[R,C]) | move(x[...]) | pad(x[...], value, ...)
+               | vector(term of views [R,C])
     epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype [pool]
 
-`move` and `pad` copy bits; `map` applies the epilogue to an array. Everything is immutable and
-prints.
+`move` and `pad` copy bits; `map` applies the epilogue to an array; `vector` computes a term of up
+to three arrays on VECTOR, and has no epilogue. Everything is immutable and prints.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 from tilewright.compiler.core import FLOATS, SHORT_NAMES
 from tilewright.compiler.source import UNKNOWN, Source
+from tilewright.compiler.terms import Term
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,16 +331,37 @@ class Pad:
         return f"pad({self.x}, {self.value}, at {at}{phases})"
 
 
-KernelSource = Contract | Convolve | Pool | Map | Move | Pad
+@dataclass(frozen=True)
+class Lanes:
+    """A term of views (R, C), element by element; a stride of 0 repeats an element or a row."""
+
+    views: tuple[View, ...]
+    term: Term  # whose inputs are numbers of views
+    code: View  # the micro-kernel's words
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(R, C)."""
+        return self.views[0].shape
+
+    def __str__(self) -> str:
+        return f"vector({self.term.text([str(v) for v in self.views])})"
+
+
+KernelSource = Contract | Convolve | Pool | Map | Move | Pad | Lanes
 
 
 def views_of(source: KernelSource) -> list[View]:
     """The arrays that a source reads."""
+    if isinstance(source, Lanes):
+        return [*source.views, source.code]
     return [v for v in vars(source).values() if isinstance(v, View)]
 
 
 def with_views(source: KernelSource, change: Callable[[View], View]) -> KernelSource:
     """The same source, each view changed."""
+    if isinstance(source, Lanes):
+        return replace(source, views=tuple(map(change, source.views)), code=change(source.code))
     changed: dict[str, Any] = {k: change(v) for k, v in vars(source).items() if isinstance(v, View)}
     return replace(source, **changed)
 

@@ -29,7 +29,8 @@ def elementwise_shape(avals):
     return shapes.pop() if shapes else ()
 
 
-def _elementwise_aval(avals, allowed):
+def elementwise_aval(avals, allowed):
+    """Return the aval of element-wise operands of one dtype, which must be allowed."""
     dtypes = {a.dtype for a in avals}
     if len(dtypes) > 1:
         raise OperandError(f"operands must have one dtype, not {_names(a.dtype for a in avals)}")
@@ -45,7 +46,7 @@ def _elementwise(name, allowed, on_float, on_int):
 
     @primitive.rule("abstract")
     def abstract(*avals):
-        return _elementwise_aval(avals, allowed)
+        return elementwise_aval(avals, allowed)
 
     @primitive.rule("impl")
     def impl(*args):
@@ -106,7 +107,7 @@ def _comparison(name, compare):
 
     @primitive.rule("abstract")
     def abstract(x, y):
-        return ShapedArray(_elementwise_aval((x, y), _EVERY).shape, core.bool_)
+        return ShapedArray(elementwise_aval((x, y), _EVERY).shape, core.bool_)
 
     @primitive.rule("impl")
     def impl(x, y):

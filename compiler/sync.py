@@ -12,6 +12,7 @@ shorter, so the earlier producers are done by the time that the consumer is disp
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import pairwise
 
 from tilewright.compiler.dispatch import reorder
 from tilewright.compiler.kernels import Buffer
@@ -28,7 +29,11 @@ CHANNELS = {
     (Unit.MATMUL, Unit.STORE): (3, "done"),
     (Unit.STORE, Unit.MATMUL): (4, "rd"),
     (Unit.STORE, Unit.LOAD): (5, "done"),
-}
+    (Unit.LOAD, Unit.VECTOR): (6, "done"),
+    (Unit.VECTOR, Unit.LOAD): (7, "rd"),
+    (Unit.VECTOR, Unit.STORE): (8, "done"),
+    (Unit.STORE, Unit.VECTOR): (9, "rd"),
+}  # MATMUL and VECTOR have a fence between them
 TOKENS = 64
 
 
@@ -129,8 +134,16 @@ Edges = list[tuple[int, int]]  # (producer, consumer), both strictly ascending
 def synchronise(ops: list[Op], config: ChipConfig | None = None) -> None:
     """Fill in `sync` (wait, signal and semaphore fields) of every operation.
 
-    With a chip, its first operations are put into the order in which the units will want them.
+    With a chip, its first operations are put into the order in which the units will want them. A
+    fence among them orders all before it and all behind it, so each part is on its own.
     """
+    fences = [i for i, op in enumerate(ops) if op.name == "fence"]
+    if fences:
+        for number, (lo, hi) in enumerate(pairwise([-1, *fences, len(ops)])):
+            part = ops[lo + 1 : hi]
+            synchronise(part, None if number else config)
+            ops[lo + 1 : hi] = part
+        return
     needs = _needs(ops)
     if config is not None:
         needs = reorder(config, ops, needs)

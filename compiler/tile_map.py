@@ -66,7 +66,7 @@ def _room(plan: Plan, kernel: Kernel, cols: int, width: int) -> int:
     return 0 if left < 0 else plan.w_base // 4 // (2 if x.dtype == core.bfloat16 else 1)
 
 
-def _fields_of_rows(
+def fields_of_rows(
     x: View, rr, cr, unit_step: int, row_step: int
 ) -> tuple[dict[str, int], int, Dram]:
     """LOAD's address fields for rows x cols of a (R, C) view; first byte; the bytes read."""
@@ -88,7 +88,7 @@ def _through_accumulator(plan, kernel, number, half, rr, cr, first, vectors) -> 
     rows, blocks = rr[1] - rr[0], ceil_div(cr[1] - cr[0], plan.config.dim)
     base = half * plan.half
     tile = Local(Mem.ACC, base, base + rows * blocks)
-    fields, address, read = _fields_of_rows(x, rr, cr, rows, 1)
+    fields, address, read = fields_of_rows(x, rr, cr, rows, 1)
     fields |= {"mem": Mem.ACC, "conv": Conv.COPY32, "loc": base}
     load = Op("load", fields, (read,), (tile,), number, "dram", x.buffer, address)
     cols = kernel.source.x.shape[1]
@@ -103,7 +103,7 @@ def _through_scratchpad(plan, kernel, number, slot, half, rr, cr, first, vectors
     cell = cell_granules(plan.config)
     base = slot * (plan.w_base // 4 // cell * cell)
     tile = Local(Mem.SPAD, base, base + rows * blocks * local)
-    fields, address, read = _fields_of_rows(x, rr, cr, local, blocks * local)
+    fields, address, read = fields_of_rows(x, rr, cr, local, blocks * local)
     conv = Conv.COPY16 if local == 2 else Conv.COPY8
     fields |= {"mem": Mem.SPAD, "conv": conv, "loc": base}
     load = Op("load", fields, (read,), (tile,), number, "dram", x.buffer, address)

@@ -12,6 +12,7 @@ from tilewright.compiler.kernels import (
     Contract,
     Convolve,
     KernelProgram,
+    Lanes,
     Map,
     Pad,
     Pool,
@@ -28,10 +29,12 @@ from tilewright.compiler.tile_conv import Staged, planned, tile_conv
 from tilewright.compiler.tile_map import tile_map, tile_move
 from tilewright.compiler.tile_pad import tile_pad
 from tilewright.compiler.tile_pool import tile_pool
+from tilewright.compiler.tile_vector import tile_vector
 from tilewright.compiler.tiles import Op, Plan, TileProgram
 from tilewright.isa.config import ChipConfig
 
 Schedules = Mapping[int, Schedule | ConvSchedule]  # by kernel number
+ON_ARRAY = (Contract, Convolve)  # a fence keeps MATMUL and VECTOR apart
 S = TypeVar("S", Schedule, ConvSchedule)
 
 
@@ -76,7 +79,12 @@ def tile(
     ops: list[Op] = []
     texts: list[str] = []
     half = 0
+    seen: set[type] = set()  # sources since the last fence
     for number, kernel in enumerate(kernels.kernels):
+        seen.add(type(kernel.source))
+        if Lanes in seen and not seen.isdisjoint(ON_ARRAY):
+            ops.append(Op("fence", {}, (), (), number))
+            seen = {type(kernel.source)}
         if isinstance(kernel.source, Contract):
             schedule = _given(schedules, number, Schedule) or choose(config, kernel)
             more, half = tile_contract(plan, kernel, number, schedule, half)
@@ -96,6 +104,9 @@ def tile(
         elif isinstance(kernel.source, Pad):
             more = tile_pad(plan, kernel, number)
             texts.append("rows through the scratchpad")
+        elif isinstance(kernel.source, Lanes):
+            more, text = tile_vector(plan, kernel, number)
+            texts.append(text)
         elif isinstance(kernel.source, Map):
             more, half = tile_map(plan, kernel, number, half)
             texts.append("rows through a half")

@@ -1,4 +1,4 @@
-"""Tile programs: explicit LOAD, MATMUL and STORE operations on named places, not yet synchronised.
+"""Tile programs: explicit operations of the four units on named places, not yet synchronised.
 
 An `Op` is an instruction without waits and signals, together with what it reads and writes: local
 cells and DRAM bytes. `sync` derives every wait and signal from those sets, over the whole program,
@@ -16,7 +16,10 @@ from tilewright.compiler.kernels import Buffer, Kernel
 from tilewright.isa.config import BANKS, ChipConfig
 from tilewright.isa.table import Mem, Unit
 
-UNIT_OF = {"load": Unit.LOAD, "matmul": Unit.MATMUL, "store": Unit.STORE}
+UNIT_OF = {
+    "load": Unit.LOAD, "matmul": Unit.MATMUL, "vector": Unit.VECTOR, "store": Unit.STORE,
+    "fence": Unit.SEQ,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -191,9 +191,16 @@ def _lost(case: Case, timing: Any) -> dict[str, int]:
     """Cycles of the busiest unit beyond the bound, by its causes; they sum to cycles - bound."""
     units = {u: dict(zip(CAUSES, row, strict=True))
              for u, row in zip(UNITS, timing.causes, strict=True)}  # fmt: skip
-    busiest = max((Unit.MATMUL, Unit.LOAD, Unit.STORE), key=lambda u: units[u]["issuing"])
+    busiest = max(
+        (Unit.MATMUL, Unit.VECTOR, Unit.LOAD, Unit.STORE), key=lambda u: units[u]["issuing"]
+    )
     name = busiest.name
-    what = {"MATMUL": "ragged blocks", "LOAD": "ragged runs or loads again", "STORE": "ragged runs"}
+    what = {
+        "MATMUL": "ragged blocks",
+        "VECTOR": "words of loads and stores",
+        "LOAD": "ragged runs or loads again",
+        "STORE": "ragged runs",
+    }
     out = {f"{name} {what[name]}": units[busiest]["issuing"] - case.bound}
     words = {"semaphore": "waits for others", "port": "waits for a port",
              "memory": "latency of memory or array", "empty": "start and end"}  # fmt: skip

@@ -16,28 +16,36 @@ from tilewright.compiler import trace as _trace
 from tilewright.compiler.errors import MissingError as _MissingError
 from tilewright.compiler.errors import UnsupportedError as _UnsupportedError
 from tilewright.compiler.ops import (
+    abs,
     astype,
     broadcast_to,
+    ceil,
+    cos,
     dot,
-    equal,
+    exp,
+    exp2,
     expand_dims,
-    greater,
-    greater_equal,
+    expm1,
+    floor,
     inner,
-    less,
-    less_equal,
+    invert,
+    log,
+    log1p,
     matmul,
     matrix_transpose,
     moveaxis,
     negative,
-    not_equal,
     pad,
     ravel,
     reshape,
     rint,
     round,
+    sign,
+    sin,
+    sqrt,
     squeeze,
     swapaxes,
+    tanh,
     tensordot,
     transpose,
     vdot,
@@ -79,9 +87,30 @@ divide = _at_once(_ops.divide)
 maximum = _at_once(_ops.maximum)
 minimum = _at_once(_ops.minimum)
 clip = _at_once(_ops.clip)
+bitwise_and = _at_once(_ops.bitwise_and)
+bitwise_or = _at_once(_ops.bitwise_or)
+bitwise_xor = _at_once(_ops.bitwise_xor)
+equal = _at_once(_ops.equal)
+greater = _at_once(_ops.greater)
+greater_equal = _at_once(_ops.greater_equal)
+left_shift = _at_once(_ops.left_shift)
+less = _at_once(_ops.less)
+less_equal = _at_once(_ops.less_equal)
+logical_and = _at_once(_ops.logical_and)
+logical_not = _at_once(_ops.logical_not)
+logical_or = _at_once(_ops.logical_or)
+logical_xor = _at_once(_ops.logical_xor)
+not_equal = _at_once(_ops.not_equal)
+power = _at_once(_ops.power)
+reciprocal = _at_once(_ops.reciprocal)
+right_shift = _at_once(_ops.right_shift)
+square = _at_once(_ops.square)
+where = _at_once(_ops.where)
 outer = _at_once(_ops.outer)
 einsum = _at_once(_ops.einsum)
 true_divide = divide
+absolute = abs
+bitwise_not = invert
 permute_dims = transpose
 
 float32 = _np.float32
@@ -198,22 +227,34 @@ def result_type(*args):
 
 
 __all__ = [
+    "abs",
+    "absolute",
     "add",
     "array",
     "asarray",
     "astype",
     "bfloat16",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
     "bool_",
     "broadcast_to",
+    "ceil",
     "clip",
+    "cos",
     "divide",
     "dot",
     "dtype",
     "e",
     "einsum",
     "equal",
+    "exp",
+    "exp2",
     "expand_dims",
+    "expm1",
     "float32",
+    "floor",
     "full",
     "full_like",
     "greater",
@@ -222,8 +263,16 @@ __all__ = [
     "inner",
     "int8",
     "int32",
+    "invert",
+    "left_shift",
     "less",
     "less_equal",
+    "log",
+    "log1p",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
     "matmul",
     "matrix_transpose",
     "maximum",
@@ -241,22 +290,31 @@ __all__ = [
     "pad",
     "permute_dims",
     "pi",
+    "power",
     "ravel",
+    "reciprocal",
     "reshape",
     "result_type",
+    "right_shift",
     "rint",
     "round",
     "shape",
+    "sign",
+    "sin",
     "size",
+    "sqrt",
+    "square",
     "squeeze",
     "subtract",
     "swapaxes",
+    "tanh",
     "tensordot",
     "transpose",
     "true_divide",
     "uint8",
     "uint32",
     "vdot",
+    "where",
     "zeros",
     "zeros_like",
 ]

@@ -2,6 +2,7 @@
 
 import pytest
 from tilewright import bench_convolutions as c
+from tilewright import bench_lanes as lanes
 from tilewright import bench_roofline as b
 from tilewright.isa.config import parse_config
 
@@ -56,3 +57,14 @@ def test_bench_roofline_median_and_worst_are_of_random_products():
     rows = [b.Row("", g, 1, 1, s, None, "") for g, s in (("random", 0.9), ("random", 0.7),
             ("random", 0.95), ("table", 0.1))]  # fmt: skip
     assert b.summary(rows) == {"random": {"median": 0.9, "worst": 0.7, "count": 3}}
+
+
+def test_bench_roofline_has_element_wise_cases_whose_bound_is_bus_or_vector():
+    config = parse_config("tw16")
+    found = {case.name: case for case in lanes.cases(config)}
+    first = found["float32 relu(a*x + b), 1 M"]
+    assert first.bound == 3 * 4 * 2**20 // 16 and first.reach == 0.95
+    assert found["bf16 tanh, 1 M"].bound == 18 * 2**20 // 16
+    small = tuple(x[:64, :64] for x in first.arguments)
+    row = b.measure(parse_config("tw4"), b.Case("small", first.function, small, 3 * 64 * 64))
+    assert row.share >= 0.95 and sum(row.lost.values()) == row.cycles - row.bound

@@ -116,7 +116,7 @@ def area(trace, name):
 
 
 def test_counter_tracks_hold_the_run_s_work():
-    program = generate(7, TW4).program  # without ldw and stw, which are no unit's
+    program = generate(9, TW4).program  # without ldw and stw, which are no unit's
     trace, result = timeline(program)
     macs = area(trace, "array % (mean over each MATMUL)") * TW4.dim**2 / 100
     assert macs == pytest.approx(result.counters["macs_useful"], rel=1e-3)

@@ -1,0 +1,228 @@
+"""Micro-kernels: the operations of a term in words, with registers.
+
+Constants are sources (0, 1.0, the scalars u and v), else registers of `init` while there are
+enough, else words before each use. What is the same for a whole row is computed in its head. A load
+goes into the word before its first use, or an earlier one whose load slot is free; the result is
+stored by a word of its own at the end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from tilewright.compiler.kernels import View
+from tilewright.compiler.terms import Term
+from tilewright.compiler.vector_lower import BODY, HEAD, Recorder, Result, lower
+from tilewright.isa.micro import REGISTERS, SOURCES, MicroOp, encode_micro
+from tilewright.isa.micro_rules import READS, check_kernel
+from tilewright.isa.units import LOAD_STREAMS, SECTIONS, VECTOR
+
+_FIELDS = {f.name: f for f in VECTOR}
+LIMITS = {name: _FIELDS[name].high for name in SECTIONS}
+SCALARS = ("u", "v")
+
+
+@dataclass(frozen=True)
+class MicroKernel:
+    """Words, how many each section has, and the scalar operands."""
+
+    words: tuple[MicroOp, ...]
+    lengths: dict[str, int]
+    scalars: dict[str, int]
+
+    @property
+    def code(self) -> bytes:
+        """The words as they lie in memory."""
+        return b"".join(map(encode_micro, self.words))
+
+
+class _NoRoom(Exception):
+    """Too few registers, or too many words."""
+
+
+@dataclass
+class _Word:
+    """One word: an ALU operation, a load, and what is stored."""
+
+    alu: Result | None = None
+    load: Result | None = None
+    store: Result | None = None
+
+    def reads(self) -> list[Result]:
+        return [*(self.alu.args if self.alu else ()), *([self.store] if self.store else [])]
+
+
+def levels_of(views: Sequence[View]) -> list[int]:
+    """For each view (rows, columns) HEAD if it has one element for each row, else BODY."""
+    return [HEAD if v.strides[1] == 0 and v.shape[1] > 1 else BODY for v in views]
+
+
+def micro_kernel(root: Term, levels: list[int]) -> MicroKernel | None:
+    """The micro-kernel of a term, or None if VECTOR has too few words or registers for it.
+
+    Parameters
+    ----------
+    levels : by number of an input, HEAD if it has one element for each row, else BODY.
+    """
+    if len(levels) > len(LOAD_STREAMS):
+        return None
+    return _compiled(root, tuple(levels))
+
+
+@lru_cache(maxsize=256)
+def _compiled(root: Term, levels: tuple[int, ...]) -> MicroKernel | None:
+    recorder, result = lower(root, list(levels))
+    if not result.args and result.name != "load":
+        result = recorder.run("mov", result)
+    ops = _reachable(recorder, result)
+    uses = Counter(a for op in ops for a in op.args if a.name == "const")
+    constants = [c for c, _ in uses.most_common()]
+    least = len(SCALARS)
+    for kept in range(min(len(constants), LIMITS["init"] + least), min(len(constants), least) - 1,
+                      -1):  # fmt: skip
+        try:
+            return _allocated(ops, result, constants[:kept])
+        except _NoRoom:
+            continue
+    return None
+
+
+def _reachable(recorder: Recorder, root: Result) -> list[Result]:
+    needed, found = {root}, []
+    for op in reversed(recorder.results):
+        if op in needed:
+            needed.update(op.args)
+            found.append(op)
+    return found[::-1]
+
+
+def _allocated(ops: list[Result], root: Result, kept: list[Result]) -> MicroKernel:
+    scalars = dict(zip(SCALARS, kept, strict=False))
+    init = kept[len(SCALARS) :]
+    head = _Builder(ops, set(kept), HEAD)
+    body = _Builder(ops, set(kept), BODY, head.renamed)
+    body.store(root)
+    sections = {"init": [_Word(c) for c in init], "head": head.words(), "body": body.words()}
+    registers = _Registers(sections["head"], sections["body"], init)
+    numbers = {c: SOURCES[name] for name, c in scalars.items()}
+    out: list[MicroOp] = []
+    for words in sections.values():
+        out += registers.encode(words, numbers)
+    lengths = {name: len(sections.get(name, ())) for name in SECTIONS}
+    if any(lengths[name] > LIMITS[name] for name in SECTIONS):
+        raise _NoRoom
+    loaded = {LOAD_STREAMS[op.n] for op in ops if op.name == "load"}
+    check_kernel(out, lengths, loaded | {"o"})
+    return MicroKernel(tuple(out), lengths, {name: c.n for name, c in scalars.items()})
+
+
+class _Builder:
+    """The words of the operations of one level, in order.
+
+    `renamed` is, for each operation so far, the one that has its arguments renamed, too.
+    """
+
+    def __init__(self, ops: list[Result], kept: set[Result], level: int,
+                 renamed: dict[Result, Result] | None = None):  # fmt: skip
+        self.level, self.list = level, list[_Word]()
+        self.first: dict[Result, int] = {}
+        self.renamed = dict(renamed or {})
+        for op in ops:
+            if op.level == level and op.args:
+                self.list.append(_Word(self._with_args(op, kept)))
+                for a in op.args:
+                    self._used(a)
+
+    def _with_args(self, op: Result, kept: set[Result]) -> Result:
+        args = []
+        for a in op.args:
+            used = self.renamed.get(a, a)
+            if a.name == "const" and a not in kept:
+                used = Result("const", (), a.n)  # a register of its own, for this use
+                self.list.append(_Word(used))
+            args.append(used)
+        self.renamed[op] = Result(op.name, tuple(args), op.n, op.level)
+        return self.renamed[op]
+
+    def _used(self, a: Result) -> None:
+        if a.name == "load" and a.level == self.level:
+            self.first.setdefault(a, len(self.list) - 1)
+
+    def store(self, root: Result) -> None:
+        """The last word stores the result."""
+        self.list.append(_Word(store=self.renamed.get(root, root)))
+        self._used(root)
+
+    def words(self) -> list[_Word]:
+        """The words with their loads: each in the last free slot before its first use."""
+        words, spare = list(self.list), 0
+        places: dict[int, Result] = {}
+        for load, at in sorted(self.first.items(), key=lambda item: -item[1]):
+            place = at - 1
+            while place in places:
+                place -= 1
+            places[place] = load
+            spare = max(spare, -place)
+        words = [_Word() for _ in range(spare)] + words
+        for place, load in places.items():
+            words[place + spare].load = load
+        return words
+
+
+class _Registers:
+    """Registers by linear scan over head and body; what init has stays."""
+
+    def __init__(self, head: list[_Word], body: list[_Word], init: list[Result]):
+        self.number: dict[Result, int] = {}
+        self.free = list(range(REGISTERS - 1, -1, -1))
+        for c in init:
+            self._take(c)
+        words = [*head, *body]
+        made = {x for w in head for x in (w.alu, w.load) if x is not None}
+        last: dict[Result, int] = {}
+        for at, word in enumerate(words):
+            for x in word.reads():
+                last[x] = at if at < len(head) or x not in made else len(words)
+        for at, word in enumerate(words):
+            for x in dict.fromkeys(word.reads()):
+                if last[x] == at and x in self.number and x not in init:
+                    self.free.append(self.number[x])
+            for made_here in (word.alu, word.load):
+                if made_here is not None:
+                    self._take(made_here)
+
+    def _take(self, x: Result) -> None:
+        if not self.free:
+            raise _NoRoom
+        self.number[x] = self.free.pop()
+
+    def encode(self, words: list[_Word], numbers: dict[Result, int]) -> list[MicroOp]:
+        """The micro-operations of words."""
+        return [self._encoded(w, numbers) for w in words]
+
+    def _source(self, x: Result, numbers: dict[Result, int]) -> int:
+        special = SOURCES.get(x.name)
+        if special is not None:
+            return special
+        return numbers[x] if x in numbers else self.number[x]
+
+    def _encoded(self, word: _Word, numbers: dict[Result, int]) -> MicroOp:
+        fields: dict[str, int] = {}
+        name = "nop"
+        if word.alu is not None:
+            name = word.alu.name
+            fields["dst"] = self.number[word.alu]
+            if name == "const":
+                fields["imm"] = word.alu.n
+            for letter, a in zip(READS[name], word.alu.args, strict=True):
+                fields[letter] = self._source(a, numbers)
+            if name in ("mul_fx", "broadcast"):
+                fields["n"] = word.alu.n
+        if word.load is not None:
+            fields |= {"load": 1 + word.load.n, "load_dst": self.number[word.load]}
+        if word.store is not None:
+            fields |= {"store": 1, "store_src": self.number[word.store]}
+        return MicroOp.make(name, **fields)

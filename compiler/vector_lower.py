@@ -1,0 +1,263 @@
+"""Terms to micro-operations: what each primitive of each dtype is on VECTOR's lanes.
+
+A lane holds bfloat16 as the fp32 number, int8, uint8 and bool as an int32 in their range; each
+equation brings its result back into that form. `Recorder` is the machine of `vector_sequences` that
+records: equal operations are one, and each knows how often it must run (`level`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tilewright.compiler import core, vector_sequences
+from tilewright.compiler.terms import Term
+from tilewright.sim import numerics
+
+CONST, HEAD, BODY = 0, 1, 2  # levels: once, once for each row, once for each unit
+_ONE = 0x3F800000
+_SPECIAL = {0: "zero", _ONE: "one"}
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What an operation, a load or a constant leaves in a register.
+
+    Parameters
+    ----------
+    name : a micro-operation, "load" (of stream `n`), "const" (of bits `n`) or a special source.
+    """
+
+    name: str
+    args: tuple[Result, ...] = ()
+    n: int = 0
+    level: int = CONST
+
+
+class Recorder:
+    """The operations that were asked for, arguments first."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+        self.known: dict[Any, Result] = {}
+
+    def _made(self, name: str, args: tuple[Result, ...], n: int, level: int) -> Result:
+        key = (name, args, n)
+        if key not in self.known:
+            self.known[key] = Result(name, args, n, level)
+            self.results.append(self.known[key])
+        return self.known[key]
+
+    def load(self, stream: int, level: int) -> Result:
+        """What a stream has; at level HEAD lane 0 of its first unit, in all lanes."""
+        loaded = self._made("load", (), stream, level)
+        return loaded if level == BODY else self._made("broadcast", (loaded,), 0, level)
+
+    def operand(self, x: Any) -> Result:
+        """A number as a constant."""
+        if isinstance(x, Result):
+            return x
+        bits = int(np.float32(x).view(np.uint32)) if isinstance(x, float) else x % (1 << 32)
+        return self._made(_SPECIAL.get(bits, "const"), (), bits, CONST)
+
+    def run(self, name: str, *operands: Any, n: int = 0) -> Result:
+        """One micro-operation."""
+        args = tuple(map(self.operand, operands))
+        return self._made(name, args, n, max(HEAD, *(a.level for a in args)))
+
+
+def lane_bits(value: Any, dtype: np.dtype) -> int:
+    """A number as a lane holds it."""
+    array = np.asarray(value, dtype)
+    if dtype == core.bfloat16:
+        array = numerics.bf16_to_f32(array)
+    if dtype in core.FLOATS:
+        return int(array.view(np.uint32))
+    return int(array) & 0xFFFFFFFF
+
+
+Lower = Callable[[Recorder, Term, list[Result]], Result]
+
+
+def _fit(r: Recorder, x: Result, dtype: np.dtype) -> Result:
+    """An integer result, wrapped to its dtype; a float result, rounded to it."""
+    if dtype == core.int8:
+        return r.run("sar", r.run("shl", x, 24), 24)
+    if dtype == core.uint8:
+        return r.run("and", x, 255)
+    return r.run("f32_bf16", x) if dtype == core.bfloat16 else x
+
+
+def _typed(on_float: str, on_signed: str, on_unsigned: str = "") -> Lower:
+    """One operation, by the operands' dtype."""
+
+    def lower(r: Recorder, t: Term, args: list[Result]) -> Result:
+        dtype = t.args[0].dtype
+        unsigned = on_unsigned if dtype == core.uint32 and on_unsigned else on_signed
+        x = r.run(on_float if dtype in core.FLOATS else unsigned, *args)
+        return _fit(r, x, t.dtype)
+
+    return lower
+
+
+def _swapped(lower: Lower) -> Lower:
+    """The operands of a comparison exchanged."""
+
+    def run(r: Recorder, t: Term, args: list[Result]) -> Result:
+        return lower(r, Term(t.name, t.dtype, t.args[::-1], t.params), args[::-1])
+
+    return run
+
+
+_EQ = _typed("eq_f32", "eq_i32")
+_LT = _typed("lt_f32", "lt_i32", "lt_u32")
+_LE = _typed("le_f32", "le_i32", "le_u32")
+_MAX = _typed("max_f32", "max_i32", "max_u32")
+_MIN = _typed("min_f32", "min_i32", "min_u32")
+
+
+def _ne(r: Recorder, t: Term, args: list[Result]) -> Result:
+    return r.run("xor", _EQ(r, t, args), 1)
+
+
+def _neg(r: Recorder, t: Term, args: list[Result]) -> Result:
+    floats = t.dtype in core.FLOATS
+    return r.run("neg_f32", *args) if floats else _fit(r, r.run("sub_i32", 0, *args), t.dtype)
+
+
+def _clamp(r: Recorder, t: Term, args: list[Result]) -> Result:
+    low, x, high = args
+    of = Term("clamp", t.dtype, t.args[1:])
+    return _MIN(r, of, [_MAX(r, of, [x, low]), high])
+
+
+def _abs(r: Recorder, t: Term, args: list[Result]) -> Result:
+    (x,) = args
+    if t.dtype in core.FLOATS:
+        return r.run("abs_f32", x)
+    if t.dtype in (core.uint8, core.uint32):
+        return x
+    return _fit(r, r.run("max_i32", x, r.run("sub_i32", 0, x)), t.dtype)
+
+
+def _sign(r: Recorder, t: Term, args: list[Result]) -> Result:
+    (x,) = args
+    if t.dtype in core.FLOATS:
+        return r.run("sign_f32", x)
+    if t.dtype == core.uint32:
+        return r.run("min_u32", x, 1)
+    return r.run("min_i32", r.run("max_i32", x, -1), 1)
+
+
+def _sequence(name: str) -> Lower:
+    def lower(r: Recorder, t: Term, args: list[Result]) -> Result:
+        return _fit(r, vector_sequences.UNARY[name](r, *args), t.dtype)
+
+    return lower
+
+
+def _div(r: Recorder, t: Term, args: list[Result]) -> Result:
+    return _fit(r, vector_sequences.div(r, *args), t.dtype)
+
+
+def _integer_pow(r: Recorder, t: Term, args: list[Result]) -> Result:
+    y = t.params["y"]
+    if t.dtype in core.FLOATS:
+        return _fit(r, vector_sequences.integer_pow(r, args[0], y), t.dtype)
+    result = r.operand(1)
+    for bit in bin(y)[2:]:
+        result = r.run("mul_i32", result, result)
+        result = r.run("mul_i32", result, *args) if bit == "1" else result
+    return _fit(r, result, t.dtype)
+
+
+def _not(r: Recorder, t: Term, args: list[Result]) -> Result:
+    return _fit(r, r.run("xor", *args, 1 if t.dtype == core.bool_ else -1), t.dtype)
+
+
+def _select(r: Recorder, t: Term, args: list[Result]) -> Result:
+    which, on_false, on_true = args
+    return r.run("select", which, on_true, on_false)
+
+
+def _shift(name: str) -> Lower:
+    """Of 8 bits a logical shift sees 8 bits, and an amount from 8 on leaves nothing or signs."""
+
+    def lower(r: Recorder, t: Term, args: list[Result]) -> Result:
+        x, n = args
+        if name == "shr" and t.dtype == core.int8:
+            x = r.run("and", x, 255)
+        if name == "sar" and t.dtype == core.uint8:
+            x = _fit(r, x, core.int8)
+        return _fit(r, r.run(name, x, n), t.dtype)
+
+    return lower
+
+
+def _convert(r: Recorder, t: Term, args: list[Result]) -> Result:
+    (x,), old, new = args, t.args[0].dtype, t.dtype
+    if old in core.FLOATS:
+        return _from_float(r, x, old, new)
+    if new in core.FLOATS:
+        return _fit(r, r.run("u32_f32" if old == core.uint32 else "i32_f32", x), new)
+    if new == core.bool_:
+        return r.run("xor", r.run("eq_i32", x, 0), 1)
+    return x if old == core.bool_ else _fit(r, x, new)
+
+
+def _from_float(r: Recorder, x: Result, old: np.dtype, new: np.dtype) -> Result:
+    if new == core.bool_:
+        return r.run("xor", r.run("eq_f32", x, 0), 1)
+    if new in core.FLOATS:  # a bfloat16's bits may be no canonical ones
+        return r.run("f32_bf16", x) if core.bfloat16 in (old, new) else x
+    if new == core.uint32:
+        return r.run("f32_u32", x)
+    x = r.run("f32_i32", x)
+    if new == core.int32:
+        return x
+    limits = np.iinfo(new)
+    return r.run("min_i32", r.run("max_i32", x, int(limits.min)), int(limits.max))
+
+
+LOWER: dict[str, Lower] = {
+    "add": _typed("add_f32", "add_i32"), "sub": _typed("sub_f32", "sub_i32"),
+    "mul": _typed("mul_f32", "mul_i32"), "div": _div, "neg": _neg, "max": _MAX, "min": _MIN,
+    "clamp": _clamp, "eq": _EQ, "ne": _ne, "lt": _LT, "le": _LE, "gt": _swapped(_LT),
+    "ge": _swapped(_LE), "convert_element_type": _convert, "abs": _abs, "sign": _sign,
+    "integer_pow": _integer_pow, "and": _typed("", "and"), "or": _typed("", "or"),
+    "xor": _typed("", "xor"), "not": _not, "select_n": _select, "shift_left": _shift("shl"),
+    "shift_right_logical": _shift("shr"), "shift_right_arithmetic": _shift("sar"),
+    "round_nearest_even": lambda r, t, args: r.run("round_f32", *args),
+    **{name: _sequence(name) for name in vector_sequences.UNARY if name not in ("abs", "sign")},
+}  # fmt: skip
+
+
+def refusal(name: str, dtype: np.dtype) -> str | None:
+    """Why a primitive with operands of a dtype has no micro-operations, or None if it has."""
+    if name not in LOWER:
+        return "the vector unit has no sequence for it"
+    if name == "div" and dtype not in core.FLOATS:
+        return "integers are not divided yet; divide as float32 and convert"
+    return None
+
+
+def lower(root: Term, levels: list[int]) -> tuple[Recorder, Result]:
+    """All operations of a term.
+
+    Parameters
+    ----------
+    levels : by number of an input, HEAD if it has one element for each row, else BODY.
+    """
+    r = Recorder()
+    made: dict[int, Result] = {}
+    for t in root.nodes():
+        if t.name == "input":
+            assert isinstance(t.value, int)
+            made[id(t)] = r.load(t.value, levels[t.value])
+        elif t.name == "const":
+            made[id(t)] = r.operand(lane_bits(t.value, t.dtype))
+        else:
+            made[id(t)] = LOWER[t.name](r, t, [made[id(a)] for a in t.args])
+    return r, made[id(root)]
