@@ -141,6 +141,7 @@ class Bench:
         extras = {
             "load": ("row_elems", "units"),
             "matmul": ("rows", "a_lo", "a_hi", "w_lo", "w_hi"),
+            "vector": ("units",),
             "store": ("units",),
         }
         more = {n: ctx.get(entry.instr[n]) for n in extras[name]}
