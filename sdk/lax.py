@@ -9,8 +9,6 @@ from inspect import unwrap as _unwrap
 from tilewright.compiler import convolution as _convolution
 from tilewright.compiler import ops as _ops
 from tilewright.compiler import primitives as _p
-from tilewright.compiler import primitives_lanes as _lanes
-from tilewright.compiler import promote as _promote
 from tilewright.compiler import trace as _trace
 from tilewright.compiler.convolution import (
     conv,
@@ -28,6 +26,43 @@ from tilewright.compiler.shaping import pad_by as _pad_by
 from tilewright.compiler.source import user_source as _user_source
 from tilewright.compiler.windows import reduce_window_max as _reduce_window_max
 from tilewright.hooks import install as _install
+from tilewright.lax_elementwise import (
+    abs,
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
+    ceil,
+    cos,
+    div,
+    eq,
+    erf,
+    exp,
+    exp2,
+    expm1,
+    floor,
+    ge,
+    gt,
+    integer_pow,
+    le,
+    log,
+    log1p,
+    logistic,
+    lt,
+    ne,
+    neg,
+    rsqrt,
+    select,
+    select_n,
+    shift_left,
+    shift_right_arithmetic,
+    shift_right_logical,
+    sign,
+    sin,
+    sqrt,
+    tanh,
+)
+from tilewright.lax_elementwise import elementwise as _elementwise
 
 _install()
 
@@ -45,18 +80,6 @@ class RoundingMethod(StrEnum):
 
     AWAY_FROM_ZERO = "away_from_zero"
     TO_NEAREST_EVEN = "to_nearest_even"
-
-
-def _elementwise(name, primitive, *operands):
-    _ops.operand_avals(name, operands)
-    is_number = [type(x) in (bool, int, float) for x in operands]
-    if any(is_number) and not all(is_number):
-        dtype, weak = _promote.promote_types(*map(_trace.aval_of, operands))
-        operands = [
-            _ops.convert(x, dtype, weak) if number else x
-            for x, number in zip(operands, is_number, strict=True)
-        ]
-    return _trace.bind(primitive, *operands)
 
 
 def add(x, y):
@@ -82,179 +105,6 @@ def max(x, y):
 def min(x, y):
     """Element-wise minimum; a NaN wins, -0 is below +0."""
     return _elementwise("min", _p.min_p, x, y)
-
-
-def div(x, y):
-    """Element-wise quotient, correctly rounded; integers towards zero."""
-    return _elementwise("div", _p.div_p, x, y)
-
-
-def neg(x):
-    """Element-wise negation."""
-    return _elementwise("neg", _p.neg_p, x)
-
-
-def eq(x, y):
-    """Whether x equals y."""
-    return _elementwise("eq", _p.eq_p, x, y)
-
-
-def ne(x, y):
-    """Whether x differs from y."""
-    return _elementwise("ne", _p.ne_p, x, y)
-
-
-def lt(x, y):
-    """Whether x is below y."""
-    return _elementwise("lt", _p.lt_p, x, y)
-
-
-def le(x, y):
-    """Whether x is at most y."""
-    return _elementwise("le", _p.le_p, x, y)
-
-
-def gt(x, y):
-    """Whether x is above y."""
-    return _elementwise("gt", _p.gt_p, x, y)
-
-
-def ge(x, y):
-    """Whether x is at least y."""
-    return _elementwise("ge", _p.ge_p, x, y)
-
-
-def abs(x):
-    """Absolute value."""
-    return _elementwise("abs", _lanes.abs_p, x)
-
-
-def sign(x):
-    """-1, 0 or 1."""
-    return _elementwise("sign", _lanes.sign_p, x)
-
-
-def floor(x):
-    """Round down."""
-    return _elementwise("floor", _lanes.floor_p, x)
-
-
-def ceil(x):
-    """Round up."""
-    return _elementwise("ceil", _lanes.ceil_p, x)
-
-
-def sqrt(x):
-    """Square root, correctly rounded."""
-    return _elementwise("sqrt", _lanes.sqrt_p, x)
-
-
-def rsqrt(x):
-    """1 / sqrt(x); at most 1 ulp."""
-    return _elementwise("rsqrt", _lanes.rsqrt_p, x)
-
-
-def exp(x):
-    """e to the power x; at most 2 ulp."""
-    return _elementwise("exp", _lanes.exp_p, x)
-
-
-def exp2(x):
-    """2 to the power x; at most 2 ulp."""
-    return _elementwise("exp2", _lanes.exp2_p, x)
-
-
-def log(x):
-    """Natural logarithm; at most 3 ulp."""
-    return _elementwise("log", _lanes.log_p, x)
-
-
-def tanh(x):
-    """Hyperbolic tangent; at most 3 ulp."""
-    return _elementwise("tanh", _lanes.tanh_p, x)
-
-
-def logistic(x):
-    """1 / (1 + exp(-x)); at most 4 ulp."""
-    return _elementwise("logistic", _lanes.logistic_p, x)
-
-
-def erf(x):
-    """Error function; at most 2 ulp."""
-    return _elementwise("erf", _lanes.erf_p, x)
-
-
-def sin(x):
-    """Sine; at most 3 ulp for |x| up to 10^4."""
-    return _elementwise("sin", _lanes.sin_p, x)
-
-
-def cos(x):
-    """Cosine; at most 3 ulp for |x| up to 10^4."""
-    return _elementwise("cos", _lanes.cos_p, x)
-
-
-def bitwise_and(x, y):
-    """x & y."""
-    return _elementwise("bitwise_and", _lanes.and_p, x, y)
-
-
-def bitwise_or(x, y):
-    """x | y."""
-    return _elementwise("bitwise_or", _lanes.or_p, x, y)
-
-
-def bitwise_xor(x, y):
-    """x ^ y."""
-    return _elementwise("bitwise_xor", _lanes.xor_p, x, y)
-
-
-def bitwise_not(x):
-    """~x."""
-    return _elementwise("bitwise_not", _lanes.not_p, x)
-
-
-def shift_left(x, y):
-    """x shifted left by y, which counts as unsigned."""
-    return _elementwise("shift_left", _lanes.shift_left_p, x, y)
-
-
-def shift_right_logical(x, y):
-    """x shifted right, zeros in."""
-    return _elementwise("shift_right_logical", _lanes.shift_right_logical_p, x, y)
-
-
-def shift_right_arithmetic(x, y):
-    """x shifted right, signs in."""
-    return _elementwise("shift_right_arithmetic", _lanes.shift_right_arithmetic_p, x, y)
-
-
-def log1p(x):
-    """log(1 + x); at most 4 ulp."""
-    return _elementwise("log1p", _lanes.log1p_p, x)
-
-
-def expm1(x):
-    """exp(x) - 1; at most 4 ulp."""
-    return _elementwise("expm1", _lanes.expm1_p, x)
-
-
-def integer_pow(x, y):
-    """x to the power of a Python integer, by repeated products."""
-    _ops.operand_avals("integer_pow", (x,))
-    return _trace.bind(_lanes.integer_pow_p, x, y=int(y))
-
-
-def select(pred, on_true, on_false):
-    """Elements of `on_true` where `pred` (bool, of their shape or a scalar) holds."""
-    _ops.operand_avals("select", (pred, on_true, on_false))
-    return _trace.bind(_lanes.select_n_p, pred, on_false, on_true)
-
-
-def select_n(which, *cases):
-    """`cases` by a bool: the second where it holds."""
-    _ops.operand_avals("select_n", (which, *cases))
-    return _trace.bind(_lanes.select_n_p, which, *cases)
 
 
 def clamp(min, x, max):
