@@ -145,7 +145,12 @@ class Bench:
             "store": ("units",),
         }
         more = {n: ctx.get(entry.instr[n]) for n in extras[name]}
-        ports = {"load": ("spad_w", "acc_w"), "matmul": (), "store": ("spad_r", "spad_w", "acc_r")}
+        ports = {
+            "load": ("spad_w", "acc_w"),
+            "matmul": (),
+            "vector": ("spad_r", "spad_w", "acc_r", "acc_w"),
+            "store": ("spad_r", "spad_w", "acc_r"),
+        }
         masks = {p: ctx.get(entry.masks[p]) for p in ports[name]}
         return fields, more, masks, ctx.get(entry.id)
 
@@ -293,7 +298,9 @@ def random_unit(rng, regs):
             fields[f.name] = 4 if fields["mem"] else 0
         if spec.name == "vector":
             kinds = {"_mem": 1, "_type": 4, "_on": rng.randrange(2)}
-            fields |= {f.name: v for end, v in kinds.items() if f.name.endswith(end)}
+            for end in kinds:
+                if f.name.endswith(end):
+                    fields[f.name] = kinds[end]
             if f.name in ("kernel", "x", "y", "z", "o", "p"):
                 fields[f.name] = rng.randrange(10, 60)
         if f.name == "pack":
