@@ -37,7 +37,7 @@ from synthesis_timing import NET_NS, Netlist, TimingPath
 #: Modules whose cells are counted apart; what is in none of them counts as its parent's.
 UNITS = (
     "acc", "front", "host", "issue", "load", "matmul", "matmul.array", "matmul.foot", "sequencer",
-    "spad", "store", "store.epilogue", "vector", "vector.lanes",
+    "spad", "store", "store.epilogue", "vector",
 )  # fmt: skip
 #: Column -> primitives of ECP5, and how many of the column's things each one is.
 PRIMITIVES = {
