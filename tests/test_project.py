@@ -141,7 +141,7 @@ def readme_blocks(language):
 def test_readme_example_runs(capsys):
     import numpy as np
 
-    code, convolution = readme_blocks("python")
+    code, convolution, lanes = readme_blocks("python")
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     out = capsys.readouterr().out
@@ -160,6 +160,12 @@ def test_readme_example_runs(capsys):
     np.testing.assert_array_equal(np.asarray(names["pooled"]), want)
     out = capsys.readouterr().out
     assert "k0:" in out and "pool" in out and "k1:" not in out
+    exec(compile(lanes, "README.md", "exec"), names)
+    x = names["signal"].astype(np.float64)
+    want = np.where(x > 0, x * x[0] + 0.5, x / (1 + np.exp(-x)))
+    np.testing.assert_allclose(np.asarray(names["gated"]), want, rtol=2e-6, atol=1e-6)
+    out = capsys.readouterr().out
+    assert "vector(select_n" in out and "k1:" not in out
 
 
 def test_readme_commands_are_the_projects():
