@@ -1,4 +1,4 @@
-"""What the sequencer hands to the issue module: queue entries, and accesses to semaphores."""
+"""What the sequencer hands on: queue entries, accesses to semaphores, words of DRAM."""
 
 from amaranth.hdl import unsigned
 from amaranth.lib import data, wiring
@@ -63,4 +63,22 @@ class SemaphoreSignature(wiring.Signature):
     def __init__(self):
         super().__init__(
             {"sem": Out(5), "n": Out(8), "post": Out(1), "take": Out(1), "enough": In(1)}
+        )
+
+
+class WordSignature(wiring.Signature):
+    """A word of DRAM through LOAD's (STORE's) port, only while that unit is quiet.
+
+    `valid` is one pulse; `addr`, `data_out` hold until the `done` pulse; `data_in` comes with it.
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "valid": Out(1),
+                "addr": Out(32),
+                "data_out": Out(32),
+                "data_in": In(32),
+                "done": In(1),
+            }
         )

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 from tilewright.hw.blackbox import BlackBoxes
 from tilewright.isa.config import BANKS, ChipConfig
+from tilewright.isa.table import Type
 from tilewright.isa.timing import MEM_READ, MEM_WRITE
 
 SPAD_READERS = ("load", "matmul_a", "matmul_w", "vector", "store")
@@ -277,3 +278,27 @@ class Accumulator(_Banks):
             depth=config.acc_bank,
             parts=1,
         )
+
+
+def widened(m: Module, acc, spad, kind) -> Signal:
+    """Lanes of 32 bits of what a unit has read: int32, fp32, or bf16's bits on top.
+
+    Parameters
+    ----------
+    acc, spad : the unit's readers, `AccRead` and `SpadRead`, whose data are there.
+    kind : `Type` of the elements.
+    """
+    dim = len(spad.data) // 8
+    bytes_ = [spad.data[8 * i : 8 * i + 8] for i in range(dim)]
+    lanes = Signal(32 * dim)
+    with m.Switch(kind):
+        with m.Case(Type.I8):
+            m.d.comb += lanes.eq(Cat(Cat(b, b[7].replicate(24)) for b in bytes_))
+        with m.Case(Type.U8):
+            m.d.comb += lanes.eq(Cat(Cat(b, Const(0, 24)) for b in bytes_))
+        with m.Case(Type.BF16):
+            halves = (spad.pair[16 * i : 16 * i + 16] for i in range(dim))
+            m.d.comb += lanes.eq(Cat(Cat(Const(0, 16), h) for h in halves))
+        with m.Default():
+            m.d.comb += lanes.eq(acc.data)
+    return lanes

@@ -22,6 +22,7 @@ from tilewright.hw.dispatch import (
     UNITS,
     DispatchSignature,
     SemaphoreSignature,
+    WordSignature,
 )
 from tilewright.hw.extent import Extent
 from tilewright.hw.fetch import COUNT_BITS, PC_BITS, Fetch
@@ -30,24 +31,6 @@ from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, SYNC, Fault, Unit
 
 ALU = ("li", "add", "sub", "mul", "shl", "shr", "sar", "and", "min", "max")
 BRANCHES = ("beq", "bne", "blt", "bge")
-
-
-class WordSignature(wiring.Signature):
-    """A word of DRAM through LOAD's (STORE's) port, only while that unit is quiet.
-
-    `valid` is one pulse; `addr`, `data_out` hold until the `done` pulse; `data_in` comes with it.
-    """
-
-    def __init__(self):
-        super().__init__(
-            {
-                "valid": Out(1),
-                "addr": Out(32),
-                "data_out": Out(32),
-                "data_in": In(32),
-                "done": In(1),
-            }
-        )
 
 
 class Sequencer(wiring.Component):

@@ -17,7 +17,7 @@ from amaranth.lib.wiring import In, Out
 from tilewright.hw.axi import AXIWrite
 from tilewright.hw.epilogue import NEUTRAL, Epilogue, Out32
 from tilewright.hw.float import delay
-from tilewright.hw.memory import AccRead, SpadRead, SpadWrite
+from tilewright.hw.memory import AccRead, SpadRead, SpadWrite, widened
 from tilewright.hw.payload import UnitSignature
 from tilewright.hw.store_address import VECTORS, SlotGenerator
 from tilewright.hw.store_bus import BEATS, StoreBus
@@ -187,7 +187,8 @@ class Store(wiring.Component):
         ]
 
         m.submodules.transpose = transpose = StoreTransposer(dim)
-        lanes, row = self._convert(m, early.type), Signal(32 * dim, reset_less=True)
+        lanes = widened(m, self.acc_r, self.spad_r, early.type)
+        row = Signal(32 * dim, reset_less=True)
         m.d.comb += [
             transpose.i_write.eq(block[MEM_READ]),
             transpose.i_at.eq(early.lane),
@@ -223,23 +224,6 @@ class Store(wiring.Component):
             epilogue.i_out.eq(parameters.out),
         ]
         return epilogue.o_row, epilogue.o_tag
-
-    def _convert(self, m, kind) -> Signal:
-        """32-bit lanes of a unit of type `kind`: int32, or fp32."""
-        dim = self.config.dim
-        bytes_ = [self.spad_r.data[8 * i : 8 * i + 8] for i in range(dim)]
-        lanes = Signal(32 * dim)
-        with m.Switch(kind):
-            with m.Case(Type.I8):
-                m.d.comb += lanes.eq(Cat(Cat(b, b[7].replicate(24)) for b in bytes_))
-            with m.Case(Type.U8):
-                m.d.comb += lanes.eq(Cat(Cat(b, Const(0, 24)) for b in bytes_))
-            with m.Case(Type.BF16):
-                halves = (self.spad_r.pair[16 * i : 16 * i + 16] for i in range(dim))
-                m.d.comb += lanes.eq(Cat(Cat(Const(0, 16), h) for h in halves))
-            with m.Default():
-                m.d.comb += lanes.eq(self.acc_r.data)
-        return lanes
 
     def _parameters(self, m, slots, read, item) -> data.View:
         """Epilogue parameters of every instruction in flight, written at its start.

@@ -17,7 +17,7 @@ from amaranth.utils import exact_log2
 from tilewright.hw.decode import is_in
 from tilewright.hw.float import delay
 from tilewright.hw.load_convert import f32_to_bf16
-from tilewright.hw.memory import AccRead, AccWrite, SpadRead, SpadWrite
+from tilewright.hw.memory import AccRead, AccWrite, SpadRead, SpadWrite, widened
 from tilewright.hw.payload import UnitSignature
 from tilewright.hw.vector_lanes import VectorLanes
 from tilewright.hw.vector_registers import VectorRegisters
@@ -170,30 +170,13 @@ class Vector(wiring.Component):
         place = delay(m, "sync", place, _AT_LOADED, "load_place")
         value = Signal(32 * self.config.dim, reset_less=True)
         with m.If(valid[_AT_DATA - 1]):
-            m.d.sync += value.eq(self._widened(m, kind))
+            m.d.sync += value.eq(widened(m, self.acc_r, self.spad_r, kind))
         write = self.registers.w_load
         m.d.comb += [
             write.en.eq(valid[_AT_LOADED - 1]),
             Cat(write.row, write.register).eq(place),
             write.value.eq(value),
         ]
-
-    def _widened(self, m: Module, kind) -> Signal:
-        """Lanes of 32 bits of a unit of type `kind`."""
-        dim = self.config.dim
-        bytes_ = [self.spad_r.data[8 * i : 8 * i + 8] for i in range(dim)]
-        lanes = Signal(32 * dim)
-        with m.Switch(kind):
-            with m.Case(Type.I8):
-                m.d.comb += lanes.eq(Cat(Cat(b, b[7].replicate(24)) for b in bytes_))
-            with m.Case(Type.U8):
-                m.d.comb += lanes.eq(Cat(Cat(b, Const(0, 24)) for b in bytes_))
-            with m.Case(Type.BF16):
-                halves = (self.spad_r.pair[16 * i : 16 * i + 16] for i in range(dim))
-                m.d.comb += lanes.eq(Cat(Cat(Const(0, 16), h) for h in halves))
-            with m.Default():
-                m.d.comb += lanes.eq(self.acc_r.data)
-        return lanes
 
     def _compute(self, m: Module, walk: Walk) -> None:
         """Registers and other sources to the lanes; their result to its register."""
