@@ -140,6 +140,45 @@ class ArrayOperators:
     def round(self, decimals=0):
         return _ops().round(self, decimals)
 
+    def sum(self, axis=None, dtype=None, *, keepdims=False):
+        return _ops().sum(self, axis, dtype, keepdims=keepdims)
+
+    def prod(self, axis=None, dtype=None, *, keepdims=False):
+        return _ops().prod(self, axis, dtype, keepdims=keepdims)
+
+    def max(self, axis=None, *, keepdims=False):
+        return _ops().max(self, axis, keepdims=keepdims)
+
+    def min(self, axis=None, *, keepdims=False):
+        return _ops().min(self, axis, keepdims=keepdims)
+
+    def mean(self, axis=None, dtype=None, *, keepdims=False):
+        return _ops().mean(self, axis, dtype, keepdims=keepdims)
+
+    def var(self, axis=None, dtype=None, *, ddof=0, keepdims=False):
+        return _ops().var(self, axis, dtype, ddof=ddof, keepdims=keepdims)
+
+    def std(self, axis=None, dtype=None, *, ddof=0, keepdims=False):
+        return _ops().std(self, axis, dtype, ddof=ddof, keepdims=keepdims)
+
+    def any(self, axis=None, *, keepdims=False):
+        return _ops().any(self, axis, keepdims=keepdims)
+
+    def all(self, axis=None, *, keepdims=False):
+        return _ops().all(self, axis, keepdims=keepdims)
+
+    def argmax(self, axis=None, *, keepdims=False):
+        return _ops().argmax(self, axis, keepdims=keepdims)
+
+    def argmin(self, axis=None, *, keepdims=False):
+        return _ops().argmin(self, axis, keepdims=keepdims)
+
+    def cumsum(self, axis=None, dtype=None):
+        return _ops().cumsum(self, axis, dtype)
+
+    def cumprod(self, axis=None, dtype=None):
+        return _ops().cumprod(self, axis, dtype)
+
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)  # a protocol that Python or NumPy probes for

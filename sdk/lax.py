@@ -63,6 +63,20 @@ from tilewright.lax_elementwise import (
     tanh,
 )
 from tilewright.lax_elementwise import elementwise as _elementwise
+from tilewright.lax_reduce import (
+    argmax,
+    argmin,
+    cummax,
+    cummin,
+    cumprod,
+    cumsum,
+    reduce_and,
+    reduce_max,
+    reduce_min,
+    reduce_or,
+    reduce_prod,
+    reduce_sum,
+)
 
 _install()
 
@@ -278,6 +292,8 @@ __all__ = [
     "RoundingMethod",
     "abs",
     "add",
+    "argmax",
+    "argmin",
     "batch_matmul",
     "bitwise_and",
     "bitwise_not",
@@ -293,6 +309,10 @@ __all__ = [
     "conv_with_general_padding",
     "convert_element_type",
     "cos",
+    "cummax",
+    "cummin",
+    "cumprod",
+    "cumsum",
     "div",
     "dot",
     "dot_general",
@@ -316,6 +336,12 @@ __all__ = [
     "ne",
     "neg",
     "pad",
+    "reduce_and",
+    "reduce_max",
+    "reduce_min",
+    "reduce_or",
+    "reduce_prod",
+    "reduce_sum",
     "reduce_window",
     "reshape",
     "rev",

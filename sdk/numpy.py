@@ -5,6 +5,7 @@ equations; on concrete arrays it runs at once. What the chip cannot do yet is no
 for it is an error that says so.
 """
 
+import builtins as _builtins
 import functools as _functools
 import inspect as _inspect
 
@@ -17,10 +18,16 @@ from tilewright.compiler.errors import MissingError as _MissingError
 from tilewright.compiler.errors import UnsupportedError as _UnsupportedError
 from tilewright.compiler.ops import (
     abs,
+    all,
+    any,
+    argmax,
+    argmin,
     astype,
     broadcast_to,
     ceil,
     cos,
+    cumprod,
+    cumsum,
     dot,
     exp,
     exp2,
@@ -33,9 +40,13 @@ from tilewright.compiler.ops import (
     log1p,
     matmul,
     matrix_transpose,
+    max,
+    mean,
+    min,
     moveaxis,
     negative,
     pad,
+    prod,
     ravel,
     reshape,
     rint,
@@ -44,10 +55,13 @@ from tilewright.compiler.ops import (
     sin,
     sqrt,
     squeeze,
+    std,
+    sum,
     swapaxes,
     tanh,
     tensordot,
     transpose,
+    var,
     vdot,
 )
 from tilewright.compiler.primitives import convert as _convert
@@ -70,8 +84,8 @@ def _at_once(function):
         values = bound.args
         eager = _trace.current_trace() is None and _trace.eager_hook is _hooks.on_the_chip
         arrays = [_trace.is_device_array(a) or isinstance(a, _np.ndarray) for a in values]
-        traced = any(isinstance(a, _trace.Tracer) for a in values)
-        if only or traced or not eager or not any(arrays):
+        traced = _builtins.any(isinstance(a, _trace.Tracer) for a in values)
+        if only or traced or not eager or not _builtins.any(arrays):
             return function(*args, **kwargs)
         from tilewright.eager import operate
 
@@ -112,6 +126,7 @@ true_divide = divide
 absolute = abs
 bitwise_not = invert
 permute_dims = transpose
+amax, amin = max, min
 
 float32 = _np.float32
 bfloat16 = _core.bfloat16.type
@@ -155,7 +170,7 @@ def array(object, dtype=None, copy=True):
 
 
 def _holds_tracer(items):
-    return any(
+    return _builtins.any(
         isinstance(i, _trace.Tracer) or (isinstance(i, list | tuple) and _holds_tracer(i))
         for i in items
     )
@@ -230,6 +245,12 @@ __all__ = [
     "abs",
     "absolute",
     "add",
+    "all",
+    "amax",
+    "amin",
+    "any",
+    "argmax",
+    "argmin",
     "array",
     "asarray",
     "astype",
@@ -243,6 +264,8 @@ __all__ = [
     "ceil",
     "clip",
     "cos",
+    "cumprod",
+    "cumsum",
     "divide",
     "dot",
     "dtype",
@@ -275,7 +298,10 @@ __all__ = [
     "logical_xor",
     "matmul",
     "matrix_transpose",
+    "max",
     "maximum",
+    "mean",
+    "min",
     "minimum",
     "moveaxis",
     "multiply",
@@ -291,6 +317,7 @@ __all__ = [
     "permute_dims",
     "pi",
     "power",
+    "prod",
     "ravel",
     "reciprocal",
     "reshape",
@@ -305,7 +332,9 @@ __all__ = [
     "sqrt",
     "square",
     "squeeze",
+    "std",
     "subtract",
+    "sum",
     "swapaxes",
     "tanh",
     "tensordot",
@@ -313,6 +342,7 @@ __all__ = [
     "true_divide",
     "uint8",
     "uint32",
+    "var",
     "vdot",
     "where",
     "zeros",

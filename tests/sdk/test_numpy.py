@@ -175,7 +175,7 @@ def test_matmul_dtypes_follow_jax():
 
 def test_missing_functions_are_attribute_errors_that_list_what_exists():
     assert not hasattr(tnp, "sinh")
-    with pytest.raises(AttributeError, match=r"no 'softmax' \(at .*test_numpy.py.*add, array"):
+    with pytest.raises(AttributeError, match=r"no .softmax. \(at .*test_numpy.*add, all, .*arr"):
         tnp.softmax  # noqa: B018
     with pytest.raises(UnsupportedError, match=r"tilewright.lax has no 'cond'"):
         lax.cond  # noqa: B018
