@@ -8,7 +8,7 @@ behind products which cannot start yet would come too late. Later it is far ahea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tilewright.compiler.tiles import Op
 from tilewright.isa.config import ChipConfig
@@ -17,6 +17,8 @@ from tilewright.isa.timing import MATMUL_MIN_PERIOD, VECTOR_DONE, VECTOR_ROWS, m
 
 WINDOW = 96  # operations that are put in order
 MARGIN = 60  # cycles by which a LOAD may come earlier than it must
+#: For each operation, by unit and kind ("rd", "done"), the latest one that it must follow.
+Needs = list[dict[tuple[Unit, str], int]]
 READ, WRITE = 67, 44  # cycles from a beat's slot to local memory, and to the write response, about
 
 
@@ -37,13 +39,14 @@ def duration(config: ChipConfig, op: Op) -> int:
 
 
 def reorder(
-    config: ChipConfig, ops: list[Op], needs: Sequence[Mapping[Unit, int]]
-) -> list[dict[Unit, int]]:
+    config: ChipConfig, ops: list[Op], needs: Needs
+) -> Needs:
     """Sort the first operations by their estimated starts, in place.
 
     Parameters
     ----------
-    needs : for each operation, by unit, the number of the latest operation that it must follow.
+    needs : for each operation, by unit and whether it must have read or be through, the number of
+        the latest operation that it must follow.
 
     Returns
     -------
@@ -57,7 +60,7 @@ def reorder(
     free: dict[Unit, int] = {}
     for i, op in enumerate(ops[:count]):
         t = free.get(op.unit, 0)
-        for unit, n in needs[i].items():
+        for (unit, _), n in needs[i].items():
             frees = (op.unit == Unit.LOAD and unit == Unit.MATMUL) or unit == Unit.STORE
             t = max(t, end[n] + (0 if frees else after[unit]))
         start[i], end[i] = t, t + duration(config, op)
@@ -72,7 +75,7 @@ def reorder(
 
 
 def _wanted(
-    ops: Sequence[Op], needs: Sequence[Mapping[Unit, int]], start: list[int], end: list[int]
+    ops: Sequence[Op], needs: Needs, start: list[int], end: list[int]
 ) -> list[int]:
     """When each operation should be dispatched: at its start, but a LOAD only when it is needed.
 
@@ -80,8 +83,7 @@ def _wanted(
     """
     latest = [1 << 40] * len(ops)
     for i, need in enumerate(needs[: len(ops)]):
-        if Unit.LOAD in need:
-            n = need[Unit.LOAD]
+        for n in (n for (unit, _), n in need.items() if unit == Unit.LOAD):
             latest[n] = min(latest[n], start[i] - READ - MARGIN - (end[n] - start[n]))
     least = 1 << 40
     for i in range(len(ops) - 1, -1, -1):  # a unit works in order

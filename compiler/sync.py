@@ -1,12 +1,17 @@
 """Waits and signals, derived from what each operation reads and writes.
 
 Each unit works in order, so a consumer needs to wait only for the *latest* operation of another
-unit that it depends on, and only if it has not waited for that one or a later one before. Each such
-edge costs one token: the producer signals, the consumer waits for one. There is one semaphore for
-each (producer, consumer) pair of units, hence one signaller, one kind of signal and one waiter, and
-the k-th wait matches the k-th signal. At most `TOKENS` are under way on a semaphore: where there
-would be more, a consumer waits for a later producer. That costs nothing, because a unit's queue is
-shorter, so the earlier producers are done by the time that the consumer is dispatched.
+unit that it depends on, and only if nothing that it or its unit waited for says already that this
+one is through (`Known`, the checker's happens-before). Each such edge costs one token: the producer
+signals, the consumer waits for one. There is one semaphore for each (producer, consumer) pair of
+units, hence one signaller, one kind of signal and one waiter, and the k-th wait matches the k-th
+signal. At most `TOKENS` are under way on a semaphore: where there would be more, a consumer waits
+for a later producer. That costs nothing, because a unit's queue is shorter, so the earlier ones are
+done by the time that the consumer is dispatched.
+
+An operation has two waits, and one signal of each kind. Where that is too little, `_Edges` takes a
+later producer, or one of another unit that waited for it, or lets an earlier operation of the unit
+wait; where nothing helps, a fence goes before the operation.
 """
 
 from __future__ import annotations
@@ -14,8 +19,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from itertools import pairwise
 
-from tilewright.compiler.dispatch import reorder
+from tilewright.compiler.dispatch import Needs, reorder
 from tilewright.compiler.kernels import Buffer
+from tilewright.compiler.sync_edges import Edges, Need, Stuck
 from tilewright.compiler.tiles import Dram, Local, Op
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Mem, Unit
@@ -33,12 +39,17 @@ CHANNELS = {
     (Unit.VECTOR, Unit.LOAD): (7, "rd"),
     (Unit.VECTOR, Unit.STORE): (8, "done"),
     (Unit.STORE, Unit.VECTOR): (9, "rd"),
-}  # MATMUL and VECTOR have a fence between them
+    (Unit.MATMUL, Unit.VECTOR): (10, "done"),
+    (Unit.VECTOR, Unit.MATMUL): (11, "done"),
+}
 TOKENS = 64
 
 
 class SyncError(RuntimeError):
     """Operations that need a signal which their unit cannot give; a bug in the compiler."""
+
+
+After = tuple[int, str]  # an operation, and whether it must have read ("rd") or be through ("done")
 
 
 class _Regions:
@@ -61,23 +72,21 @@ class _Regions:
             self.readers.insert(at, dict(self.readers[at - 1]))
         return at
 
-    def read(self, place: Local, number: int, unit: Unit) -> set[int]:
+    def read(self, place: Local, number: int, unit: Unit) -> set[After]:
         first = self._cut(place.lo)
         end = self._cut(place.hi)
         for readers in self.readers[first:end]:
             readers[unit] = number
-        return {n for n in self.writer[first:end] if n >= 0}
+        return {(n, "done") for n in self.writer[first:end] if n >= 0}
 
-    def write(self, place: Local, number: int) -> set[int]:
+    def write(self, place: Local, number: int) -> set[After]:
         first = self._cut(place.lo)
         end = self._cut(place.hi)
-        found: set[int] = set()
+        found: set[After] = set()
         for at in range(first, end):
-            readers = self.readers[at]
-            if readers:
-                found.update(readers.values())
-            elif self.writer[at] >= 0:
-                found.add(self.writer[at])
+            found.update((n, "rd") for n in self.readers[at].values() if n != number)
+            if self.writer[at] >= 0:
+                found.add((self.writer[at], "done"))
         self.starts[first:end] = [place.lo]
         self.writer[first:end] = [number]
         self.readers[first:end] = [{}]
@@ -92,11 +101,11 @@ class _Bytes:
         self.read: list[tuple[int, int, int]] = []
 
     @staticmethod
-    def latest(spans: list[tuple[int, int, int]], place: Dram) -> set[int]:
+    def latest(spans: list[tuple[int, int, int]], place: Dram, kind: str) -> set[After]:
         """The last operation that touched one of these bytes."""
         for lo, hi, number in reversed(spans):
             if lo < place.hi and place.lo < hi:
-                return {number}
+                return {(number, kind)}
         return set()
 
 
@@ -107,49 +116,59 @@ class Tracker:
         self.local = {mem: _Regions() for mem in Mem}
         self.dram: dict[Buffer, _Bytes] = {}
 
-    def depends(self, number: int, op: Op) -> set[int]:
-        """Numbers of operations that `op` must follow; records `op` as reader and writer."""
-        found: set[int] = set()
+    def depends(self, number: int, op: Op) -> set[After]:
+        """What `op` must follow; records `op` as reader and writer."""
+        found: set[After] = set()
         for place in op.reads:
             if isinstance(place, Local):
                 found |= self.local[place.mem].read(place, number, op.unit)
             else:
                 touched = self.dram.setdefault(place.buffer, _Bytes())
-                found |= touched.latest(touched.written, place)
+                found |= touched.latest(touched.written, place, "done")
                 touched.read.append((place.lo, place.hi, number))
         for place in op.writes:
             if isinstance(place, Local):
                 found |= self.local[place.mem].write(place, number)
             else:
                 touched = self.dram.setdefault(place.buffer, _Bytes())
-                found |= touched.latest(touched.read, place)
+                found |= touched.latest(touched.read, place, "rd")
                 touched.written.append((place.lo, place.hi, number))
         return found
 
 
-Needs = list[dict[Unit, int]]
-Edges = list[tuple[int, int]]  # (producer, consumer), both strictly ascending
+Pairs = list[tuple[int, int]]  # (producer, consumer), both strictly ascending
 
 
 def synchronise(ops: list[Op], config: ChipConfig | None = None) -> None:
     """Fill in `sync` (wait, signal and semaphore fields) of every operation.
 
     With a chip, its first operations are put into the order in which the units will want them. A
-    fence among them orders all before it and all behind it, so each part is on its own.
+    fence among them orders all before it and all behind it, so each part is on its own. One is put
+    in where an operation would need more waits or signals than it has.
     """
     fences = [i for i, op in enumerate(ops) if op.name == "fence"]
     if fences:
+        out: list[Op] = []
         for number, (lo, hi) in enumerate(pairwise([-1, *fences, len(ops)])):
             part = ops[lo + 1 : hi]
             synchronise(part, None if number else config)
-            ops[lo + 1 : hi] = part
+            out += part if hi == len(ops) else [*part, ops[hi]]
+        ops[:] = out
         return
     needs = _needs(ops)
     if config is not None:
         needs = reorder(config, ops, needs)
-    for pair, edges in sorted(_edges(ops, needs).items()):
+    edges = Edges(ops, CHANNELS)
+    try:
+        for number, need in enumerate(needs):
+            edges.add(number, need)
+    except Stuck as stuck:
+        ops.insert(stuck.number, Op("fence", {}, (), (), ops[stuck.number].kernel))
+        synchronise(ops, config)
+        return
+    for pair, found in sorted(edges.found.items()):
         semaphore, signal = CHANNELS[pair]
-        for producer, consumer in _bounded(edges):
+        for producer, consumer in _bounded(found):
             _signal(ops[producer], signal, semaphore)
             _wait(ops[consumer], semaphore)
 
@@ -159,27 +178,16 @@ def _needs(ops: list[Op]) -> Needs:
     tracker = Tracker()
     needs: Needs = []
     for number, op in enumerate(ops):
-        latest: dict[Unit, int] = {}
-        for n in tracker.depends(number, op):
+        latest: dict[Need, int] = {}
+        for n, kind in tracker.depends(number, op):
             unit = ops[n].unit
-            if unit != op.unit and latest.get(unit, -1) < n:
-                latest[unit] = n
+            if unit != op.unit and latest.get((unit, kind), -1) < n:
+                latest[unit, kind] = n
         needs.append(latest)
     return needs
 
 
-def _edges(ops: list[Op], needs: Needs) -> dict[tuple[Unit, Unit], Edges]:
-    """The waits that are needed, for each pair of units."""
-    edges: dict[tuple[Unit, Unit], Edges] = {}
-    for number, op in enumerate(ops):
-        for unit, n in needs[number].items():
-            found = edges.setdefault((unit, op.unit), [])
-            if not found or found[-1][0] < n:
-                found.append((n, number))
-    return edges
-
-
-def _bounded(edges: Edges) -> Edges:
+def _bounded(edges: Pairs) -> Pairs:
     """The same edges or later producers, with at most `TOKENS` tokens under way."""
     out, at = [], 0
     producers = [n for n, _ in edges]

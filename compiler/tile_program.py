@@ -34,7 +34,6 @@ from tilewright.compiler.tiles import Op, Plan, TileProgram
 from tilewright.isa.config import ChipConfig
 
 Schedules = Mapping[int, Schedule | ConvSchedule]  # by kernel number
-ON_ARRAY = (Contract, Convolve)  # a fence keeps MATMUL and VECTOR apart
 S = TypeVar("S", Schedule, ConvSchedule)
 
 
@@ -79,12 +78,7 @@ def tile(
     ops: list[Op] = []
     texts: list[str] = []
     half = 0
-    seen: set[type] = set()  # sources since the last fence
     for number, kernel in enumerate(kernels.kernels):
-        seen.add(type(kernel.source))
-        if Lanes in seen and not seen.isdisjoint(ON_ARRAY):
-            ops.append(Op("fence", {}, (), (), number))
-            seen = {type(kernel.source)}
         if isinstance(kernel.source, Contract):
             schedule = _given(schedules, number, Schedule) or choose(config, kernel)
             more, half = tile_contract(plan, kernel, number, schedule, half)

@@ -100,3 +100,86 @@ def test_dispatch_keeps_the_order_of_each_unit():
         for unit in {o.unit for o in ops}:
             assert [o for o in ops if o.unit == unit] == [o for o in before if o.unit == unit]
         assert sorted(map(id, ops)) == sorted(map(id, before))
+
+
+def acc(lo, hi):
+    return Local(Mem.ACC, lo, hi)
+
+
+def ordered(ops):
+    """For each operation the ones that have happened before it starts, by tokens and units."""
+    tokens, taken, before, last = {}, {}, [], {}
+    for number, o in enumerate(ops):
+        known = set(before[last[o.unit]]) | {last[o.unit]} if o.unit in last else set()
+        for i in (0, 1):
+            if f"wait{i}_n" in o.sync:
+                sem = o.sync[f"wait{i}"]
+                giver = tokens[sem][taken.get(sem, 0)]
+                taken[sem] = taken.get(sem, 0) + 1
+                known |= before[giver] | {giver}
+        for kind in ("rd", "done"):
+            if o.sync.get(f"{kind}_en"):
+                tokens.setdefault(o.sync[f"{kind}_sem"], []).append(number)
+        before.append(known)
+        last[o.unit] = number
+    return before
+
+
+def test_sync_what_a_signal_implies_is_not_waited_for():
+    """MATMUL, VECTOR in place, STORE: the next MATMUL waits for STORE only, STORE for VECTOR."""
+    ops = [
+        op("matmul", writes=[acc(0, 4)]),
+        op("vector", [acc(0, 4)], [acc(0, 4)]),
+        op("store", [acc(0, 4)]),
+        op("matmul", writes=[acc(0, 4)]),
+    ]
+    synchronise(ops)
+    assert [waits(o) for o in ops] == [set(), {10}, {8}, {4}]
+
+
+def test_sync_a_third_wait_goes_to_an_earlier_operation_of_the_unit():
+    ops = [
+        op("load", writes=[spad(0, 4)]),
+        op("store", [acc(8, 12)]),
+        op("vector", [acc(0, 4)]),
+        op("matmul", writes=[acc(20, 24)]),
+        op("matmul", [spad(0, 4)], [acc(0, 12)]),
+    ]
+    synchronise(ops)
+    assert not any(o.name == "fence" for o in ops)
+    assert ordered(ops)[-1] >= {0, 1, 2}
+
+
+def test_sync_a_third_wait_without_a_way_round_becomes_a_fence():
+    ops = [
+        op("load", writes=[spad(0, 4)]),
+        op("store", [acc(8, 12)]),
+        op("vector", [acc(0, 4)]),
+        op("matmul", [spad(0, 4)], [acc(0, 12)]),
+    ]
+    synchronise(ops)
+    assert [o.name for o in ops] == ["load", "store", "vector", "fence", "matmul"]
+    assert not any(o.sync for o in ops)
+
+
+def test_sync_random_operations_of_all_units_are_ordered_by_two_waits():
+    rng = np.random.default_rng(4)
+    for _ in range(60):
+        ops = []
+        for name in rng.choice(["load", "matmul", "vector", "store"], 40):
+            at, other = (int(x) for x in rng.integers(0, 30, 2))
+            local = [spad(at, at + 3)], [acc(other, other + 3)]
+            reads, writes = local if name != "load" else ([], local[rng.integers(0, 2)])
+            ops.append(op(name, reads, [] if name == "store" else writes))
+        found = list(ops)
+        synchronise(found)
+        before = ordered([o for o in found if o.name != "fence"])
+        part = np.cumsum([o.name == "fence" for o in found])[[o.name != "fence" for o in found]]
+        for j, late in enumerate(ops):
+            for i, early in enumerate(ops[:j]):
+                meet = any(
+                    a.mem == b.mem and a.lo < b.hi and b.lo < a.hi
+                    for a, b in (*((x, y) for x in early.writes for y in late.writes + late.reads),
+                                 *((x, y) for x in early.reads for y in late.writes))
+                )  # fmt: skip
+                assert not meet or early.unit == late.unit or part[i] < part[j] or i in before[j]
