@@ -22,7 +22,7 @@ from tilewright.sim.functional import Executed, Machine
 from tilewright.sim.timing import UNITS, simulate
 from tilewright.sim.timing_causes import CAUSES, Intervals, classify
 
-WORK = ("macs_useful", "macs_padding", "beats_read", "beats_written")
+WORK = ("macs_useful", "macs_padding", "beats_read", "beats_written", "vector_issuing")
 #: What each cause means for the array; shown beside its share.
 MEANING = {
     "useful": "useful MACs",
@@ -72,9 +72,10 @@ class Part:
 
     @property
     def limit(self) -> str:
-        """What gives the bound: array, reads or writes."""
+        """What gives the bound: array, vector, reads or writes."""
         needs = {
             "array": self.macs / self.dim**2,
+            "vector": self.counters["vector_issuing"],
             "reads": self.counters["beats_read"],
             "writes": self.counters["beats_written"],
         }
@@ -104,7 +105,9 @@ class Analysis:
     count: int = 1
 
 
-def _work(run: ProgramRun, executed: Sequence[Executed]) -> dict[str, int]:
+def _work(
+    run: ProgramRun, executed: Sequence[Executed], attribution: Attribution
+) -> dict[str, int]:
     config, out = run.program.config, dict.fromkeys(WORK, 0)
     for e in executed:
         if e.unit is Unit.MATMUL:
@@ -115,6 +118,8 @@ def _work(run: ProgramRun, executed: Sequence[Executed]) -> dict[str, int]:
             out["beats_read"] += load_beats(e.values, config.bus_bytes)
         elif e.unit is Unit.STORE:
             out["beats_written"] += store_beats(e.values, config.bus_bytes)
+        elif e.unit is Unit.VECTOR:
+            out["vector_issuing"] += int(attribution.cycles[e.id, CAUSES.index("issuing")])
     return out
 
 
@@ -181,7 +186,7 @@ def analyse(run: ProgramRun) -> Analysis:
         high = max(passes or [timing.end[e.id] for e in group]) + 1
         high = timing.cycles if i == len(groups) - 1 else max(low, min(high, timing.cycles))
         causes = {u: _window(timing.activity[u], low, high) for u in UNITS}
-        line, work = origins[group[0].pc].line, _work(run, group)
+        line, work = origins[group[0].pc].line, _work(run, group, attribution)
         waits = _waits_for(group, signallers)
         kernels.append(Part(name, line, config.dim, high - low, work, causes, waits))
         low = high

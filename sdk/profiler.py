@@ -75,9 +75,10 @@ class ProgramRun:
 
 
 def roofline(dim: int, counters: dict[str, int]) -> int:
-    """Return the largest of MACs / dim², read beats and write beats, in cycles."""
+    """Return the largest of MACs / dim², read and write beats, and VECTOR's slots, in cycles."""
     array = -(-counters["macs_useful"] // dim**2)
-    return max(array, counters["beats_read"], counters["beats_written"])
+    others = ("beats_read", "beats_written", "vector_issuing")
+    return max(array, *(counters[name] for name in others))
 
 
 class Profile:

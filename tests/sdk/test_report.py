@@ -30,6 +30,16 @@ def profile():
     return p
 
 
+def test_a_kernel_of_many_operations_is_limited_by_the_vector_unit():
+    x = np.linspace(-3, 3, 700, dtype=np.float32)
+    with tw.default_device(tw.Device("tw4", "cycle")), tw.profile() as p:
+        tw.jit(tnp.tanh)(x)
+    run = p.runs[0]
+    (kernel,) = analyse(run).kernels
+    assert (kernel.limit, kernel.bound) == ("vector", run.counters["vector_issuing"])
+    assert kernel.bound > 700  # a beat has one element, an operation takes a slot for four
+
+
 def test_kernels_sum_to_the_run(profile):
     run = profile.runs[0]
     found = analyse(run)
