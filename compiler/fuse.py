@@ -17,6 +17,7 @@ from tilewright.compiler import core
 from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var
 from tilewright.compiler.fuse_conv import as_contraction, convolution
+from tilewright.compiler.fuse_join import concatenate, iota
 from tilewright.compiler.fuse_lanes import SHARED, Lane, constant, fits, joined, operations, stored
 from tilewright.compiler.fuse_pool import max_pool
 from tilewright.compiler.kernel_builder import KernelBuilder, Node, Number
@@ -77,6 +78,10 @@ class _Fuser(KernelBuilder):
             return self._pad(eqn)
         if name == "reduce_window_max":
             return max_pool(self, eqn)
+        if name == "concatenate":
+            return concatenate(self, eqn)
+        if name == "iota":
+            return iota(self, eqn)
         if name in ARITHMETIC:
             return self._arithmetic(eqn)
         return self._lane(eqn)
@@ -243,13 +248,13 @@ class _Fuser(KernelBuilder):
             node = self._again(self.made[id(atom)])
         if isinstance(node, Lane) and node.shape == shape and self._joins(atom, node):
             return node.term, set(node.eqns)
-        return stored(self._exact(atom)), set()
+        return stored(self.exact(atom)), set()
 
     def _joins(self, atom: Var | Literal, lane: Lane) -> bool:
         """Whether a lane is computed where it is used: once, or cheaply."""
         return self.uses[id(atom)] == 1 or operations(lane.term) <= SHARED
 
-    def _exact(self, atom: Var | Literal) -> View:
+    def exact(self, atom: Var | Literal) -> View:
         """The atom as a view of its own dtype: not narrowed for contractions."""
         view = self.view(atom)
         assert view.dtype == atom.aval.dtype, (view, atom)
@@ -270,7 +275,7 @@ class _Fuser(KernelBuilder):
         lane = joined(eqn, self.number, [t for t, _ in found], {n for _, e in found for n in e})
         if fits(lane, self.config):
             return lane
-        alone = [t if t.name in ("const", "input") else stored(self._exact(a))
+        alone = [t if t.name in ("const", "input") else stored(self.exact(a))
                  for (t, _), a in zip(found, eqn.inputs, strict=True)]  # fmt: skip
         lane = joined(eqn, self.number, alone, set())
         if not fits(lane, self.config):

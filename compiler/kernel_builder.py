@@ -20,6 +20,7 @@ from tilewright.compiler.fuse_lanes import Lane, arranged, converted, flat
 from tilewright.compiler.kernels import (
     Buffer,
     Epilogue,
+    Join,
     Kernel,
     KernelProgram,
     KernelSource,
@@ -203,6 +204,14 @@ class KernelBuilder:
         if prod(shape):
             source = Pad(inner, np.asarray(value, view.dtype), tuple(start), steps)
             self.add(source, Epilogue(view.dtype), out)
+        return View.whole(out)
+
+    def join(self, views: Sequence[View], dim: int) -> View:
+        """A new array: the views one behind the other."""
+        shape = list(views[0].shape)
+        shape[dim] = sum(v.shape[dim] for v in views)
+        out = self.temp(tuple(shape), views[0].dtype)
+        self.add(Join(tuple(views), dim), Epilogue(out.dtype), out)
         return View.whole(out)
 
     def add(self, source: KernelSource, epilogue: Epilogue, out: Buffer) -> None:

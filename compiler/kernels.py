@@ -7,11 +7,11 @@ dense row-major buffer::
     kernel   ::= name: out = source [epilogue]
     source   ::= contract(a[B,M,K], w[B,K,N]) | convolve(x[G,B,H,W,C], w[G,I,J,C,O], ...)
                | pool(x[B,H,W,C], ...) | map(x[R,C]) | move(x[...]) | pad(x[...], value, ...)
-               | vector(term of views [R,C])
+               | join(views, along d) | vector(term of views [R,C])
     epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype [pool]
 
-`move` and `pad` copy bits; `map` applies the epilogue to an array; `vector` computes a term of up
-to three arrays on VECTOR, and has no epilogue. Everything is immutable and prints.
+`move`, `pad` and `join` copy bits; `map` applies the epilogue to an array; `vector` computes a term
+of up to three arrays on VECTOR, and has no epilogue. Everything is immutable and prints.
 """
 
 from __future__ import annotations
@@ -332,6 +332,17 @@ class Pad:
 
 
 @dataclass(frozen=True)
+class Join:
+    """Arrays that lie one behind the other in dimension `dim` of the result, copied bit by bit."""
+
+    views: tuple[View, ...]
+    dim: int
+
+    def __str__(self) -> str:
+        return f"join({', '.join(map(str, self.views))}, along {self.dim})"
+
+
+@dataclass(frozen=True)
 class Lanes:
     """A term of views (R, C), element by element; a stride of 0 repeats an element or a row."""
 
@@ -348,13 +359,15 @@ class Lanes:
         return f"vector({self.term.text([str(v) for v in self.views])})"
 
 
-KernelSource = Contract | Convolve | Pool | Map | Move | Pad | Lanes
+KernelSource = Contract | Convolve | Pool | Map | Move | Pad | Join | Lanes
 
 
 def views_of(source: KernelSource) -> list[View]:
     """The arrays that a source reads."""
     if isinstance(source, Lanes):
         return [*source.views, source.code]
+    if isinstance(source, Join):
+        return list(source.views)
     return [v for v in vars(source).values() if isinstance(v, View)]
 
 
@@ -362,6 +375,8 @@ def with_views(source: KernelSource, change: Callable[[View], View]) -> KernelSo
     """The same source, each view changed."""
     if isinstance(source, Lanes):
         return replace(source, views=tuple(map(change, source.views)), code=change(source.code))
+    if isinstance(source, Join):
+        return replace(source, views=tuple(map(change, source.views)))
     changed: dict[str, Any] = {k: change(v) for k, v in vars(source).items() if isinstance(v, View)}
     return replace(source, **changed)
 

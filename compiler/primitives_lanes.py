@@ -18,13 +18,28 @@ from tilewright.sim import numerics
 _WORDS = (*INTS, core.bool_)
 
 
-def _run(sequence, *args, **params):
+def run_sequence(sequence, *args, **params):
     """A sequence on float arrays of one dtype, which is that of the result."""
     bits = [np.ascontiguousarray(numerics.bf16_to_f32(a)).view(np.uint32) for a in args]
     result = np.asarray(sequence(NumPyMachine(), *bits, **params), np.uint32).view(np.float32)
     shape = np.broadcast_shapes(*(a.shape for a in args))
     result = result.reshape(shape) if result.size == prod(shape) else np.broadcast_to(result, shape)
     return result if args[0].dtype == core.float32 else numerics.f32_to_bf16(result)
+
+
+def float_primitive(name, sequence):
+    """Make a primitive of floats from its sequence."""
+    primitive = Primitive(name)
+
+    @primitive.rule("abstract")
+    def abstract(*avals):
+        return elementwise_aval(avals, FLOATS)
+
+    @primitive.rule("impl")
+    def impl(*args):
+        return run_sequence(sequence, *args)
+
+    return primitive
 
 
 def _unary(name, on_int=None):
@@ -38,7 +53,7 @@ def _unary(name, on_int=None):
     @primitive.rule("impl")
     def impl(x):
         if x.dtype in FLOATS:
-            return _run(vector_sequences.UNARY[name], x)
+            return run_sequence(vector_sequences.UNARY[name], x)
         with np.errstate(over="ignore"):
             return np.asarray(on_int(x)).astype(x.dtype, copy=False)
 
@@ -77,7 +92,7 @@ def _integer_pow_aval(x, *, y):
 @integer_pow_p.rule("impl")
 def _integer_pow(x, *, y):
     if x.dtype in FLOATS:
-        return _run(vector_sequences.integer_pow, x, y=y)
+        return run_sequence(vector_sequences.integer_pow, x, y=y)
     result = np.ones_like(x)
     with np.errstate(over="ignore"):
         for bit in bin(y)[2:]:

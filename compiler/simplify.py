@@ -102,7 +102,8 @@ class Builder:
         A device array stays where it is; a contraction depends on `dim`, so it is the chip's.
         """
         values = [a.value if isinstance(a, Literal) else self.constants.get(a) for a in expr.inputs]
-        if expr.primitive.uses_dim or not all(isinstance(v, np.ndarray) for v in values):
+        known = all(isinstance(v, np.ndarray) for v in values)
+        if not values or expr.primitive.uses_dim or not known:
             return None
         aval = expr.primitive.abstract(*(a.aval for a in expr.inputs), **expr.params)
         size = max(v.nbytes for v in values)

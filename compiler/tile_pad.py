@@ -1,4 +1,4 @@
-"""Tile a pad kernel: bits copied into a strided part of the result, the rest filled with a value.
+"""Tile pads and joins: bits copied into a strided part of the result, the rest of a pad filled.
 
 First STOREs of a filled scratchpad row write everything around the part (all of the result, if the
 part has gaps), then rows go from DRAM through the scratchpad to their places. STORE writes in
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import product
 from math import prod
 
-from tilewright.compiler.kernels import Kernel, Pad, dense_strides
+from tilewright.compiler.kernels import Buffer, Join, Kernel, Pad, View, dense_strides
 from tilewright.compiler.schedule import ceil_div, cell_granules
 from tilewright.compiler.tile_stage import Stage
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
@@ -32,7 +32,21 @@ def tile_pad(plan: Plan, kernel: Kernel, number: int) -> list[Op]:
     slots = _Slots(plan)
     ops = _fills(plan, kernel, number, source, slots)
     if prod(source.x.shape):
-        ops += _copies(plan, kernel, number, source, slots)
+        ops += _copies(plan, kernel.out, number, source.x, source.start, source.step, slots)
+    return ops
+
+
+def tile_join(plan: Plan, kernel: Kernel, number: int) -> list[Op]:
+    """All operations of one join kernel: a copy of each part."""
+    source = kernel.source
+    assert isinstance(source, Join)
+    slots = _Slots(plan)
+    ones = (1,) * len(kernel.out.shape)
+    start = [0] * len(ones)
+    ops: list[Op] = []
+    for x in source.views:
+        ops += _copies(plan, kernel.out, number, x, tuple(start), ones, slots)
+        start[source.dim] += x.shape[source.dim]
     return ops
 
 
@@ -102,19 +116,20 @@ def _outside(shape: tuple[int, ...], source: Pad, size: int) -> Iterator[tuple[i
                 yield run, first + skip, count, step
 
 
-def _copies(plan: Plan, kernel: Kernel, number: int, source: Pad, slots: _Slots) -> list[Op]:
+def _copies(plan: Plan, out: Buffer, number: int, x: View, places: tuple[int, ...],
+            jumps: tuple[int, ...], slots: _Slots) -> list[Op]:  # fmt: skip
     """LOADs of up to two dimensions of rows, each a contiguous run on both sides, and STOREs."""
-    x, out, d = source.x, kernel.out, plan.config.dim
+    d = plan.config.dim
     size = x.dtype.itemsize
     box = [(1, 0, 0), (1, 0, 0)]
     whole = dense_strides(out.shape)
-    for n, s, w, step in zip(x.shape, x.strides, whole, source.step, strict=True):
+    for n, s, w, step in zip(x.shape, x.strides, whole, jumps, strict=True):
         _push(box, (n, s * size, w * step * size))
     _push(box, (size, 1, 1))
     if box[-1][1:] != (1, 1):
         box.append((1, 1, 1))
     origin = x.offset * size
-    target = sum(a * w for a, w in zip(source.start, whole, strict=True)) * size
+    target = sum(a * w for a, w in zip(places, whole, strict=True)) * size
     *outer, (n2, a2, b2), (n1, a1, b1), (n0, _, _) = box
     width = min(n0, slots.size * d, MAX_COUNT)
     rows = min(n1, slots.size // ceil_div(width, d), MAX_COUNT)

@@ -11,6 +11,7 @@ from typing import TypeVar
 from tilewright.compiler.kernels import (
     Contract,
     Convolve,
+    Join,
     KernelProgram,
     Lanes,
     Map,
@@ -27,7 +28,7 @@ from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import tile_contract
 from tilewright.compiler.tile_conv import Staged, planned, tile_conv
 from tilewright.compiler.tile_map import tile_map, tile_move
-from tilewright.compiler.tile_pad import tile_pad
+from tilewright.compiler.tile_pad import tile_join, tile_pad
 from tilewright.compiler.tile_pool import tile_pool
 from tilewright.compiler.tile_vector import tile_vector
 from tilewright.compiler.tiles import Op, Plan, TileProgram
@@ -97,6 +98,9 @@ def tile(
             texts.append("rows ahead of the convolution's tiles")
         elif isinstance(kernel.source, Pad):
             more = tile_pad(plan, kernel, number)
+            texts.append("rows through the scratchpad")
+        elif isinstance(kernel.source, Join):
+            more = tile_join(plan, kernel, number)
             texts.append("rows through the scratchpad")
         elif isinstance(kernel.source, Lanes):
             more, text = tile_vector(plan, kernel, number)

@@ -1,93 +1,26 @@
 """Terms to micro-operations: what each primitive of each dtype is on VECTOR's lanes.
 
 A lane holds bfloat16 as the fp32 number, int8, uint8 and bool as an int32 in their range; each
-equation brings its result back into that form. `Recorder` is the machine of `vector_sequences` that
-records: equal operations are one, and each knows how often it must run (`level`).
+equation brings its result back into that form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-from tilewright.compiler import core, vector_sequences
+from tilewright.compiler import core, vector_elementary, vector_integers, vector_sequences
 from tilewright.compiler.terms import Term
-from tilewright.sim import numerics
+from tilewright.compiler.vector_record import (
+    BODY,
+    CONST,
+    HEAD,
+    Lower,
+    Recorder,
+    Result,
+    fit,
+    lane_bits,
+)
 
-CONST, HEAD, BODY = 0, 1, 2  # levels: once, once for each row, once for each unit
-_ONE = 0x3F800000
-_SPECIAL = {0: "zero", _ONE: "one"}
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What an operation, a load or a constant leaves in a register.
-
-    Parameters
-    ----------
-    name : a micro-operation, "load" (of stream `n`), "const" (of bits `n`) or a special source.
-    """
-
-    name: str
-    args: tuple[Result, ...] = ()
-    n: int = 0
-    level: int = CONST
-
-
-class Recorder:
-    """The operations that were asked for, arguments first."""
-
-    def __init__(self) -> None:
-        self.results: list[Result] = []
-        self.known: dict[Any, Result] = {}
-
-    def _made(self, name: str, args: tuple[Result, ...], n: int, level: int) -> Result:
-        key = (name, args, n)
-        if key not in self.known:
-            self.known[key] = Result(name, args, n, level)
-            self.results.append(self.known[key])
-        return self.known[key]
-
-    def load(self, stream: int, level: int) -> Result:
-        """What a stream has; at level HEAD lane 0 of its first unit, in all lanes."""
-        loaded = self._made("load", (), stream, level)
-        return loaded if level == BODY else self._made("broadcast", (loaded,), 0, level)
-
-    def operand(self, x: Any) -> Result:
-        """A number as a constant."""
-        if isinstance(x, Result):
-            return x
-        bits = int(np.float32(x).view(np.uint32)) if isinstance(x, float) else x % (1 << 32)
-        return self._made(_SPECIAL.get(bits, "const"), (), bits, CONST)
-
-    def run(self, name: str, *operands: Any, n: int = 0) -> Result:
-        """One micro-operation."""
-        args = tuple(map(self.operand, operands))
-        return self._made(name, args, n, max(HEAD, *(a.level for a in args)))
-
-
-def lane_bits(value: Any, dtype: np.dtype) -> int:
-    """A number as a lane holds it."""
-    array = np.asarray(value, dtype)
-    if dtype == core.bfloat16:
-        array = numerics.bf16_to_f32(array)
-    if dtype in core.FLOATS:
-        return int(array.view(np.uint32))
-    return int(array) & 0xFFFFFFFF
-
-
-Lower = Callable[[Recorder, Term, list[Result]], Result]
-
-
-def _fit(r: Recorder, x: Result, dtype: np.dtype) -> Result:
-    """An integer result, wrapped to its dtype; a float result, rounded to it."""
-    if dtype == core.int8:
-        return r.run("sar", r.run("shl", x, 24), 24)
-    if dtype == core.uint8:
-        return r.run("and", x, 255)
-    return r.run("f32_bf16", x) if dtype == core.bfloat16 else x
+__all__ = ["BODY", "CONST", "HEAD", "LOWER", "Recorder", "Result", "lower", "refusal"]
 
 
 def _typed(on_float: str, on_signed: str, on_unsigned: str = "") -> Lower:
@@ -97,7 +30,7 @@ def _typed(on_float: str, on_signed: str, on_unsigned: str = "") -> Lower:
         dtype = t.args[0].dtype
         unsigned = on_unsigned if dtype == core.uint32 and on_unsigned else on_signed
         x = r.run(on_float if dtype in core.FLOATS else unsigned, *args)
-        return _fit(r, x, t.dtype)
+        return fit(r, x, t.dtype)
 
     return lower
 
@@ -124,7 +57,7 @@ def _ne(r: Recorder, t: Term, args: list[Result]) -> Result:
 
 def _neg(r: Recorder, t: Term, args: list[Result]) -> Result:
     floats = t.dtype in core.FLOATS
-    return r.run("neg_f32", *args) if floats else _fit(r, r.run("sub_i32", 0, *args), t.dtype)
+    return r.run("neg_f32", *args) if floats else fit(r, r.run("sub_i32", 0, *args), t.dtype)
 
 
 def _clamp(r: Recorder, t: Term, args: list[Result]) -> Result:
@@ -139,7 +72,7 @@ def _abs(r: Recorder, t: Term, args: list[Result]) -> Result:
         return r.run("abs_f32", x)
     if t.dtype in (core.uint8, core.uint32):
         return x
-    return _fit(r, r.run("max_i32", x, r.run("sub_i32", 0, x)), t.dtype)
+    return fit(r, r.run("max_i32", x, r.run("sub_i32", 0, x)), t.dtype)
 
 
 def _sign(r: Recorder, t: Term, args: list[Result]) -> Result:
@@ -151,30 +84,71 @@ def _sign(r: Recorder, t: Term, args: list[Result]) -> Result:
     return r.run("min_i32", r.run("max_i32", x, -1), 1)
 
 
-def _sequence(name: str) -> Lower:
-    def lower(r: Recorder, t: Term, args: list[Result]) -> Result:
-        return _fit(r, vector_sequences.UNARY[name](r, *args), t.dtype)
-
-    return lower
+def _sequence(sequence: vector_sequences.Sequence) -> Lower:
+    """A sequence of float operands."""
+    return lambda r, t, args: fit(r, sequence(r, *args), t.dtype)
 
 
 def _div(r: Recorder, t: Term, args: list[Result]) -> Result:
-    return _fit(r, vector_sequences.div(r, *args), t.dtype)
+    if t.dtype in core.FLOATS:
+        return fit(r, vector_sequences.div(r, *args), t.dtype)
+    if t.dtype.itemsize == 1:
+        return fit(r, vector_integers.divide_bytes(r, *args), t.dtype)
+    return r.run("select", args[1], _quotient(r, t, args)[0], -1)
+
+
+def _quotient(r: Recorder, t: Term, args: list[Result]) -> tuple[Result, Result]:
+    signed = t.dtype == core.int32
+    return (vector_integers.divide_i32 if signed else vector_integers.divide_u32)(r, *args)
+
+
+def _rem(r: Recorder, t: Term, args: list[Result]) -> Result:
+    if t.dtype in core.FLOATS:
+        return fit(r, vector_elementary.rem(r, *args), t.dtype)
+    if t.dtype.itemsize == 4:
+        return _quotient(r, t, args)[1]
+    a, b = args
+    q = vector_integers.divide_bytes(r, a, b)
+    return fit(r, r.run("sub_i32", a, r.run("mul_i32", q, b)), t.dtype)
+
+
+def _is_finite(r: Recorder, t: Term, args: list[Result]) -> Result:
+    return r.run("lt_f32", r.run("abs_f32", *args), np.inf)
+
+
+def _bitcast(r: Recorder, t: Term, args: list[Result]) -> Result:
+    return fit(r, args[0], t.dtype) if t.dtype.itemsize == 1 else args[0]
+
+
+def _clz(r: Recorder, t: Term, args: list[Result]) -> Result:
+    if t.dtype.itemsize == 4:
+        return r.run("clz", *args)
+    return r.run("sub_i32", r.run("clz", r.run("and", *args, 255)), 24)
+
+
+def _popcount(r: Recorder, t: Term, args: list[Result]) -> Result:
+    return r.run("popcount", *args if t.dtype.itemsize == 4 else (r.run("and", *args, 255),))
+
+
+def _threefry(r: Recorder, t: Term, args: list[Result]) -> Result:
+    words = vector_integers.threefry2x32(r, *args)
+    which = t.params["word"]
+    return r.run("xor", *words) if which == 2 else words[which]
 
 
 def _integer_pow(r: Recorder, t: Term, args: list[Result]) -> Result:
     y = t.params["y"]
     if t.dtype in core.FLOATS:
-        return _fit(r, vector_sequences.integer_pow(r, args[0], y), t.dtype)
+        return fit(r, vector_sequences.integer_pow(r, args[0], y), t.dtype)
     result = r.operand(1)
     for bit in bin(y)[2:]:
         result = r.run("mul_i32", result, result)
         result = r.run("mul_i32", result, *args) if bit == "1" else result
-    return _fit(r, result, t.dtype)
+    return fit(r, result, t.dtype)
 
 
 def _not(r: Recorder, t: Term, args: list[Result]) -> Result:
-    return _fit(r, r.run("xor", *args, 1 if t.dtype == core.bool_ else -1), t.dtype)
+    return fit(r, r.run("xor", *args, 1 if t.dtype == core.bool_ else -1), t.dtype)
 
 
 def _select(r: Recorder, t: Term, args: list[Result]) -> Result:
@@ -190,8 +164,8 @@ def _shift(name: str) -> Lower:
         if name == "shr" and t.dtype == core.int8:
             x = r.run("and", x, 255)
         if name == "sar" and t.dtype == core.uint8:
-            x = _fit(r, x, core.int8)
-        return _fit(r, r.run(name, x, n), t.dtype)
+            x = fit(r, x, core.int8)
+        return fit(r, r.run(name, x, n), t.dtype)
 
     return lower
 
@@ -201,10 +175,10 @@ def _convert(r: Recorder, t: Term, args: list[Result]) -> Result:
     if old in core.FLOATS:
         return _from_float(r, x, old, new)
     if new in core.FLOATS:
-        return _fit(r, r.run("u32_f32" if old == core.uint32 else "i32_f32", x), new)
+        return fit(r, r.run("u32_f32" if old == core.uint32 else "i32_f32", x), new)
     if new == core.bool_:
         return r.run("xor", r.run("eq_i32", x, 0), 1)
-    return x if old == core.bool_ else _fit(r, x, new)
+    return x if old == core.bool_ else fit(r, x, new)
 
 
 def _from_float(r: Recorder, x: Result, old: np.dtype, new: np.dtype) -> Result:
@@ -230,7 +204,13 @@ LOWER: dict[str, Lower] = {
     "xor": _typed("", "xor"), "not": _not, "select_n": _select, "shift_left": _shift("shl"),
     "shift_right_logical": _shift("shr"), "shift_right_arithmetic": _shift("sar"),
     "round_nearest_even": lambda r, t, args: r.run("round_f32", *args),
-    **{name: _sequence(name) for name in vector_sequences.UNARY if name not in ("abs", "sign")},
+    "rem": _rem, "pow": _sequence(vector_elementary.power),
+    "atan2": _sequence(vector_elementary.atan2), "is_finite": _is_finite,
+    "bitcast_convert_type": _bitcast, "clz": _clz, "population_count": _popcount,
+    "threefry2x32": _threefry,
+    **{name: _sequence(f) for name, f in vector_sequences.UNARY.items()
+       if name not in ("abs", "sign")},
+    **{name: _sequence(f) for name, f in vector_elementary.UNARY.items()},
 }  # fmt: skip
 
 
@@ -238,8 +218,6 @@ def refusal(name: str, dtype: np.dtype) -> str | None:
     """Why a primitive with operands of a dtype has no micro-operations, or None if it has."""
     if name not in LOWER:
         return "the vector unit has no sequence for it"
-    if name == "div" and dtype not in core.FLOATS:
-        return "integers are not divided yet; divide as float32 and convert"
     return None
 
 

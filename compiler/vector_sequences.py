@@ -27,9 +27,9 @@ class Machine(Protocol):
 
 Sequence = Callable[..., Operand]
 LOG2E = round(math.log2(math.e) * 2**30)  # mul_fx takes integers
-_HALF_PI = float(np.float32(math.pi / 2))
+_HALF_PI = 1.57079625129699707031  # the parts of pi / 2 are positive: -0 - n part is -0 for n = 0
 _REST = math.pi / 2 - _HALF_PI  # float64 has 53 bits of pi / 2: two more parts
-_MIDDLE = float(np.float32(_REST))
+_MIDDLE = float(np.nextafter(np.float32(_REST), np.float32(0)))
 _LOW = float(np.float32(_REST - _MIDDLE + 6.123233995736766e-17))
 
 
@@ -107,7 +107,7 @@ def expm1(m: Machine, x: Operand) -> Operand:
     return m.run("select", m.run("eq_f32", d, 0.0), m.run("mul_f32", x, 1.0), y)
 
 
-def _signed(m: Machine, size: Operand, x: Operand) -> Operand:
+def signed(m: Machine, size: Operand, x: Operand) -> Operand:
     """`size` with x's sign; NaNs stay canonical."""
     return m.run("mul_f32", size, m.run("sign_f32", x))
 
@@ -122,7 +122,7 @@ def tanh(m: Machine, x: Operand) -> Operand:
     p = polynomial(m, z, -0.33333298563957214, 0.13331958651542664, -0.05378668010234833,
                    0.020805368199944496, -0.005905850790441036)  # fmt: skip
     small = m.run("fma_f32", m.run("mul_f32", z, p), size, size)
-    return _signed(m, m.run("select", m.run("lt_f32", size, 0.6), small, large), x)
+    return signed(m, m.run("select", m.run("lt_f32", size, 0.6), small, large), x)
 
 
 def erf(m: Machine, x: Operand) -> Operand:
@@ -138,21 +138,27 @@ def erf(m: Machine, x: Operand) -> Operand:
                    -0.004874574951827526, 0.00016649626195430756, 8.566056931158528e-05,
                    -1.6624644558760338e-05, 1.028833253258199e-06)  # fmt: skip
     large = m.run("sub_f32", 1.0, m.run("exp2_fx", m.run("mul_fx", q, 1 << 30, n=6)))
-    return _signed(m, m.run("select", m.run("lt_f32", size, 1.0), small, large), x)
+    return signed(m, m.run("select", m.run("lt_f32", size, 1.0), small, large), x)
 
 
-def _circle(m: Machine, x: Operand, turn: int) -> Operand:
-    """sin(x + turn pi / 2): x - n pi/2 in three fused steps, the first of which is exact."""
-    n = m.run("round_f32", m.run("mul_f32", x, 2 / math.pi))
+def circle(m: Machine, x: Operand) -> tuple[Operand, Operand, Operand]:
+    """n, sin r and cos r of x = n pi/2 + r: three fused steps, the first of which is exact."""
+    n = m.run("round_f32", m.run("fma_f32", x, 2 / math.pi, 0.0))  # +0 of -0: r stays -0
     r = x
     for part in (_HALF_PI, _MIDDLE, _LOW):
         r = m.run("fnma_f32", n, part, r)
     z = m.run("mul_f32", r, r)
     s = polynomial(m, z, -0.1666666716337204, 0.008333329111337662, -0.0001983925176318735,
                    2.717519009820535e-06)  # fmt: skip
-    sine = m.run("fma_f32", m.run("mul_f32", z, s), r, r)
+    sine = m.run("mul_f32", m.run("fma_f32", z, s, 1.0), r)
     cosine = polynomial(m, z, 1.0, -0.5, 0.04166664555668831, -0.0013887302484363317,
                         2.443076118652243e-05)  # fmt: skip
+    return n, sine, cosine
+
+
+def _turned(m: Machine, x: Operand, turn: int) -> Operand:
+    """sin(x + turn pi / 2)."""
+    n, sine, cosine = circle(m, x)
     q = m.run("f32_i32", n)
     q = m.run("add_i32", q, turn) if turn else q
     value = m.run("select", m.run("and", q, 1), cosine, sine)
@@ -160,11 +166,11 @@ def _circle(m: Machine, x: Operand, turn: int) -> Operand:
 
 
 def sin(m: Machine, x: Operand) -> Operand:
-    return _circle(m, x, 0)
+    return _turned(m, x, 0)
 
 
 def cos(m: Machine, x: Operand) -> Operand:
-    return _circle(m, x, 1)
+    return _turned(m, x, 1)
 
 
 def sign(m: Machine, x: Operand) -> Operand:

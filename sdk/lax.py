@@ -21,6 +21,7 @@ from tilewright.compiler.errors import OperandError as _OperandError
 from tilewright.compiler.errors import UnsupportedError as _UnsupportedError
 from tilewright.compiler.ops import dot_general as _dot_general
 from tilewright.compiler.primitives_conv import ConvDimensionNumbers
+from tilewright.compiler.primitives_math import round_nearest_afz_p as _round_nearest_afz_p
 from tilewright.compiler.primitives_pad import rev_p as _rev_p
 from tilewright.compiler.shaping import pad_by as _pad_by
 from tilewright.compiler.source import user_source as _user_source
@@ -63,6 +64,28 @@ from tilewright.lax_elementwise import (
     tanh,
 )
 from tilewright.lax_elementwise import elementwise as _elementwise
+from tilewright.lax_math import (
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    bitcast_convert_type,
+    cbrt,
+    clz,
+    cosh,
+    erf_inv,
+    is_finite,
+    population_count,
+    pow,
+    reciprocal,
+    rem,
+    sinh,
+    square,
+    tan,
+)
 from tilewright.lax_reduce import (
     argmax,
     argmin,
@@ -76,6 +99,17 @@ from tilewright.lax_reduce import (
     reduce_or,
     reduce_prod,
     reduce_sum,
+)
+from tilewright.lax_shapes import (
+    broadcast,
+    broadcasted_iota,
+    collapse,
+    concatenate,
+    expand_dims,
+    iota,
+    slice_in_dim,
+    split,
+    squeeze,
 )
 
 _install()
@@ -127,13 +161,10 @@ def clamp(min, x, max):
 
 
 def round(x, rounding_method=RoundingMethod.AWAY_FROM_ZERO):
-    """Round to integers; only ``RoundingMethod.TO_NEAREST_EVEN`` runs on the chip."""
-    if rounding_method != RoundingMethod.TO_NEAREST_EVEN:
-        raise _UnsupportedError(
-            f"round: rounding_method must be RoundingMethod.TO_NEAREST_EVEN, not "
-            f"{rounding_method!s} (at {_user_source()})"
-        )
-    return _elementwise("round", _p.round_nearest_even_p, x)
+    """Round to integers, halves as `rounding_method` says."""
+    if rounding_method == RoundingMethod.TO_NEAREST_EVEN:
+        return _elementwise("round", _p.round_nearest_even_p, x)
+    return _elementwise("round", _round_nearest_afz_p, x)
 
 
 def convert_element_type(operand, new_dtype):
@@ -291,17 +322,31 @@ __all__ = [
     "Precision",
     "RoundingMethod",
     "abs",
+    "acos",
+    "acosh",
     "add",
     "argmax",
     "argmin",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
     "batch_matmul",
+    "bitcast_convert_type",
     "bitwise_and",
     "bitwise_not",
     "bitwise_or",
     "bitwise_xor",
+    "broadcast",
     "broadcast_in_dim",
+    "broadcasted_iota",
+    "cbrt",
     "ceil",
     "clamp",
+    "clz",
+    "collapse",
+    "concatenate",
     "conv",
     "conv_dimension_numbers",
     "conv_general_dilated",
@@ -309,6 +354,7 @@ __all__ = [
     "conv_with_general_padding",
     "convert_element_type",
     "cos",
+    "cosh",
     "cummax",
     "cummin",
     "cumprod",
@@ -318,13 +364,17 @@ __all__ = [
     "dot_general",
     "eq",
     "erf",
+    "erf_inv",
     "exp",
     "exp2",
+    "expand_dims",
     "expm1",
     "floor",
     "ge",
     "gt",
     "integer_pow",
+    "iota",
+    "is_finite",
     "le",
     "log",
     "log1p",
@@ -336,6 +386,9 @@ __all__ = [
     "ne",
     "neg",
     "pad",
+    "population_count",
+    "pow",
+    "reciprocal",
     "reduce_and",
     "reduce_max",
     "reduce_min",
@@ -343,6 +396,7 @@ __all__ = [
     "reduce_prod",
     "reduce_sum",
     "reduce_window",
+    "rem",
     "reshape",
     "rev",
     "round",
@@ -354,9 +408,15 @@ __all__ = [
     "shift_right_logical",
     "sign",
     "sin",
+    "sinh",
     "slice",
+    "slice_in_dim",
+    "split",
     "sqrt",
+    "square",
+    "squeeze",
     "sub",
+    "tan",
     "tanh",
     "transpose",
 ]

@@ -1,0 +1,89 @@
+"""What records micro-operations: results with levels, and values as lanes hold them.
+
+`Recorder` is the machine of `vector_sequences` that records: equal operations are one, and each
+knows how often it must run (`level`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tilewright.compiler import core
+from tilewright.compiler.terms import Term
+from tilewright.sim import numerics
+
+CONST, HEAD, BODY = 0, 1, 2  # levels: once, once for each row, once for each unit
+_ONE = 0x3F800000
+_SPECIAL = {0: "zero", _ONE: "one"}
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What an operation, a load or a constant leaves in a register.
+
+    Parameters
+    ----------
+    name : a micro-operation, "load" (of stream `n`), "const" (of bits `n`) or a special source.
+    """
+
+    name: str
+    args: tuple[Result, ...] = ()
+    n: int = 0
+    level: int = CONST
+
+
+class Recorder:
+    """The operations that were asked for, arguments first."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+        self.known: dict[Any, Result] = {}
+
+    def _made(self, name: str, args: tuple[Result, ...], n: int, level: int) -> Result:
+        key = (name, args, n)
+        if key not in self.known:
+            self.known[key] = Result(name, args, n, level)
+            self.results.append(self.known[key])
+        return self.known[key]
+
+    def load(self, stream: int, level: int) -> Result:
+        """What a stream has; at level HEAD lane 0 of its first unit, in all lanes."""
+        loaded = self._made("load", (), stream, level)
+        return loaded if level == BODY else self._made("broadcast", (loaded,), 0, level)
+
+    def operand(self, x: Any) -> Result:
+        """A number as a constant."""
+        if isinstance(x, Result):
+            return x
+        bits = int(np.float32(x).view(np.uint32)) if isinstance(x, float) else x % (1 << 32)
+        return self._made(_SPECIAL.get(bits, "const"), (), bits, CONST)
+
+    def run(self, name: str, *operands: Any, n: int = 0) -> Result:
+        """One micro-operation."""
+        args = tuple(map(self.operand, operands))
+        return self._made(name, args, n, max(HEAD, *(a.level for a in args)))
+
+
+def lane_bits(value: Any, dtype: np.dtype) -> int:
+    """A number as a lane holds it."""
+    array = np.asarray(value, dtype)
+    if dtype == core.bfloat16:
+        array = numerics.bf16_to_f32(array)
+    if dtype in core.FLOATS:
+        return int(array.view(np.uint32))
+    return int(array) & 0xFFFFFFFF
+
+
+Lower = Callable[[Recorder, Term, list[Result]], Result]
+
+
+def fit(r: Recorder, x: Result, dtype: np.dtype) -> Result:
+    """An integer result, wrapped to its dtype; a float result, rounded to it."""
+    if dtype == core.int8:
+        return r.run("sar", r.run("shl", x, 24), 24)
+    if dtype == core.uint8:
+        return r.run("and", x, 255)
+    return r.run("f32_bf16", x) if dtype == core.bfloat16 else x
