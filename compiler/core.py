@@ -137,18 +137,22 @@ class Primitive:
     Every primitive has two rules. ``impl(*arrays, **params)`` computes with NumPy, bit for bit as
     the chip. ``abstract(*avals, **params)`` gives the result's aval, or raises
     OperandError. A pass that needs another kind (``jvp``, ``batch``, ...) registers it with
-    :meth:`rule` and finds it in `rules`.
+    :meth:`rule` and finds it in `rules`; what those of the transformations take and return stands
+    in `compiler.rules`.
 
     Parameters
     ----------
     name : str
     uses_dim : bool
         The result depends on the array's `dim` (the order of float additions): impl takes ``dim=``.
+    multiple_results : bool
+        impl and abstract return lists, one entry for each result.
     """
 
-    def __init__(self, name, *, uses_dim=False):
+    def __init__(self, name, *, uses_dim=False, multiple_results=False):
         self.name = name
         self.uses_dim = uses_dim
+        self.multiple_results = multiple_results
         self.rules: dict[str, Callable] = {}
 
     def rule(self, kind):
@@ -169,8 +173,13 @@ class Primitive:
         return self.rules["impl"](*args, **params)
 
     def abstract(self, *avals, **params):
-        """Return the aval of the result."""
+        """Return the aval of the result, or the list of the results' avals."""
         return self.rules["abstract"](*avals, **params)
+
+    def out_avals(self, *avals, **params):
+        """Return the avals of all results, as a tuple."""
+        found = self.abstract(*avals, **params)
+        return tuple(found) if self.multiple_results else (found,)
 
     def __repr__(self):
         return self.name
@@ -253,10 +262,10 @@ def check_jaxpr(jaxpr):
     for eqn in jaxpr.eqns:
         for atom in eqn.inputs:
             use(atom, eqn.primitive.name)
-        aval = eqn.primitive.abstract(*(a.aval for a in eqn.inputs), **eqn.params)
-        if tuple(v.aval for v in eqn.outputs) != (aval,):
-            found = ", ".join(str(v.aval) for v in eqn.outputs)
-            raise JaxprError(f"{eqn.primitive.name} must give {aval}, not {found} ({eqn.source})")
+        avals = eqn.primitive.out_avals(*(a.aval for a in eqn.inputs), **eqn.params)
+        if tuple(v.aval for v in eqn.outputs) != avals:
+            wanted, found = (", ".join(map(str, t)) for t in (avals, [v.aval for v in eqn.outputs]))
+            raise JaxprError(f"{eqn.primitive.name} must give {wanted}, not {found} ({eqn.source})")
         for var in eqn.outputs:
             define(var)
     for atom in jaxpr.outvars:
@@ -290,11 +299,11 @@ def eval_jaxpr(jaxpr, args, *, dim=16):
 
     for eqn in jaxpr.eqns:
         result = eqn.primitive.impl(*map(read, eqn.inputs), dim=dim, **eqn.params)
-        (out,) = eqn.outputs
-        result = np.asarray(result)
-        if result.shape != out.aval.shape or result.dtype != out.aval.dtype:
-            raise JaxprError(
-                f"impl of {eqn.primitive.name} gave {result.dtype}{result.shape}, not {out.aval}"
-            )
-        values[id(out)] = result
+        results = result if eqn.primitive.multiple_results else [result]
+        for out, value in zip(eqn.outputs, map(np.asarray, results), strict=True):
+            if value.shape != out.aval.shape or value.dtype != out.aval.dtype:
+                raise JaxprError(
+                    f"impl of {eqn.primitive.name} gave {value.dtype}{value.shape}, not {out.aval}"
+                )
+            values[id(out)] = value
     return [read(atom) for atom in jaxpr.outvars]

@@ -6,6 +6,8 @@ user's. A module of the package that plays the user (the demo) says so with a gl
 """
 
 import sys
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 _PACKAGE = __name__.partition(".")[0]
@@ -32,8 +34,27 @@ def _is_internal(module_globals):
     return module_globals.get("__name__", "").partition(".")[0] == _PACKAGE
 
 
+class _Attributed(threading.local):
+    source: Source | None = None
+
+
+_attributed = _Attributed()
+
+
+@contextmanager
+def attributed(source):
+    """Let `user_source` return this within the block: what is done there is for that line."""
+    previous, _attributed.source = _attributed.source, source
+    try:
+        yield
+    finally:
+        _attributed.source = previous
+
+
 def user_source():
     """Return the :class:`Source` of the innermost frame outside of the package."""
+    if _attributed.source is not None:
+        return _attributed.source
     frame = sys._getframe(1)
     while frame is not None:
         if not _is_internal(frame.f_globals):

@@ -1,14 +1,19 @@
-"""Tracing: run a Python function on tracers, and record what it does as a jaxpr.
+"""Tracing: run a Python function on tracers, and do with its operations what a trace says.
 
-`bind` is the one gate through which every primitive passes. While a trace is active it appends an
-equation, also when all operands are concrete (as JAX does), so nothing runs during tracing. Without
-a trace it hands the operation to `eager_hook`.
+`bind` is the one gate through which every primitive passes; it hands the operation to the thread's
+current trace. A recording :class:`Trace` appends an equation, also when all operands are concrete
+(as JAX does), so nothing runs during tracing. The traces of transformations (`compiler.forward`,
+`compiler.batching`, `compiler.linear`) compute with the trace that was current when they began,
+their `parent`, and pass on to it what does not concern them. Without a trace the operation goes to
+`eager_hook`.
 
 Concrete values are NumPy arrays and scalars, Python scalars, :class:`core.Literal`, and any object
 with `shape`, `dtype` and ``__array__`` (a device array). Captured ones become constants of the
 jaxpr: a NumPy array by copy, any other object as it is, so that a device array stays on its device.
+So do the tracers of enclosing traces; those of traces that have ended are refused.
 """
 
+import operator
 import threading
 from contextlib import contextmanager
 
@@ -24,15 +29,78 @@ from tilewright.compiler.errors import (
 )
 from tilewright.compiler.operators import ArrayOperators
 from tilewright.compiler.promote import canonical_dtype, python_aval, scalar_value
-from tilewright.compiler.source import user_source
+from tilewright.compiler.source import attributed, user_source
 
 
 class Tracer(ArrayOperators):
-    """An array whose value is known only when the program runs; looks like a NumPy array."""
+    """A value within a trace; looks like a NumPy array. A subclass gives its `aval`."""
 
     __array_priority__ = 1000
     __hash__ = None  # type: ignore[assignment]
-    __slots__ = ("source", "trace", "var")
+    __slots__ = ("source", "trace")
+
+    def __init__(self, trace, source):
+        self.trace, self.source = trace, source
+
+    @property
+    def shape(self):
+        return self.aval.shape
+
+    @property
+    def dtype(self):
+        return self.aval.dtype
+
+    @property
+    def weak_type(self):
+        return self.aval.weak_type
+
+    def known(self):
+        """Return the concrete value, if there is one while tracing, or None."""
+        return None
+
+    def _concrete(self, wanted, hint):
+        value = self.known()
+        if value is not None:
+            return concrete(value)
+        raise ConcretizationError(
+            f"{wanted} needs the value of an array that is only known when the program runs: "
+            f"{self!r}, made at {self.source}. {hint} (at {user_source()})"
+        )
+
+    def __bool__(self):
+        value = self._concrete(
+            "a truth value (if, while, and, or, not, in)",
+            "Compute both sides and combine them with arithmetic, minimum or maximum, "
+            "or make the argument static.",
+        )
+        return bool(value)
+
+    def __int__(self):
+        return int(self._concrete("int()", "Use .astype(tnp.int32), or make the argument static."))
+
+    def __float__(self):
+        hint = "Use .astype(tnp.float32), or make the argument static."
+        return float(self._concrete("float()", hint))
+
+    def __index__(self):
+        hint = "Make the argument static."
+        return operator.index(self._concrete("a shape, an index or range()", hint))
+
+    def __array__(self, *_args, **_kwargs):
+        raise ConcretizationError(
+            f"a NumPy function needs the value of an array that is being traced: {self!r}, made at "
+            f"{self.source}. Use the function of the same name in tilewright.numpy. "
+            f"(at {user_source()})"
+        )
+
+    def __repr__(self):
+        return f"{type(self).__name__}<{self.aval}>"
+
+
+class RecordedTracer(Tracer):
+    """The value of a variable of the jaxpr that is being recorded."""
+
+    __slots__ = ("var",)
 
     def __init__(self, trace, var, source):
         self.trace, self.var, self.source = trace, var, source
@@ -41,91 +109,83 @@ class Tracer(ArrayOperators):
     def aval(self):
         return self.var.aval
 
-    @property
-    def shape(self):
-        return self.var.aval.shape
-
-    @property
-    def dtype(self):
-        return self.var.aval.dtype
-
-    @property
-    def weak_type(self):
-        return self.var.aval.weak_type
-
-    def _concrete(self, wanted, hint):
-        raise ConcretizationError(
-            f"{wanted} needs the value of an array that is only known when the program runs: "
-            f"Tracer<{self.aval}>, made at {self.source}. {hint} (at {user_source()})"
-        )
-
-    def __bool__(self):
-        self._concrete(
-            "a truth value (if, while, and, or, not, in)",
-            "Compute both sides and combine them with arithmetic, minimum or maximum, "
-            "or make the argument static.",
-        )
-
-    def __int__(self):
-        self._concrete("int()", "Use .astype(tnp.int32), or make the argument static.")
-
-    def __float__(self):
-        self._concrete("float()", "Use .astype(tnp.float32), or make the argument static.")
-
-    def __index__(self):
-        self._concrete("a shape, an index or range()", "Make the argument static.")
-
-    def __array__(self, *_args, **_kwargs):
-        self._concrete("a NumPy function", "Use the function of the same name in tilewright.numpy.")
-
     def __repr__(self):
         return f"Tracer<{self.aval}>"
 
 
-class Trace:
+class Interpreter:
+    """What happens to operations while it is a thread's current trace.
+
+    `parent` is the trace that was current before, or None: operations run at once.
+    """
+
+    def __init__(self):
+        self.parent = current_trace()
+        self.live = True
+
+    def process(self, primitive, args, params):
+        """Apply a primitive; return its result, or the list of its results."""
+        raise NotImplementedError
+
+    def owns(self, value):
+        """Tell whether a value is one of this trace's tracers."""
+        return isinstance(value, Tracer) and value.trace is self
+
+    def forward(self, primitive, args, params):
+        """Let the enclosing trace apply a primitive."""
+        with activate(self.parent):
+            return bind(primitive, *args, **params)
+
+    def lift(self, value):
+        """Return a concrete value as an array of the enclosing trace."""
+        with activate(self.parent):
+            return lift(value)
+
+
+class Trace(Interpreter):
     """The recording of one function: its equations and captured constants so far."""
 
     def __init__(self):
+        super().__init__()
         self.eqns, self.invars = [], []
         self.consts = {}  # id(captured) -> (captured, constvar, value); keeps the id valid
-        self.live = True
 
     def new_arg(self, aval):
         """Return the tracer of a new input."""
         var = Var(aval)
         self.invars.append(var)
-        return Tracer(self, var, user_source())
+        return RecordedTracer(self, var, user_source())
 
     def atom(self, value, op):
         """Return the Var or Literal that stands for a value in this jaxpr."""
         if isinstance(value, Tracer):
+            if value.trace is self and self.live:
+                return value.var
             if not value.trace.live:
-                raise LeakedTracerError(
-                    f"{op} at {user_source()} got {value!r}, which was made at {value.source} in a "
-                    "function whose tracing has ended; return values instead of storing them"
-                )
-            if value.trace is not self:
-                raise LeakedTracerError(
-                    f"{op} at {user_source()} got {value!r} of an enclosing trace (made at "
-                    f"{value.source}); pass it as an argument"
-                )
-            return value.var
-        if isinstance(value, Literal):
+                raise leaked(value, op)
+        elif isinstance(value, Literal):
             return value
         aval = aval_of(value)
-        if not aval.shape and not is_device_array(value):
+        if not (aval.shape or isinstance(value, Tracer) or is_device_array(value)):
             return Literal(_narrow(value, aval), aval)
         if id(value) not in self.consts:
-            self.consts[id(value)] = (value, Var(aval), _captured(value, aval))
+            captured = value if isinstance(value, Tracer) else _captured(value, aval)
+            self.consts[id(value)] = (value, Var(aval), captured)
         return self.consts[id(value)][1]
 
-    def record(self, primitive, args, params):
-        """Append an equation and return the tracer of its result."""
+    def process(self, primitive, args, params):
+        """Append an equation and return the tracer of its result, or of all its results."""
         source = user_source()
         atoms = tuple(self.atom(a, primitive.name) for a in args)
-        out = Var(abstract(primitive, [a.aval for a in atoms], params, source))
-        self.eqns.append(Eqn(primitive, atoms, (out,), params, source))
-        return Tracer(self, out, source)
+        avals = abstract(primitive, [a.aval for a in atoms], params, source)
+        outs = tuple(map(Var, avals if primitive.multiple_results else (avals,)))
+        self.eqns.append(Eqn(primitive, atoms, outs, params, source))
+        results = [RecordedTracer(self, out, source) for out in outs]
+        return results if primitive.multiple_results else results[0]
+
+    def lift(self, value):
+        """Return a concrete value as a tracer."""
+        return RecordedTracer(self, self.atom(value, "asarray"), user_source())
 
     def jaxpr(self, outs):
         """Return the checked jaxpr whose results are the values `outs`."""
@@ -135,29 +195,63 @@ class Trace:
         return check_jaxpr(Jaxpr(self.invars, constvars, consts, self.eqns, outvars))
 
 
-class _Stack(threading.local):
-    def __init__(self):
-        self.traces = []
+class _Current(threading.local):
+    trace: Interpreter | None = None
 
 
-_stack = _Stack()
+_thread = _Current()
 
 
 def current_trace():
-    """Return the innermost active trace of this thread, or None."""
-    return _stack.traces[-1] if _stack.traces else None
+    """Return this thread's current trace, or None: operations run at once."""
+    return _thread.trace
+
+
+class activate:
+    """A block within which a trace (or None) is this thread's current one."""
+
+    __slots__ = ("previous", "trace")
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __enter__(self):
+        self.previous, _thread.trace = _thread.trace, self.trace
+        return self.trace
+
+    def __exit__(self, *_error):
+        _thread.trace = self.previous
 
 
 @contextmanager
-def new_trace():
-    """Make a trace active for the block; its tracers are dead afterwards."""
-    trace = Trace()
-    _stack.traces.append(trace)
+def running(trace):
+    """Make a new trace current for the block; its tracers are dead afterwards."""
     try:
-        yield trace
+        with activate(trace):
+            yield trace
     finally:
-        _stack.traces.remove(trace)
         trace.live = False
+
+
+def new_trace():
+    """Record the block's operations: ``with new_trace() as trace``."""
+    return running(Trace())
+
+
+def is_recording():
+    """Tell whether operations on concrete values are being recorded now, not run."""
+    trace = _thread.trace
+    while trace is not None and type(trace) is not Trace:
+        trace = trace.parent
+    return trace is not None
+
+
+def leaked(tracer, op):
+    """Return the error of a tracer that is used where its trace is not active."""
+    return LeakedTracerError(
+        f"{op} at {user_source()} got {tracer!r}, which was made at {tracer.source} in a "
+        "function whose tracing has ended; return values instead of storing them"
+    )
 
 
 def is_device_array(value):
@@ -209,7 +303,10 @@ def _captured(value, aval):
 
 
 def abstract(primitive, avals, params, source):
-    """Return the aval of a primitive's result; an error names operation, types and source line."""
+    """Return the aval of a primitive's result, or the list of its results' avals.
+
+    An error names operation, types and source line.
+    """
     try:
         return primitive.abstract(*avals, **params)
     except (OperandError, DtypeError, UnsupportedError) as error:
@@ -221,14 +318,16 @@ def primitive_jaxpr(primitive, in_avals, params):
     """Return the jaxpr of one equation: what an eager operation compiles."""
     source = user_source()
     invars = [Var(a) for a in in_avals]
-    out = Var(abstract(primitive, in_avals, params, source))
-    return Jaxpr(invars, (), (), [Eqn(primitive, invars, (out,), params, source)], [out])
+    avals = abstract(primitive, in_avals, params, source)
+    outs = list(map(Var, avals if primitive.multiple_results else (avals,)))
+    return Jaxpr(invars, (), (), [Eqn(primitive, invars, outs, params, source)], outs)
 
 
 def eval_eagerly(primitive, args, params):
-    """The default `eager_hook`: compute with NumPy and return an ndarray."""
+    """The default `eager_hook`: compute with NumPy and return an ndarray (or the list of them)."""
     jaxpr = primitive_jaxpr(primitive, [aval_of(a) for a in args], params)
-    return eval_jaxpr(jaxpr, [concrete(a) for a in args])[0]
+    results = eval_jaxpr(jaxpr, [concrete(a) for a in args])
+    return results if primitive.multiple_results else results[0]
 
 
 #: Called as ``eager_hook(primitive, args, params)`` for an operation on concrete values outside of
@@ -247,24 +346,57 @@ asarray_hook = asarray_unchanged
 
 
 def lift(value):
-    """Return a concrete value as an array: a tracer within a trace, else what the hook makes."""
-    trace = current_trace()
-    if trace is not None:
-        return Tracer(trace, trace.atom(value, "asarray"), user_source())
+    """Return a concrete value as an array: a tracer within a recording, else what the hook makes.
+
+    Tracers and device arrays stay as they are.
+    """
+    if isinstance(value, Tracer):
+        return value
+    if _thread.trace is not None:
+        return _thread.trace.lift(value)
     if is_device_array(value):
         return value
     return asarray_hook(concrete(value), aval_of(value).weak_type)
 
 
 def bind(primitive, *args, **params):
-    """Apply a primitive to values: record it in the active trace, or run it at once."""
-    trace = current_trace()
+    """Apply a primitive to values, as the current trace does it, or run it at once.
+
+    Returns its result; of a primitive of several results, the list of them.
+    """
+    trace = _thread.trace
     if trace is not None:
-        return trace.record(primitive, args, params)
+        return trace.process(primitive, args, params)
     for arg in args:
         if isinstance(arg, Tracer):
-            Trace().atom(arg, primitive.name)  # raises: no trace is active, so this one leaked
+            raise leaked(arg, primitive.name)
     return eager_hook(primitive, args, params)
+
+
+def apply_custom(call, args):
+    """Apply a function that brings its own derivative (`compiler.custom`) to flat arguments."""
+    handler = getattr(_thread.trace, "process_custom", None)
+    return call(*args) if handler is None else handler(call, args)
+
+
+def inline(jaxpr, args, consts=None):
+    """Apply the equations of a jaxpr to values, one by one; return the list of its results.
+
+    `consts` replace the jaxpr's own.
+    """
+    values = dict(zip(map(id, jaxpr.invars), args, strict=True))
+    consts = jaxpr.consts if consts is None else consts
+    values |= dict(zip(map(id, jaxpr.constvars), consts, strict=True))
+
+    def read(atom):
+        return atom if isinstance(atom, Literal) else values[id(atom)]
+
+    for eqn in jaxpr.eqns:
+        with attributed(eqn.source):
+            results = bind(eqn.primitive, *map(read, eqn.inputs), **eqn.params)
+        results = results if eqn.primitive.multiple_results else (results,)
+        values |= dict(zip(map(id, eqn.outputs), results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
 
 
 def trace_to_jaxpr(fun, in_avals, in_tree=None):
@@ -286,15 +418,24 @@ def trace_to_jaxpr(fun, in_avals, in_tree=None):
     with new_trace() as trace:
         leaves = [trace.new_arg(aval) for aval in in_avals]
         args, kwargs = tree.unflatten(in_tree, leaves) if in_tree else (leaves, {})
-        paths, out_tree = tree.flatten_with_path(fun(*args, **kwargs))
-        for path, leaf in paths:
-            try:
-                aval_of(leaf)
-            except DtypeError as error:
-                name = getattr(fun, "__name__", repr(fun))
-                where = f"result{tree.keystr(path)} of {name}"
-                raise DtypeError(f"{where} is not an array: {error}") from None
-        return trace.jaxpr([leaf for _, leaf in paths]), out_tree
+        outs, out_tree = result_leaves(fun, fun(*args, **kwargs))
+        return trace.jaxpr(outs), out_tree
+
+
+def result_leaves(fun, result):
+    """Return ``(leaves, structure)`` of a function's result.
+
+    **Raises** DtypeError: a leaf is not an array; it names the function and the leaf.
+    """
+    paths, out_tree = tree.flatten_with_path(result)
+    for path, leaf in paths:
+        try:
+            aval_of(leaf)
+        except DtypeError as error:
+            name = getattr(fun, "__name__", repr(fun))
+            where = f"result{tree.keystr(path)} of {name}"
+            raise DtypeError(f"{where} is not an array: {error}") from None
+    return [leaf for _, leaf in paths], out_tree
 
 
 def make_jaxpr(fun):

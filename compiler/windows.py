@@ -58,7 +58,7 @@ def named_padding(name, padding, sizes, windows, strides):
 def _is_max_identity(value, dtype):
     """Tell whether an initial value is known now and below every other of a dtype."""
     if isinstance(value, trace.Tracer):
-        value = value.var
+        value = getattr(value, "var", None)
         if not isinstance(value, core.Literal):
             return False
     found = value.value if isinstance(value, core.Literal) else np.asarray(value)

@@ -209,7 +209,7 @@ def _aval(leaf: Any) -> ShapedArray:
     if isinstance(leaf, ShapedArray):
         return leaf
     if isinstance(leaf, trace.Tracer):
-        trace.Trace().atom(leaf, "jit")  # raises: no trace is active, so this one leaked
+        raise trace.leaked(leaf, "jit")  # no trace is active
     return trace.aval_of(leaf)
 
 

@@ -212,9 +212,13 @@ def test_leaked_tracer_is_found():
         tnp.add(kept[0], 1)
 
 
-def test_tracer_of_an_enclosing_trace_is_found():
-    with pytest.raises(LeakedTracerError, match="enclosing trace"):
-        make_jaxpr(lambda x: make_jaxpr(lambda y: y + x)(f32(2)) and x)(f32(2))
+def test_tracer_of_an_enclosing_trace_is_a_constant():
+    inner = []
+    outer = make_jaxpr(lambda x: inner.append(make_jaxpr(lambda y: y + x)(f32(2))) or x * 2)(f32(2))
+    (jaxpr,) = inner
+    assert [e.primitive.name for e in jaxpr.eqns] == ["add"]
+    assert isinstance(jaxpr.consts[0], trace.Tracer)
+    assert [e.primitive.name for e in outer.eqns] == ["mul"]
 
 
 def test_a_failed_trace_leaves_no_trace_active():
