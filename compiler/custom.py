@@ -11,14 +11,19 @@ from typing import Any
 from tilewright.compiler.batching import batched_at, vmap_flat
 from tilewright.compiler.core import FLOATS, Primitive
 from tilewright.compiler.errors import UnsupportedError
-from tilewright.compiler.forward import Zero, filled
+from tilewright.compiler.forward import Zero, instantiate
 from tilewright.compiler.linear import LinearTrace, Undefined
 from tilewright.compiler.source import user_source
 from tilewright.compiler.trace import apply_custom, aval_of, bind, current_trace
 
-
 # ``call.batch(size, dims)`` is the call of all examples, and the dimensions of its results that
 # count them; None: dimension 0 of every one.
+
+
+def _array(tangent):
+    """The tangent as an array, unless it is an integer's."""
+    is_int = isinstance(tangent, Zero) and tangent.aval.dtype not in FLOATS
+    return tangent if is_int else instantiate(tangent)
 
 
 def _unbatched(aval, dim):
@@ -68,8 +73,7 @@ class CustomJVP:
         return self.fun(*args)
 
     def jvp(self, primals, tangents):
-        full = [filled(t.aval, 0) if isinstance(t, Zero) and t.aval.dtype in FLOATS else t
-                for t in tangents]  # fmt: skip
+        full = [_array(t) for t in tangents]
         return self.rule(primals, full)
 
     def batch(self, size, dims):
@@ -218,8 +222,6 @@ def _backward_batch(*_args, **_params):
 
 @custom_backward_p.rule("transpose")
 def _backward_transpose(cts, *args, backward, count, places, out_avals):
-    full = [filled(ct.aval, 0) if isinstance(ct, Zero) and ct.aval.dtype in FLOATS else ct
-            for ct in cts]  # fmt: skip
-    found = backward(list(args[:count]), full)
+    found = backward(list(args[:count]), [_array(ct) for ct in cts])
     assert all(isinstance(a, Undefined) for a in args[count:])
     return [*(None for _ in range(count)), *(found[i] for i in places)]

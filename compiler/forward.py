@@ -40,10 +40,10 @@ def filled(aval, value):
 def instantiate(tangent):
     """Return a tangent as an array; of an integer or bool as NumPy's zeros of dtype float0."""
     if not isinstance(tangent, Zero):
-        return tangent
+        return tracing.lift(tangent)
     if tangent.aval.dtype not in core.FLOATS:
         return np.zeros(tangent.aval.shape, float0)
-    return filled(tangent.aval, 0)
+    return tracing.lift(filled(tangent.aval, 0))
 
 
 class JVPTracer(Tracer):
@@ -104,11 +104,11 @@ class JVPTrace(Interpreter):
 
 
 def as_tangent(tangent, primal, where="tangents"):
-    """Return a tangent that fits a primal.
+    """Return a tangent that fits a primal, which may be an aval.
 
     **Raises** OperandError: it has another shape or dtype.
     """
-    aval = aval_of(primal)
+    aval = primal if isinstance(primal, ShapedArray) else aval_of(primal)
     if isinstance(tangent, Zero):
         return tangent
     if aval.dtype not in core.FLOATS:

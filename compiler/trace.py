@@ -7,13 +7,11 @@ current trace. A recording :class:`Trace` appends an equation, also when all ope
 their `parent`, and pass on to it what does not concern them. Without a trace the operation goes to
 `eager_hook`.
 
-Concrete values are NumPy arrays and scalars, Python scalars, :class:`core.Literal`, and any object
-with `shape`, `dtype` and ``__array__`` (a device array). Captured ones become constants of the
-jaxpr: a NumPy array by copy, any other object as it is, so that a device array stays on its device.
-So do the tracers of enclosing traces; those of traces that have ended are refused.
+Captured values become constants of the jaxpr: a NumPy array by copy, any other object as it is, so
+that a device array stays on its device. So do the tracers of enclosing traces; those of traces that
+have ended are refused.
 """
 
-import operator
 import threading
 from contextlib import contextmanager
 
@@ -21,80 +19,13 @@ import numpy as np
 from tilewright.compiler import tree
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, ShapedArray, Var, check_jaxpr, eval_jaxpr
 from tilewright.compiler.errors import (
-    ConcretizationError,
     DtypeError,
     LeakedTracerError,
     OperandError,
     UnsupportedError,
 )
-from tilewright.compiler.operators import ArrayOperators
-from tilewright.compiler.promote import canonical_dtype, python_aval, scalar_value
 from tilewright.compiler.source import attributed, user_source
-
-
-class Tracer(ArrayOperators):
-    """A value within a trace; looks like a NumPy array. A subclass gives its `aval`."""
-
-    __array_priority__ = 1000
-    __hash__ = None  # type: ignore[assignment]
-    __slots__ = ("source", "trace")
-
-    def __init__(self, trace, source):
-        self.trace, self.source = trace, source
-
-    @property
-    def shape(self):
-        return self.aval.shape
-
-    @property
-    def dtype(self):
-        return self.aval.dtype
-
-    @property
-    def weak_type(self):
-        return self.aval.weak_type
-
-    def known(self):
-        """Return the concrete value, if there is one while tracing, or None."""
-        return None
-
-    def _concrete(self, wanted, hint):
-        value = self.known()
-        if value is not None:
-            return concrete(value)
-        raise ConcretizationError(
-            f"{wanted} needs the value of an array that is only known when the program runs: "
-            f"{self!r}, made at {self.source}. {hint} (at {user_source()})"
-        )
-
-    def __bool__(self):
-        value = self._concrete(
-            "a truth value (if, while, and, or, not, in)",
-            "Compute both sides and combine them with arithmetic, minimum or maximum, "
-            "or make the argument static.",
-        )
-        return bool(value)
-
-    def __int__(self):
-        return int(self._concrete("int()", "Use .astype(tnp.int32), or make the argument static."))
-
-    def __float__(self):
-        hint = "Use .astype(tnp.float32), or make the argument static."
-        return float(self._concrete("float()", hint))
-
-    def __index__(self):
-        hint = "Make the argument static."
-        return operator.index(self._concrete("a shape, an index or range()", hint))
-
-    def __array__(self, *_args, **_kwargs):
-        raise ConcretizationError(
-            f"a NumPy function needs the value of an array that is being traced: {self!r}, made at "
-            f"{self.source}. Use the function of the same name in tilewright.numpy. "
-            f"(at {user_source()})"
-        )
-
-    def __repr__(self):
-        return f"{type(self).__name__}<{self.aval}>"
+from tilewright.compiler.tracer import Tracer, aval_of, concrete, is_device_array, narrow
 
 
 class RecordedTracer(Tracer):
@@ -167,7 +98,7 @@ class Trace(Interpreter):
             return value
         aval = aval_of(value)
         if not (aval.shape or isinstance(value, Tracer) or is_device_array(value)):
-            return Literal(_narrow(value, aval), aval)
+            return Literal(narrow(value, aval), aval)
         if id(value) not in self.consts:
             captured = value if isinstance(value, Tracer) else _captured(value, aval)
             self.consts[id(value)] = (value, Var(aval), captured)
@@ -254,50 +185,11 @@ def leaked(tracer, op):
     )
 
 
-def is_device_array(value):
-    """Tell whether a concrete value is an array object other than NumPy's."""
-    return not isinstance(value, np.ndarray | np.generic | Literal | Tracer) and (
-        hasattr(value, "__tw_array__") or hasattr(value, "__array__")
-    )
-
-
-def aval_of(value):
-    """Return the aval of a tracer or of any concrete value.
-
-    **Raises** DtypeError: not an array, or of a dtype that the chip does not have.
-    """
-    if isinstance(value, Tracer | Literal):
-        return value.aval
-    if type(value) in (bool, int, float):
-        return python_aval(value)
-    if isinstance(value, np.ndarray | np.generic) or is_device_array(value):
-        if not hasattr(value, "dtype"):
-            value = np.asarray(value)
-        dtype = canonical_dtype(value.dtype)
-        return ShapedArray(tuple(value.shape), dtype, bool(getattr(value, "weak_type", False)))
-    raise DtypeError(f"an operand must be an array or a number, not {type(value).__name__}")
-
-
-def _narrow(value, aval):
-    """Return a concrete value as a NumPy array of its aval's dtype."""
-    if isinstance(value, Literal):
-        return value.value
-    if type(value) in (bool, int, float):
-        return scalar_value(value, aval.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(value).astype(aval.dtype, copy=False)
-
-
-def concrete(value):
-    """Return a concrete value as a NumPy array of the chip's dtype for it."""
-    return _narrow(value, aval_of(value))
-
-
 def _captured(value, aval):
     """Return what the jaxpr keeps of a captured array: a read-only copy, or the device array."""
     if is_device_array(value) and getattr(value, "dtype", None) == aval.dtype:
         return value
-    kept = np.array(_narrow(value, aval))
+    kept = np.array(narrow(value, aval))
     kept.setflags(write=False)
     return kept
 

@@ -8,6 +8,14 @@ from importlib import import_module
 from typing import Any
 
 _EXPORTS = {
+    "float0": "autodiff",
+    "grad": "autodiff",
+    "jvp": "autodiff",
+    "linear_transpose": "autodiff",
+    "linearize": "autodiff",
+    "value_and_grad": "autodiff",
+    "vjp": "autodiff",
+    "vmap": "mapping",
     "Array": "array",
     "ChipFaultError": "runs",
     "Compiled": "compiled",

@@ -1,7 +1,7 @@
 """Derivatives, with JAX's names: `grad`, `vjp`, `jvp`, `linearize` and their relatives.
 
-They run the function as it is, Python control flow on concrete values and all, and compose with each
-other, with `vmap` and with `jit` in any order. Arguments and results are pytrees.
+They run the function as it is, Python control flow on concrete values and all, and compose with
+each other, with `vmap` and with `jit` in any order. Arguments and results are pytrees.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from tilewright.compiler import core, forward, linear, rules, trace, tree
 from tilewright.compiler.errors import DtypeError, OperandError
-from tilewright.compiler.forward import Zero, as_tangent, float0, instantiate
+from tilewright.compiler.forward import as_tangent, float0, instantiate
 from tilewright.compiler.source import user_source
 from tilewright.hooks import install
 
@@ -75,8 +75,9 @@ def _matching(name: str, what: str, value: Any, treedef: tree.PyTreeDef) -> list
     return leaves
 
 
-def _tangents(name: str, what: str, values: Sequence[Any], avals: Sequence[Any]) -> list[Any]:
-    return [as_tangent(v, a, f"{name}: {what}") for v, a in zip(values, avals, strict=True)]
+def _checked(what: str, values: Sequence[Any], likes: Sequence[Any]) -> list[Any]:
+    """Tangents that fit values or avals; zeros of integers as Zero."""
+    return [as_tangent(v, like, what) for v, like in zip(values, likes, strict=True)]
 
 
 def jvp(
@@ -103,7 +104,7 @@ def jvp(
     leaves, in_tree = lifted_leaves("jvp", tuple(primals))
     given = _matching("jvp", "tangents", tuple(tangents), in_tree)
     flat = FlatFunction(fun, in_tree, has_aux)
-    outs, out_tangents = forward.jvp_flat(flat, leaves, _tangents("jvp", "tangents", given, leaves))
+    outs, out_tangents = forward.jvp_flat(flat, leaves, _checked("jvp: tangents", given, leaves))
     result = flat.result(outs), flat.result(list(map(instantiate, out_tangents)))
     return (*result, flat.aux) if has_aux else result
 
@@ -121,23 +122,19 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
 
     def apply(*tangents: Any) -> Any:
         given = _matching("linearize", "tangents", tangents, in_tree)
-        found = derivative.apply(_like(given, avals, "linearize: tangents"))
+        found = derivative.apply(_checked("linearize: tangents", given, avals))
         return tree.unflatten(out_tree, list(map(instantiate, found)))
 
     result = flat.result(outs), apply
     return (*result, flat.aux) if has_aux else result
 
 
-def _like(values: Sequence[Any], avals: Sequence[Any], what: str) -> list[Any]:
-    """Tangents checked against avals; zeros of integers as Zero."""
-    return [as_tangent(v, a, what) for v, a in zip(values, avals, strict=True)]
-
-
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """Return a function's result and a function from its cotangents to those of the arguments.
 
-    The latter takes one pytree like the result and returns a tuple, one entry for each of `primals`.
-    With `has_aux`, which says that the function returns (result, aux), aux is returned too.
+    The latter takes one pytree like the result and returns a tuple with an entry for each of
+    `primals`. With `has_aux`, which says that the function returns (result, aux), aux is returned
+    as a third one.
     """
     leaves, in_tree = lifted_leaves("vjp", primals)
     flat = FlatFunction(fun, in_tree, has_aux)
@@ -146,7 +143,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
 
     def pullback(cotangents: Any) -> Any:
         given = _matching("vjp", "the cotangent", cotangents, out_tree)
-        cts = _like(given, derivative.out_avals, "vjp: the cotangent")
+        cts = _checked("vjp: the cotangent", given, derivative.out_avals)
         return tree.unflatten(in_tree, list(map(instantiate, derivative.transpose(cts))))
 
     result = flat.result(outs), pullback
@@ -179,7 +176,7 @@ def linear_transpose(fun: Callable[..., Any], *primals: Any) -> Callable[[Any], 
 
     def transposed(cotangents: Any) -> Any:
         given = _matching("linear_transpose", "the cotangent", cotangents, out_tree)
-        cts = _like(given, recorded.out_avals, "linear_transpose: the cotangent")
+        cts = _checked("linear_transpose: the cotangent", given, recorded.out_avals)
         return tree.unflatten(in_tree, list(map(instantiate, recorded.transpose(cts))))
 
     return transposed
@@ -282,16 +279,11 @@ def value_and_grad(
             )
         check_real("grad", "outputs", outs)
         cts = derivative.transpose([forward.filled(aval, 1)])
-        grads = tree.unflatten(in_tree, [trace.lift(instantiate_as(ct)) for ct in cts])
+        grads = tree.unflatten(in_tree, list(map(instantiate, cts)))
         gradient = grads[0] if not hasattr(argnums, "__len__") else grads
         return ((value, flat.aux) if has_aux else value), gradient
 
     return differentiated
-
-
-def instantiate_as(ct: Any) -> Any:
-    """A cotangent as an array that is no literal."""
-    return instantiate(ct) if isinstance(ct, Zero) else ct
 
 
 def grad(

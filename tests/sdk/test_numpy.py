@@ -12,6 +12,7 @@ from tilewright import tree
 from tilewright.compiler import trace
 from tilewright.compiler.core import eval_jaxpr
 from tilewright.compiler.errors import DtypeError, OperandError, UnsupportedError
+from tilewright.compiler.operators import ArrayOperators
 from tilewright.compiler.trace import make_jaxpr
 
 RNG = np.random.default_rng(0)
@@ -96,7 +97,7 @@ def test_functions_are_numpys(ours, numpys):
     assert np.asarray(eager).tobytes() == traced.tobytes()
 
 
-class Eager(trace.ArrayOperators):
+class Eager(ArrayOperators):
     """The least that an array class of the SDK is: a value with the operators."""
 
     def __init__(self, value, weak_type=False):
