@@ -17,6 +17,7 @@ from tilewright.compiler import core
 from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var
 from tilewright.compiler.fuse_conv import as_contraction, convolution
+from tilewright.compiler.fuse_epilogue import Region, regions, start, sums_of
 from tilewright.compiler.fuse_join import concatenate, iota
 from tilewright.compiler.fuse_lanes import SHARED, Lane, constant, fits, joined, operations, stored
 from tilewright.compiler.fuse_pool import max_pool
@@ -65,6 +66,9 @@ class _Fuser(KernelBuilder):
             for number, eqn in enumerate(jaxpr.eqns)
             if eqn.primitive.name in LOWER
         }
+        self.regions: dict[int, Region] = {}  # by contraction and by equation
+        for region in regions(jaxpr, self.uses, config):
+            self.regions |= dict.fromkeys((region.dot, *region.eqns), region)
 
     def equation(self, eqn: Eqn) -> Node:
         name = eqn.primitive.name
@@ -199,7 +203,8 @@ class _Fuser(KernelBuilder):
                 longer = self._extend(eqn, i, node)
                 if longer is not None:
                     return replace(longer, eqns=(*node.eqns, self.number))
-        if any(isinstance(x, Chain) and isinstance(x.source, Map) for x in nodes):
+        in_region = self.number in self.regions
+        if in_region or any(isinstance(x, Chain) and isinstance(x.source, Map) for x in nodes):
             return self._lane(eqn)
         for i in order:
             longer = self._extend(eqn, i, self._start(atoms[i], shape))
@@ -243,6 +248,8 @@ class _Fuser(KernelBuilder):
         node = self.node(atom)
         if isinstance(node, Number):
             return constant(node.value, atom.aval.dtype), set()
+        if self._in_region(atom):
+            node = self._finishing(atom)
         known = id(atom) in self.made and isinstance(node, Chain) and node.shape == shape
         if known and (isinstance(node.source, Map) or not node.can_end):
             node = self._again(self.made[id(atom)])
@@ -250,8 +257,28 @@ class _Fuser(KernelBuilder):
             return node.term, set(node.eqns)
         return stored(self.exact(atom)), set()
 
+    def _in_region(self, atom: Var | Literal) -> bool:
+        """Whether the equation at hand takes the atom from a contraction's sums."""
+        region = self.regions.get(-1 if self.number is None else self.number)
+        return region is not None and id(atom) in region.variables
+
+    def _finishing(self, atom: Var | Literal) -> Lane:
+        """A value that a contraction's sums become, as a lane of them."""
+        node = self.node(atom)
+        if isinstance(node, Chain):
+            if id(atom) in self.made:
+                node = self._again(self.made[id(atom)])
+            else:
+                assert isinstance(node.source, Contract)
+                node = start(node.source, node.eqns[0], node.shape, atom.aval.dtype)
+            self.nodes[id(atom)] = node
+        assert isinstance(node, Lane), node
+        return node
+
     def _joins(self, atom: Var | Literal, lane: Lane) -> bool:
         """Whether a lane is computed where it is used: once, or cheaply."""
+        if sums_of(lane.term):
+            return self._in_region(atom)
         return self.uses[id(atom)] == 1 or operations(lane.term) <= SHARED
 
     def exact(self, atom: Var | Literal) -> View:
@@ -275,9 +302,9 @@ class _Fuser(KernelBuilder):
         lane = joined(eqn, self.number, [t for t, _ in found], {n for _, e in found for n in e})
         if fits(lane, self.config):
             return lane
-        alone = [t if t.name in ("const", "input") else stored(self.exact(a))
+        alone = [t if t.name in ("const", "input") or sums_of(t) else stored(self.exact(a))
                  for (t, _), a in zip(found, eqn.inputs, strict=True)]  # fmt: skip
-        lane = joined(eqn, self.number, alone, set())
+        lane = joined(eqn, self.number, alone, {n for t, e in found if sums_of(t) for n in e})
         if not fits(lane, self.config):
             why = "its micro-kernel does not fit a quarter of this chip's accumulator"
             raise self.unsupported(name, why, *eqn.inputs)

@@ -80,10 +80,10 @@ def rows_of(config: ChipConfig, words: int) -> int:
 
 
 def flat(view: View, shape: tuple[int, ...]) -> View | None:
-    """The view as (rows, columns), or None if that needs a copy."""
+    """The view in another shape, as (rows, columns), or None if that needs a copy."""
     if prod(view.shape) == 1 or not any(s for n, s in zip(view.shape, view.strides, strict=True)
                                         if n > 1):  # fmt: skip
-        return View(view.buffer, shape, (0, 0), view.offset)
+        return View(view.buffer, shape, (0,) * len(shape), view.offset)
     found = view.reshape(shape)
     return None if found is None else View(found.buffer, shape, found.strides, found.offset)
 

@@ -16,6 +16,7 @@ from tilewright.compiler import core
 from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Jaxpr, Literal, Var
 from tilewright.compiler.errors import UnsupportedError
+from tilewright.compiler.fuse_epilogue import finish_kernel, sums_of
 from tilewright.compiler.fuse_lanes import Lane, arranged, converted, flat
 from tilewright.compiler.kernels import (
     Buffer,
@@ -28,7 +29,7 @@ from tilewright.compiler.kernels import (
     Move,
     Pad,
     View,
-    views_of,
+    operands_of,
     with_views,
 )
 from tilewright.compiler.source import UNKNOWN, Source
@@ -156,6 +157,8 @@ class KernelBuilder:
     def compute(self, lane: Lane, out: Buffer | None = None) -> View:
         """Make the lane a kernel; views that are no rows of columns are copied first."""
         out = out or self.temp(lane.shape, lane.dtype)
+        if sums_of(lane.term):
+            return finish_kernel(self, lane, out)
         if not prod(lane.shape):
             return View.whole(out)
         views = [v.broadcast(lane.shape, ()) if not v.shape else v for v in _inputs(lane)]
@@ -273,8 +276,7 @@ class KernelBuilder:
             return replace(v, buffer=new) if isinstance(v, View) and v.buffer is old else v
 
         for i, k in enumerate(self.kernels):
-            s, e = with_views(k.source, view), k.epilogue
-            e = replace(e, ibias=view(e.ibias), scale=view(e.scale), bias=view(e.bias))
+            s, e = with_views(k.source, view), k.epilogue.with_views(view)
             self.kernels[i] = replace(k, source=s, epilogue=e, out=new if k.out is old else k.out)
         for key, node in self.nodes.items():
             self.nodes[key] = view(node)
@@ -286,9 +288,7 @@ def _inputs(lane: Lane) -> list[View]:
 
 def _buffers(kernel: Kernel) -> list[Buffer]:
     """What a kernel reads and writes; its output is last."""
-    views = views_of(kernel.source)
-    views += [v for v in kernel.epilogue.vectors if isinstance(v, View)]
-    return [v.buffer for v in views] + [kernel.out]
+    return [v.buffer for v in operands_of(kernel)] + [kernel.out]
 
 
 def _needed(kernels: list[Kernel], outputs: list[Buffer]) -> list[Kernel]:

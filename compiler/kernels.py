@@ -9,6 +9,7 @@ dense row-major buffer::
                | pool(x[B,H,W,C], ...) | map(x[R,C]) | move(x[...]) | pad(x[...], value, ...)
                | join(views, along d) | vector(term of views [R,C])
     epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype [pool]
+               | vector(term of sums and views [B,M,N]) -> dtype
 
 `move`, `pad` and `join` copy bits; `map` applies the epilogue to an array; `vector` computes a term
 of up to three arrays on VECTOR, and has no epilogue. Everything is immutable and prints.
@@ -94,6 +95,11 @@ class View:
         strides = tuple(x * s for x, s in zip(self.strides, step, strict=True))
         offset = self.offset + sum(a * x for a, x in zip(start, self.strides, strict=True))
         return View(self.buffer, shape, strides, offset)
+
+    def part(self, number: int) -> View:
+        """One element of the first dimension."""
+        offset = self.offset + number * self.strides[0]
+        return View(self.buffer, self.shape[1:], self.strides[1:], offset)
 
     def reverse(self, dims: tuple[int, ...]) -> View:
         """The last element of these dimensions first."""
@@ -362,6 +368,14 @@ class Lanes:
 KernelSource = Contract | Convolve | Pool | Map | Move | Pad | Join | Lanes
 
 
+def operands_of(kernel: Kernel) -> list[View]:
+    """The arrays that a kernel reads."""
+    e = kernel.epilogue
+    found = [v for v in e.vectors if isinstance(v, View)]
+    found += [*e.finish.views, e.finish.code] if e.finish else []
+    return [*views_of(kernel.source), *found]
+
+
 def views_of(source: KernelSource) -> list[View]:
     """The arrays that a source reads."""
     if isinstance(source, Lanes):
@@ -381,6 +395,25 @@ def with_views(source: KernelSource, change: Callable[[View], View]) -> KernelSo
     return replace(source, **changed)
 
 
+@dataclass(frozen=True)
+class Finish:
+    """A term of a contraction's sums, input 0, and of views (B, M, N), computed by VECTOR in place.
+
+    A stride of 0 repeats an element, a row or a batch.
+    """
+
+    views: tuple[View, ...]
+    term: Term
+    code: View  # the micro-kernel's words
+
+    def with_views(self, change: Callable[[View], View]) -> Finish:
+        """The same term, each view changed."""
+        return Finish(tuple(map(change, self.views)), self.term, change(self.code))
+
+    def __str__(self) -> str:
+        return f"vector({self.term.text(['sums', *map(str, self.views)])})"
+
+
 #: A per-column operand: a view (C,) of float32 (ibias: int32), or one number for all columns.
 Vector = View | float | int
 
@@ -389,7 +422,8 @@ Vector = View | float | int
 class Epilogue:
     """STORE's fixed-function epilogue, in the order in which it applies (DESIGN §4).
 
-    `pool` is a maximum over windows of a convolution's results, whose axes it continues.
+    `pool` is a maximum over windows of a convolution's results, whose axes it continues. `finish`
+    comes first; then no other step but the conversion to `out`, which changes no value.
     """
 
     out: np.dtype
@@ -401,14 +435,22 @@ class Epilogue:
     hi: float | int | None = None
     zero_point: int = 0
     pool: tuple[Axis, Axis] | None = None
+    finish: Finish | None = None
 
     @property
     def vectors(self) -> tuple[Vector, ...]:
         """The enabled vectors, in the hardware's order."""
         return tuple(v for v in (self.ibias, self.scale, self.bias) if v is not None)
 
+    def with_views(self, change: Callable[[Any], Any]) -> Epilogue:
+        """The same steps, each operand changed."""
+        return replace(self, ibias=change(self.ibias), scale=change(self.scale),
+                       bias=change(self.bias),
+                       finish=self.finish and self.finish.with_views(change))  # fmt: skip
+
     def __str__(self) -> str:
-        steps = [f"+ i32 {self.ibias}"] if self.ibias is not None else []
+        steps = [str(self.finish)] if self.finish else []
+        steps += [f"+ i32 {self.ibias}"] if self.ibias is not None else []
         steps += [f"* {self.scale}"] if self.scale is not None else []
         steps += [f"+ {self.bias}"] if self.bias is not None else []
         if self.lo is not None or self.hi is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
 
+from tilewright.compiler.schedule_after import After, after_rows
 from tilewright.isa.config import ChipConfig
 
 A_BANKS = 5  # scratchpad banks of activations (and of maps and moves); the others hold weights
@@ -121,7 +122,8 @@ class Problem:
 
     `local` is the granules of `dim` elements (1: 8 bit, 2: bf16), `out_bytes` those of a result,
     `vectors` the number of per-column epilogue operands, `passes` how often all of K is multiplied.
-    If it is `turned`, the result is the transposed one, and its vectors are per row.
+    If it is `turned`, the result is the transposed one, its vectors are per row. `after` is what
+    VECTOR does with a tile before it is stored.
     """
 
     m: int
@@ -135,6 +137,7 @@ class Problem:
     batches: int = 1
     passes: int = 1
     turned: bool = False
+    after: After | None = None
 
     @property
     def transposed(self) -> Problem:
@@ -243,6 +246,18 @@ def vector_blocks(config: ChipConfig, vectors: int, n: int, nt: int, parts: int 
 def vector_rows(config: ChipConfig, vectors: int, n: int, nt: int, parts: int = 2) -> int:
     """Accumulator rows at the end of a part that are kept for the vectors of a tile."""
     return vectors * vector_blocks(config, vectors, n, nt, parts)
+
+
+def held_rows(config: ChipConfig, p: Problem, s: Schedule) -> int:
+    """Accumulator rows at the end of a part that are no tile's: of vectors, and for VECTOR."""
+    q = p.oriented(s)
+    held = vector_rows(config, p.vectors, *vector_span(p, s), s.parts)
+    return held + int(after_rows(config, q, min(s.mt, q.m), widest_tile(config, q, s)))
+
+
+def widest_tile(config: ChipConfig, p: Problem, s: Schedule) -> int:
+    """Columns of the widest tile."""
+    return widest(columns(p.n, s.nt, s.last_n, config.dim))
 
 
 def vector_span(p: Problem, s: Schedule) -> tuple[int, int]:

@@ -11,10 +11,11 @@ from tilewright.compiler.schedule import (
     ceil_div,
     cell_granules,
     grid,
-    vector_rows,
-    vector_span,
+    held_rows,
     widest,
+    widest_tile,
 )
+from tilewright.compiler.schedule_after import weight_banks
 from tilewright.compiler.schedule_pieces import first_tile, last_tile, tile_pieces
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
 
@@ -60,6 +61,12 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
         raise ScheduleError(f"{s}: a_banks must be in 1 to {BANKS - 1}, not {s.a_banks}")
     if s.parts not in (2, 4, 8):
         raise ScheduleError(f"{s}: parts must be 2, 4 or 8, not {s.parts}")
+    if s.swap and p.after:
+        raise ScheduleError(f"{s}: what VECTOR finishes is not transposed by STORE, not with swap")
+    if weight_banks(config, p, s, widest_tile(config, p, s)) < 1:
+        raise ScheduleError(
+            f"{s}: a_banks {s.a_banks} and VECTOR's operands leave no scratchpad bank for weights"
+        )
     blocks = ceil_div(min(s.nt, p.n), d)
     if s.swap and p.vectors:
         _check_rows(config, p, s)
@@ -68,11 +75,11 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
             f"{s}: nt must be at most {STORE_VECTOR_UNITS * d} with a scale or bias, not {s.nt}"
         )
     rows = min(s.mt, p.m) * blocks
-    rows += vector_rows(config, p.vectors, *vector_span(p, s), s.parts)
+    rows += held_rows(config, p, s)
     part = config.acc_rows // s.parts
     if rows > part:
         raise ScheduleError(
-            f"{s}: an output tile with its vectors needs {rows} accumulator rows, "
+            f"{s}: an output tile with its operands needs {rows} accumulator rows, "
             f"{rows - part} more than 1 of {s.parts} parts has"
         )
     if s.tail:
@@ -117,7 +124,8 @@ def slots(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
     rows, cols, chunks = grid(config, p, s)
     found = []
     for what, size, banks, tiles, count in zip(
-        ("activation", "weight"), slot_sizes(config, p, s), (s.a_banks, BANKS - s.a_banks),
+        ("activation", "weight"), slot_sizes(config, p, s),
+        (s.a_banks, weight_banks(config, p.oriented(s), s, widest(cols))),
         (len(rows), len(cols)), (len(a_chunks(config, p, s)), len(chunks)), strict=True,
     ):  # fmt: skip
         fit = banks * config.spad_bank // size

@@ -22,6 +22,7 @@ from tilewright.compiler.schedule import (
     ScheduleError,
     ceil_div,
 )
+from tilewright.compiler.schedule_after import after_banks, after_rows
 from tilewright.compiler.schedule_check import (
     check,
     slots,
@@ -96,12 +97,14 @@ def prices(
     a_count = -(-p.k // ka)
     mtiles, ntiles, chunks = -(-p.m // mt), -(-p.n // nt), -(-p.k // kt)
     a_slots = a_banks * config.spad_bank // (mt * -(-ka // d) * p.local)
-    w_slots = (BANKS - a_banks) * config.spad_bank // (d * depth * blocks * p.local)
+    w_banks = BANKS - a_banks - after_banks(config, p, mt, nt, parts)
+    w_slots = w_banks * config.spad_bank // (d * depth * blocks * p.local)
     all_blocks = ceil_div(p.n, d)
     length, each = (p.m, mt) if p.turned else (p.n, nt)
     resident = p.vectors * ceil_div(length, d) * RESIDENT <= config.acc_rows // parts
     held = p.vectors * np.where((each % d == 0) & resident, ceil_div(length, d), -(-each // d))
-    fits = mt * blocks + held <= config.acc_rows // parts
+    held = held + after_rows(config, p, mt, nt)
+    fits = (mt * blocks + held <= config.acc_rows // parts) & (w_banks > 0)
     fits &= (a_slots >= np.minimum(2, mtiles * a_count)) & (
         w_slots >= np.minimum(2, ntiles * chunks)
     )
@@ -114,7 +117,8 @@ def prices(
     tiles = mtiles * ntiles
     array = kblocks * all_blocks * ((mtiles - 1) * np.maximum(mt, least) + np.maximum(last, least))
     array = array / tiles
-    out = store_slots(config, p, mt, nt)
+    vector = p.after.cycles(config, mt, blocks) if p.after else 0
+    out = store_slots(config, p, mt, nt) + vector
     flush = matmul_done(d) + 2 * d  # from the last row of a tile to the start of its store
     busy = np.where(tiles > 1, np.maximum(array, (array + flush + out) / parts), array)
     a_read = _split(p.k, ka, lambda x: read_beats(config, p.a, mt, x))
@@ -135,7 +139,8 @@ def prices(
     stale = np.maximum(busy, in_read * missing + again)
     total = np.maximum(busy, out_read + in_read) + (outer - 1) * turn
     total = total + (inner - 1) * (fresh + (outer - 1) * stale)
-    total = np.maximum(total, tiles * out)
+    total = np.maximum(total, tiles * store_slots(config, p, mt, nt))
+    total = np.maximum(total, tiles * vector)
     moved = mtiles * a_read + ntiles * w_read  # then the array still has a chunk to do
     deep = np.where((mtiles > 1) & (ntiles == 1), -(-ka // d), depth)
     total = np.maximum(total, moved + np.maximum(mt, least) * deep * blocks)
@@ -180,10 +185,11 @@ def _sizes(config: ChipConfig, p: Problem, parts: int) -> Iterator[tuple[int, in
     widths = {1 << i for i in range(9)} | {ceil_div(columns, t) for t in (1, 2, 3, 4)}
     depths = {1 << i for i in range(9)} | {ceil_div(depth, t) for t in (1, 2, 3, 4)}
     for nb in sorted(w for w in widths if w <= most):
-        kept = vectors * nb
+        kept = vectors * nb + (p.after.rows(config, 0, nb) if p.after else 0)
+        each = nb + (p.after.rows(config, 1, nb) - p.after.rows(config, 0, nb) if p.after else 0)
         if nb * d < p.n and vectors * columns * RESIDENT <= half:
             kept = vectors * columns
-        fit = (half - kept) // nb
+        fit = (half - kept) // each
         if fit < 1:
             continue
         heights = {ceil_div(p.m, max(t, ceil_div(p.m, fit))) for t in HEIGHTS}
@@ -201,7 +207,8 @@ def ranked(config: ChipConfig, p: Problem, count: int) -> list[Schedule]:
     """
     d = config.dim
     rows, price, turned = [], [], []
-    for q in (p, p.transposed) if floor(config, p.transposed) < floor(config, p) else (p,):
+    turn = p.after is None and floor(config, p.transposed) < floor(config, p)
+    for q in (p, p.transposed) if turn else (p,):
         some = [(1, min(d, q.n), min(d, q.k), BANK_SPLITS[0], 2, True, 0)]
         for parts in PARTS:
             for mt, nt, kt in _sizes(config, q, parts):

@@ -36,7 +36,7 @@ from tilewright.compiler.schedule_pieces import (
 from tilewright.compiler.tiles import Local, Slots
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Mem
-from tilewright.isa.timing import MATMUL_MIN_PERIOD, load_drain, matmul_done
+from tilewright.isa.timing import MATMUL_MIN_PERIOD, VECTOR_DONE, load_drain, matmul_done
 
 START = 81  # cycle in which the first LOAD starts
 DISPATCH = 13  # cycles of the sequencer for an instruction of a unit
@@ -98,8 +98,9 @@ class _Run:
             max(config.dim, MATMUL_MIN_PERIOD),
             matmul_done(config.dim) + HANDED,
         )
-        self.load = self.array = self.store = float(START)
+        self.load = self.array = self.vector = self.store = float(START)
         self.loads = self.ops = self.stores = self.multiplies = 0
+        self.extra = 0.0 if p.after is None else p.after.beats(config, s.mt, ceil_div(s.nt, self.d))
         self.stored = [0.0] * s.parts  # when a part's last store has been read
         self.read: dict[int, float] = {}  # by slot: when the array has read it
         self.there: dict[int, float] = {}  # by slot: when its data can be multiplied
@@ -141,8 +142,18 @@ class _Run:
         self.array = max(max(ready, begin) + self.d, self.array) + passes * period
         return self.array - period + rows + self.drain
 
+    def finish(self, ready: float, rows: int, cols: int) -> float:
+        """VECTOR over a piece; when it can be stored."""
+        if self.p.after is None:
+            return ready
+        self.ops += 1
+        slots = self.p.after.cycles(self.config, rows, -(-cols // self.d))
+        self.vector = max(self.vector, ready) + slots
+        return self.vector + VECTOR_DONE + HANDED
+
     def write(self, ready: float, rows: int, cols: int, part: int) -> None:
-        """STORE a piece of the part."""
+        """STORE a piece of the part, after VECTOR."""
+        ready = self.finish(ready, rows, cols)
         self.ops += 1
         self.stores += 1
         begin = START + DISPATCH * max(self.stores, self.ops - AHEAD)
@@ -158,6 +169,7 @@ class _Run:
         count, width, part = r1 - r0, c1 - c0, at % self.s.parts
         blocks, n, ready, done = -(-width // self.d), at * len(self.chunks), 0.0, 0.0
         free = self.stored[part] + HANDED
+        self.load += self.extra
         for c, (k0, k1) in enumerate(self.chunks):
             w, w_new = self.w_slots.take(self.w_uses[n + c])
             a, a_new = self.a_slots.take(self.a_uses[n + c])

@@ -18,8 +18,7 @@ from tilewright.compiler.schedule import (
     Span,
     ceil_div,
     grid,
-    vector_rows,
-    vector_span,
+    held_rows,
 )
 from tilewright.isa.config import BANKS, ChipConfig
 
@@ -89,8 +88,9 @@ def tile_pieces(
     """
     rows, blocks = tile[0], ceil_div(tile[1], config.dim)
     bank, each = config.acc_bank, BANKS // s.parts
-    held = vector_rows(config, p.vectors, *vector_span(p, s), s.parts)
-    later = range(s.parts - 1) if last else (0, *range(s.parts - 1 - (p.vectors > 0), 0, -1))
+    held = held_rows(config, p, s)
+    held_there = p.vectors > 0 or p.after is not None
+    later = range(s.parts - 1) if last else (0, *range(s.parts - 1 - held_there, 0, -1))
     order = [(part + x) % s.parts * each + i for x in later for i in range(each)]
     cuts = tail_cuts(rows, blocks, s.tail) if last else lead_cuts(rows, blocks, s.lead, bank)
     end = {}  # rows that a bank has for tiles

@@ -46,6 +46,7 @@ from tilewright.compiler.schedule_pieces import (
     tile_pieces,
     walk,
 )
+from tilewright.compiler.tile_epilogue import Finisher, after_of
 from tilewright.compiler.tile_store import Vectors, store_op, turned_stores
 from tilewright.compiler.tiles import Local, Op, Plan, Slots
 from tilewright.isa.table import Mem, Type
@@ -69,7 +70,8 @@ def problem(kernel: Kernel, swap: bool = False) -> Problem:
     (b, m, k), n = a.shape, w.shape[2]
     local = 2 if OPERAND_TYPE[a.dtype] == Type.BF16 else 1
     out, vectors = kernel.epilogue.out.itemsize, len(kernel.epilogue.vectors)
-    return Problem(m, n, k, local, operand(a), operand(w), out, vectors, b, len(passes), swap)
+    return Problem(m, n, k, local, operand(a), operand(w), out, vectors, b, len(passes), swap,
+                   after_of(kernel))  # fmt: skip
 
 
 def accumulates_int(dtype: np.dtype) -> bool:
@@ -133,6 +135,7 @@ class _Tiler:
         self.w_slots = Slots(Mem.SPAD, base, sizes[1], counts[1], self.w_uses)
         self.a, self.w = (Loader(v, self.d, number) for v in (a, w))
         self.vectors = Vectors(plan, kernel, number, *vector_span(p, s), s.parts)
+        self.finisher = p.after and Finisher(plan, kernel, number, p, s)
         self.types = {"a_type": OPERAND_TYPE[a.dtype], "w_type": OPERAND_TYPE[w.dtype]}
         self.ops: list[Op] = []
         self.filled: dict[Local, list[Span]] = {}
@@ -168,9 +171,14 @@ class _Tiler:
             first = ks[0] == steps[0][1][0] and c == 0
             if last or (first and self._meets_vectors(pieces, vector_part)):
                 self.ops += self.vectors.loads(vector_part, rows if self.s.swap else cols)
+                if self.finisher:
+                    self.ops += self.finisher.loads(vector_part, b, rows, cols)
             if last and at == 0 and self.vectors.resident:
                 for other in range(min(self.s.parts, len(self.tiles))):
                     self.ops += self.vectors.loads((part + other) % self.s.parts, (0, 0))
+            if last and at == 0 and self.finisher:
+                for other in range(min(self.s.parts, len(self.tiles))):
+                    self.ops += self.finisher.code((part + other) % self.s.parts)
             if not last:
                 self._matmul(fed[-1], cols, not first, early)
             for piece in early if last else []:
@@ -235,6 +243,8 @@ class _Tiler:
     def _meets_vectors(self, pieces: list[Piece], vector_part: int) -> bool:
         """Whether the array works in a bank of the vectors, so that they must be there before."""
         bank, place = self.config.acc_bank, self.vectors.region(vector_part)
+        if self.finisher:
+            place = self.finisher.region(vector_part)
         return any(x.at + x.size > place.lo // bank * bank and x.at < place.hi for x in pieces)
 
     def _load_w(self, b: int, cols: Span, ks: Span, at: int, rect: Rect, part: int) -> None:
@@ -302,6 +312,8 @@ class _Tiler:
         some = (rows[0] + piece.r0, rows[0] + piece.r1)
         tile = Local(Mem.ACC, piece.at, piece.at + piece.size)
         common = self.plan, self.kernel, self.number, tile
+        if self.finisher:
+            self.ops.append(self.finisher.vector(piece, rows, cols, vector_part))
         if self.s.swap:
             first = b * p.n * p.m
             self.ops += turned_stores(*common, some, part, first, p.m, self.vectors, vector_part)

@@ -13,8 +13,8 @@ from math import prod
 
 from tilewright.compiler import core
 from tilewright.compiler.kernels import Kernel, Map, Move, View, collapse, dense_strides
+from tilewright.compiler.operand_loads import span_bytes
 from tilewright.compiler.schedule import ceil_div, cell_granules, vector_rows
-from tilewright.compiler.tile_contract import span_bytes
 from tilewright.compiler.tile_store import TYPE, Vectors, store_fields, store_op
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
 from tilewright.isa.config import STORE_VECTOR_UNITS

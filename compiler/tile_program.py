@@ -17,8 +17,7 @@ from tilewright.compiler.kernels import (
     Map,
     Pad,
     Pool,
-    View,
-    views_of,
+    operands_of,
 )
 from tilewright.compiler.refine import choose
 from tilewright.compiler.refine_conv import choose_conv
@@ -52,8 +51,7 @@ def _staged(kernels: KernelProgram) -> dict[int, Staged]:
     for at, pad in enumerate(kernels.kernels):
         readers = [
             n for n, k in enumerate(kernels.kernels)
-            if any(v.buffer is pad.out for v in (*views_of(k.source), *k.epilogue.vectors)
-                   if isinstance(v, View))
+            if any(v.buffer is pad.out for v in operands_of(k))
         ]  # fmt: skip
         if not isinstance(pad.source, Pad) or len(readers) != 1 or pad.out in kernels.outputs:
             continue

@@ -46,6 +46,10 @@ def limits(e: Epilogue) -> dict[str, int]:
 def store_fields(kernel: Kernel, source: Type) -> dict[str, int]:
     """The fields that depend on the epilogue only."""
     e = kernel.epilogue
+    if e.finish and e.out.itemsize == 4:  # bit by bit
+        return {"type": Type.I32, "out": Type.I32, "dest": Dest.DRAM, "int_path": 1}
+    if e.finish:
+        source = Type.F32 if e.out in core.FLOATS else Type.I32
     return {
         "type": source, "out": TYPE[e.out], "dest": Dest.DRAM, "int_path": int(e.int_path),
         "ibias": int(e.ibias is not None), "scale": int(e.scale is not None),
