@@ -86,9 +86,18 @@ class _Fuser(KernelBuilder):
             return concatenate(self, eqn)
         if name == "iota":
             return iota(self, eqn)
+        if self._only_multiplied(eqn):
+            return self.view(eqn.inputs[0])
         if name in ARITHMETIC:
             return self._arithmetic(eqn)
         return self._lane(eqn)
+
+    def _only_multiplied(self, eqn: Eqn) -> bool:
+        """Whether it widens bfloat16 for contractions alone, which would round it again."""
+        (out,), old = eqn.outputs, eqn.inputs[0].aval.dtype
+        widens = old == core.bfloat16 and out.aval.dtype == core.float32
+        convert = eqn.primitive.name == "convert_element_type"
+        return convert and widens and self.dot_only[id(out)] and bool(out.aval.shape)
 
     def _movement(self, eqn: Eqn) -> Node:
         (atom,) = eqn.inputs

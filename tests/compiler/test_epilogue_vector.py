@@ -154,6 +154,12 @@ def test_epilogue_feeds_the_next_contraction_in_its_type():
     assert back.kernels.kernels[0].out.dtype == BF16
 
 
+def test_epilogue_of_bfloat16_weights_that_become_float32():
+    x, _, b, r = arguments(20, 12, 18, F32)
+    w = arguments(20, 12, 18, BF16)[1]
+    only(assert_same_bits(EPILOGUES["residual"], x, w, b, r, config="tw16"))
+
+
 def test_epilogue_store_is_preferred():
     x, w, b, r = arguments(20, 12, 18, F32)
     back = assert_same_bits(lambda x, w, b, r: tnp.maximum(x @ w + b, 0), x, w, b, r)
