@@ -179,7 +179,7 @@ def test_epilogue_every_legal_schedule_keeps_bits():
 
 
 def test_epilogue_is_near_float64():
-    x, w, b, r = arguments(33, 24, 29, F32)
+    x, w, b, _ = arguments(33, 24, 29, F32)
     x, w = (np.asarray(a, np.float64).astype(BF16) for a in (x, w))
     y = x.astype(np.float64) @ w.astype(np.float64) + b.astype(np.float64)
     exact = y * 0.5 * (1 + np.vectorize(erf)(y / np.sqrt(2)))
