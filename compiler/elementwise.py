@@ -56,7 +56,7 @@ greater = _binary("greater", p.gt_p, p.gt_p)
 greater_equal = _binary("greater_equal", p.ge_p, p.ge_p)
 
 
-def _inexact(x):
+def inexact(x):
     """Integers and bools become float32, as for NumPy's true division."""
     aval = trace.aval_of(x)
     return x if aval.dtype in core.FLOATS else convert(x, core.float32, aval.weak_type)
@@ -66,7 +66,7 @@ def divide(x1, x2):
     """NumPy's true division; integers are converted to float32."""
     avals = operand_avals("divide", (x1, x2))
     if not any(a.dtype in core.FLOATS for a in avals):  # directly, as JAX: not by way of int32
-        x1, x2 = _inexact(x1), _inexact(x2)
+        x1, x2 = inexact(x1), inexact(x2)
     return trace.bind(p.div_p, *promoted("divide", x1, x2))
 
 
@@ -84,19 +84,25 @@ def clip(x, min=None, max=None):
 
 
 def round(x, decimals=0):
-    """NumPy's round, to nearest even; integers stay as they are."""
+    """NumPy's round, to nearest even (of x 10^decimals); integers stay as they are."""
     operand_avals("round", (x,))
-    if decimals != 0:
-        raise UnsupportedError(f"round: decimals must be 0, not {decimals!r} (at {user_source()})")
     if trace.aval_of(x).dtype not in core.FLOATS:
+        if decimals < 0:
+            raise UnsupportedError(
+                f"round: decimals of integers must be at least 0, not {decimals!r} "
+                f"(at {user_source()})"
+            )
         return x
-    return trace.bind(p.round_nearest_even_p, x)
+    if decimals == 0:
+        return trace.bind(p.round_nearest_even_p, x)
+    factor = 10.0**decimals
+    return divide(trace.bind(p.round_nearest_even_p, multiply(x, factor)), factor)
 
 
 def rint(x):
     """NumPy's rint: round to nearest even; integers become float32."""
     operand_avals("rint", (x,))
-    return trace.bind(p.round_nearest_even_p, _inexact(x))
+    return trace.bind(p.round_nearest_even_p, inexact(x))
 
 
 def astype(x, dtype):
@@ -111,7 +117,7 @@ def _unary(name, primitive, doc, keep_ints=False):
     def function(x):
         operand_avals(name, (x,))
         if not keep_ints:
-            return trace.bind(primitive, _inexact(x))
+            return trace.bind(primitive, inexact(x))
         if trace.aval_of(x).dtype == core.bool_:
             raise DtypeError(f"{name} of a bool has no meaning (at {user_source()})")
         return trace.bind(primitive, x)
@@ -142,7 +148,7 @@ def abs(x):
 def _rounding(name, primitive):
     def function(x):
         (aval,) = operand_avals(name, (x,))
-        return trace.bind(primitive, _inexact(x)) if aval.dtype not in core.INTS else x
+        return trace.bind(primitive, inexact(x)) if aval.dtype not in core.INTS else x
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"NumPy's {name}; integers stay as they are."
@@ -161,17 +167,8 @@ def square(x):
 
 def reciprocal(x):
     """1 / x, correctly rounded."""
-    return divide(1.0, x)
-
-
-def power(x1, x2):
-    """NumPy's power for a Python integer as exponent: repeated products, as `lax.integer_pow`."""
-    operand_avals("power", (x1, x2))
-    if type(x2) is not int:
-        raise UnsupportedError(
-            f"power: the exponent must be a Python int, not {x2!r} (at {user_source()})"
-        )
-    return trace.bind(lanes.integer_pow_p, x1, y=x2)
+    operand_avals("reciprocal", (x,))
+    return divide(1.0, inexact(x))
 
 
 def where(condition, x=None, y=None):

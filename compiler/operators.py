@@ -47,7 +47,10 @@ class ArrayOperators:
     __xor__, __rxor__ = _binary("bitwise_xor"), _reflected("bitwise_xor")
     __lshift__, __rlshift__ = _binary("left_shift"), _reflected("left_shift")
     __rshift__, __rrshift__ = _binary("right_shift"), _reflected("right_shift")
-    __pow__ = _binary("power")
+    __pow__, __rpow__ = _binary("power"), _reflected("power")
+    __floordiv__, __rfloordiv__ = _binary("floor_divide"), _reflected("floor_divide")
+    __mod__, __rmod__ = _binary("remainder"), _reflected("remainder")
+    __divmod__, __rdivmod__ = _binary("divmod"), _reflected("divmod")
     __matmul__, __rmatmul__ = _binary("matmul"), _reflected("matmul")
     __eq__, __ne__ = _binary("equal"), _binary("not_equal")
     __lt__, __le__ = _binary("less"), _binary("less_equal")
@@ -136,6 +139,12 @@ class ArrayOperators:
 
     def clip(self, min=None, max=None):
         return _ops().clip(self, min, max)
+
+    def repeat(self, repeats, axis=None):
+        return _ops().repeat(self, repeats, axis)
+
+    def diagonal(self, offset=0, axis1=0, axis2=1):
+        return _ops().diagonal(self, offset, axis1, axis2)
 
     def round(self, decimals=0):
         return _ops().round(self, decimals)

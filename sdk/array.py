@@ -52,6 +52,9 @@ class Array(ArrayOperators):
     __sub__, __rsub__ = _operator("subtract"), _operator("subtract", True)
     __mul__, __rmul__ = _operator("multiply"), _operator("multiply", True)
     __truediv__, __rtruediv__ = _operator("divide"), _operator("divide", True)
+    __pow__, __rpow__ = _operator("power"), _operator("power", True)
+    __floordiv__, __rfloordiv__ = _operator("floor_divide"), _operator("floor_divide", True)
+    __mod__, __rmod__ = _operator("remainder"), _operator("remainder", True)
     __matmul__, __rmatmul__ = _operator("matmul"), _operator("matmul", True)
 
     def __init__(self, device: Device, aval: ShapedArray, block: Block, future: Future[Any]):

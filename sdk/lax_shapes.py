@@ -3,8 +3,8 @@
 from tilewright.compiler import ops as _ops
 from tilewright.compiler import primitives as _p
 from tilewright.compiler import trace as _trace
-from tilewright.compiler.joining import counts as _counts
 from tilewright.compiler.joining import joined as _joined
+from tilewright.compiler.making import counts as _counts
 
 
 def concatenate(operands, dimension):

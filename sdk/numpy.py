@@ -15,54 +15,86 @@ from tilewright.compiler import core as _core
 from tilewright.compiler import ops as _ops
 from tilewright.compiler import trace as _trace
 from tilewright.compiler.errors import MissingError as _MissingError
-from tilewright.compiler.errors import UnsupportedError as _UnsupportedError
 from tilewright.compiler.ops import (
     abs,
     all,
     any,
+    append,
+    arange,
     argmax,
     argmin,
+    array_split,
     astype,
+    atleast_1d,
+    atleast_2d,
+    atleast_3d,
     broadcast_to,
     ceil,
+    column_stack,
+    concatenate,
     cos,
     cumprod,
     cumsum,
+    diag,
+    diagonal,
     dot,
+    dsplit,
+    dstack,
     exp,
     exp2,
     expand_dims,
     expm1,
+    eye,
+    flip,
+    fliplr,
+    flipud,
     floor,
+    hsplit,
+    hstack,
+    identity,
+    indices,
     inner,
     invert,
+    linspace,
     log,
     log1p,
     matmul,
     matrix_transpose,
     max,
     mean,
+    meshgrid,
     min,
     moveaxis,
     negative,
     pad,
     prod,
     ravel,
+    repeat,
     reshape,
     rint,
+    roll,
+    rollaxis,
     round,
     sign,
     sin,
+    split,
     sqrt,
     squeeze,
+    stack,
     std,
     sum,
     swapaxes,
     tanh,
     tensordot,
+    tile,
     transpose,
+    tri,
+    tril,
+    triu,
     var,
     vdot,
+    vsplit,
+    vstack,
 )
 from tilewright.compiler.primitives import convert as _convert
 from tilewright.compiler.promote import canonical_dtype as _canonical_dtype
@@ -122,7 +154,63 @@ square = _at_once(_ops.square)
 where = _at_once(_ops.where)
 outer = _at_once(_ops.outer)
 einsum = _at_once(_ops.einsum)
+arccos = _at_once(_ops.arccos)
+arccosh = _at_once(_ops.arccosh)
+arcsin = _at_once(_ops.arcsin)
+arcsinh = _at_once(_ops.arcsinh)
+arctan = _at_once(_ops.arctan)
+arctan2 = _at_once(_ops.arctan2)
+arctanh = _at_once(_ops.arctanh)
+bitwise_count = _at_once(_ops.bitwise_count)
+cbrt = _at_once(_ops.cbrt)
+copysign = _at_once(_ops.copysign)
+cosh = _at_once(_ops.cosh)
+deg2rad = _at_once(_ops.deg2rad)
+fabs = _at_once(_ops.fabs)
+float_power = _at_once(_ops.float_power)
+floor_divide = _at_once(_ops.floor_divide)
+fmax = _at_once(_ops.fmax)
+fmin = _at_once(_ops.fmin)
+fmod = _at_once(_ops.fmod)
+heaviside = _at_once(_ops.heaviside)
+hypot = _at_once(_ops.hypot)
+isclose = _at_once(_ops.isclose)
+isfinite = _at_once(_ops.isfinite)
+isinf = _at_once(_ops.isinf)
+isnan = _at_once(_ops.isnan)
+isneginf = _at_once(_ops.isneginf)
+isposinf = _at_once(_ops.isposinf)
+log10 = _at_once(_ops.log10)
+log2 = _at_once(_ops.log2)
+logaddexp = _at_once(_ops.logaddexp)
+logaddexp2 = _at_once(_ops.logaddexp2)
+nan_to_num = _at_once(_ops.nan_to_num)
+positive = _at_once(_ops.positive)
+rad2deg = _at_once(_ops.rad2deg)
+remainder = _at_once(_ops.remainder)
+signbit = _at_once(_ops.signbit)
+sinh = _at_once(_ops.sinh)
+tan = _at_once(_ops.tan)
+trunc = _at_once(_ops.trunc)
+divmod = _ops.divmod
+select = _ops.select
 true_divide = divide
+acos = arccos
+acosh = arccosh
+asin = arcsin
+asinh = arcsinh
+atan = arctan
+atan2 = arctan2
+atanh = arctanh
+pow = power
+concat = concatenate
+mod = remainder
+degrees = rad2deg
+radians = deg2rad
+fix = trunc
+bitwise_invert = invert
+bitwise_left_shift = left_shift
+bitwise_right_shift = right_shift
 absolute = abs
 bitwise_not = invert
 permute_dims = transpose
@@ -150,10 +238,9 @@ def asarray(a, dtype=None):
         return a if dtype is None else astype(a, dtype)
     if type(a) in (bool, int, float) and dtype is None:
         return _trace.lift(a)  # weakly typed, as in JAX
-    if isinstance(a, list | tuple) and _holds_tracer(a):
-        raise _UnsupportedError(
-            f"asarray: a list of traced arrays cannot be joined yet (at {_user_source()})"
-        )
+    if isinstance(a, list | tuple) and _holds_array(a):
+        rows = [asarray(row) for row in a]
+        return stack(rows, dtype=dtype)
     value = _np.asarray(a)
     if dtype is not None:
         value = _trace.concrete(value)
@@ -169,9 +256,11 @@ def array(object, dtype=None, copy=True):
     return asarray(object, dtype)
 
 
-def _holds_tracer(items):
+def _holds_array(items):
     return _builtins.any(
-        isinstance(i, _trace.Tracer) or (isinstance(i, list | tuple) and _holds_tracer(i))
+        isinstance(i, _trace.Tracer)
+        or _trace.is_device_array(i)
+        or (isinstance(i, list | tuple) and _holds_array(i))
         for i in items
     )
 
@@ -244,30 +333,67 @@ def result_type(*args):
 __all__ = [
     "abs",
     "absolute",
+    "acos",
+    "acosh",
     "add",
     "all",
     "amax",
     "amin",
     "any",
+    "append",
+    "arange",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
     "argmax",
     "argmin",
     "array",
+    "array_split",
     "asarray",
+    "asin",
+    "asinh",
     "astype",
+    "atan",
+    "atan2",
+    "atanh",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
     "bfloat16",
     "bitwise_and",
+    "bitwise_count",
+    "bitwise_invert",
+    "bitwise_left_shift",
     "bitwise_not",
     "bitwise_or",
+    "bitwise_right_shift",
     "bitwise_xor",
     "bool_",
     "broadcast_to",
+    "cbrt",
     "ceil",
     "clip",
+    "column_stack",
+    "concat",
+    "concatenate",
+    "copysign",
     "cos",
+    "cosh",
     "cumprod",
     "cumsum",
+    "deg2rad",
+    "degrees",
+    "diag",
+    "diagonal",
     "divide",
+    "divmod",
     "dot",
+    "dsplit",
+    "dstack",
     "dtype",
     "e",
     "einsum",
@@ -276,22 +402,50 @@ __all__ = [
     "exp2",
     "expand_dims",
     "expm1",
+    "eye",
+    "fabs",
+    "fix",
+    "flip",
+    "fliplr",
+    "flipud",
     "float32",
+    "float_power",
     "floor",
+    "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
     "full",
     "full_like",
     "greater",
     "greater_equal",
+    "heaviside",
+    "hsplit",
+    "hstack",
+    "hypot",
+    "identity",
+    "indices",
     "inf",
     "inner",
     "int8",
     "int32",
     "invert",
+    "isclose",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "isneginf",
+    "isposinf",
     "left_shift",
     "less",
     "less_equal",
+    "linspace",
     "log",
     "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
+    "logaddexp2",
     "logical_and",
     "logical_not",
     "logical_or",
@@ -301,11 +455,14 @@ __all__ = [
     "max",
     "maximum",
     "mean",
+    "meshgrid",
     "min",
     "minimum",
+    "mod",
     "moveaxis",
     "multiply",
     "nan",
+    "nan_to_num",
     "ndim",
     "negative",
     "newaxis",
@@ -316,34 +473,55 @@ __all__ = [
     "pad",
     "permute_dims",
     "pi",
+    "positive",
+    "pow",
     "power",
     "prod",
+    "rad2deg",
+    "radians",
     "ravel",
     "reciprocal",
+    "remainder",
+    "repeat",
     "reshape",
     "result_type",
     "right_shift",
     "rint",
+    "roll",
+    "rollaxis",
     "round",
+    "select",
     "shape",
     "sign",
+    "signbit",
     "sin",
+    "sinh",
     "size",
+    "split",
     "sqrt",
     "square",
     "squeeze",
+    "stack",
     "std",
     "subtract",
     "sum",
     "swapaxes",
+    "tan",
     "tanh",
     "tensordot",
+    "tile",
     "transpose",
+    "tri",
+    "tril",
+    "triu",
     "true_divide",
+    "trunc",
     "uint8",
     "uint32",
     "var",
     "vdot",
+    "vsplit",
+    "vstack",
     "where",
     "zeros",
     "zeros_like",

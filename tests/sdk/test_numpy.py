@@ -175,8 +175,8 @@ def test_matmul_dtypes_follow_jax():
 
 
 def test_missing_functions_are_attribute_errors_that_list_what_exists():
-    assert not hasattr(tnp, "sinh")
-    with pytest.raises(AttributeError, match=r"no .softmax. \(at .*test_numpy.*add, all, .*arr"):
+    assert not hasattr(tnp, "fft")
+    with pytest.raises(AttributeError, match=r"no .softmax. \(at .*test_numpy.*add, all, "):
         tnp.softmax  # noqa: B018
     with pytest.raises(UnsupportedError, match=r"tilewright.lax has no 'cond'"):
         lax.cond  # noqa: B018
@@ -192,10 +192,9 @@ def test_listed_names_exist():
     [
         (lambda: lax.add(A, B), OperandError, r"add\(f32\[2,3,4\], f32\[4,5\]\): .*one shape"),
         (lambda: lax.add(A, A.astype(np.int8)), OperandError, "one dtype, not float32, int8"),
-        (lambda: lax.round(A), UnsupportedError, "must be RoundingMethod.TO_NEAREST_EVEN"),
         (lambda: tnp.zeros(2, np.float16), DtypeError, "full: .*float16"),
         (lambda: tnp.zeros("a"), OperandError, "a shape must be"),
-        (lambda: tnp.round(A, 2), UnsupportedError, "decimals must be 0, not 2"),
+        (lambda: tnp.round(B.astype(np.int32), -2), UnsupportedError, "must be at least 0, not -2"),
         (lambda: tnp.reshape(A, -1, order="F"), UnsupportedError, "order must be 'C'"),
         (lambda: tnp.swapaxes(A, 0, 3), OperandError, r"axis must be in \[-3, 3\)"),
         (lambda: tnp.broadcast_to(A, (3, 4)), OperandError, "does not broadcast to"),
