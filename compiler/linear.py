@@ -16,7 +16,16 @@ from tilewright.compiler.errors import UnsupportedError
 from tilewright.compiler.forward import Zero, jvp_flat
 from tilewright.compiler.simplify import eliminate_dead_code
 from tilewright.compiler.source import attributed
-from tilewright.compiler.trace import Trace, activate, aval_of, bind, inline, lift, running
+from tilewright.compiler.trace import (
+    Trace,
+    activate,
+    apply_custom,
+    aval_of,
+    bind,
+    inline,
+    lift,
+    running,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,13 @@ class LinearTrace(Trace):
         if any(map(self.owns, args)):
             return super().process(primitive, args, params)
         return self.forward(primitive, args, params)
+
+    def process_custom(self, call, args):
+        """Apply a function that brings its own derivative (`compiler.custom`)."""
+        if any(map(self.owns, args)):
+            return call(*args)
+        with activate(self.parent):
+            return apply_custom(call, args)
 
     def lift(self, value):
         with activate(self.parent):

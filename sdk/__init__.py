@@ -8,7 +8,18 @@ from importlib import import_module
 from typing import Any
 
 _EXPORTS = {
+    "checkpoint": "custom",
+    "custom_jvp": "custom",
+    "custom_vjp": "custom",
+    "disable_jit": "config",
+    "eval_shape": "jitted",
     "float0": "autodiff",
+    "hessian": "jacobians",
+    "jacfwd": "jacobians",
+    "jacobian": "jacobians",
+    "jacrev": "jacobians",
+    "remat": "custom",
+    "stop_gradient": "custom",
     "grad": "autodiff",
     "jvp": "autodiff",
     "linear_transpose": "autodiff",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from tilewright.isa.config import ChipConfig, ConfigError, parse_config
@@ -31,6 +32,22 @@ class Settings:
 
 
 settings = Settings()
+
+#: Whether jitted functions run as they are written; `disable_jit` sets it.
+jit_disabled: ContextVar[bool] = ContextVar("jit_disabled", default=False)
+
+
+@contextmanager
+def disable_jit(disable: bool = True) -> Iterator[None]:
+    """Run jitted functions operation by operation within the ``with`` block, for debugging.
+
+    Their Python code then sees concrete arrays, which it may print and branch on.
+    """
+    token = jit_disabled.set(disable)
+    try:
+        yield
+    finally:
+        jit_disabled.reset(token)
 
 
 def engine_named(name: str, where: str = "engine") -> str:

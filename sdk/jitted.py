@@ -19,6 +19,7 @@ from tilewright.compiler.contraction import default_precision
 from tilewright.compiler.core import ShapedArray
 from tilewright.compiler.errors import DtypeError
 from tilewright.compiler.source import user_source
+from tilewright.config import jit_disabled
 
 
 def _indices(what: str, value: int | Iterable[int]) -> tuple[int, ...]:
@@ -172,7 +173,7 @@ class Jitted:
         return self._lower(avals, in_tree, statics, device.config)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if trace.current_trace() is not None:
+        if trace.current_trace() is not None or jit_disabled.get():
             return self.fun(*args, **kwargs)
         dynamic, named, statics = self._split(args, kwargs)
         leaves, in_tree, avals = self._avals(dynamic, named)
@@ -208,8 +209,8 @@ def _aval(leaf: Any) -> ShapedArray:
         return leaf.aval
     if isinstance(leaf, ShapedArray):
         return leaf
-    if isinstance(leaf, trace.Tracer):
-        raise trace.leaked(leaf, "jit")  # no trace is active
+    if isinstance(leaf, trace.Tracer) and trace.current_trace() is None:
+        raise trace.leaked(leaf, "jit")
     return trace.aval_of(leaf)
 
 
@@ -249,3 +250,13 @@ def make_jaxpr(fun: Callable[..., Any]) -> Callable[..., Any]:
     if isinstance(fun, Jitted):
         return lambda *args, **kwargs: fun.lower(*args, **kwargs).jaxpr
     return trace.make_jaxpr(fun)
+
+
+def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return the shapes and dtypes of a function's result, as ShapeDtypeStructs; nothing runs.
+
+    Arguments are pytrees of arrays, numbers or ShapeDtypeStructs.
+    """
+    leaves, in_tree = tree.flatten((args, kwargs))
+    jaxpr, out_tree = trace.trace_to_jaxpr(fun, list(map(_aval, leaves)), in_tree)
+    return tree.unflatten(out_tree, jaxpr.out_avals)
