@@ -111,6 +111,14 @@ def define_jvp(primitive, *partials):
         return out, total
 
 
+def define_factor(primitive, factor):
+    """Define the jvp rule of a function of one operand by its derivative there.
+
+    ``factor(x, out)`` may use the result.
+    """
+    define_jvp(primitive, lambda t, out, x: mul(t, factor(x, out)))
+
+
 def no_derivative(primitive):
     """Define the jvp rule of a primitive whose derivative is zero wherever it has one."""
 
@@ -191,6 +199,7 @@ def load():
     from tilewright.compiler import (  # noqa: F401 (importing them registers)
         rules_contract,
         rules_elementwise,
+        rules_math,
         rules_moving,
         rules_reduce,
     )

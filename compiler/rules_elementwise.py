@@ -16,6 +16,7 @@ from tilewright.compiler.rules import (
     broadcast,
     convert,
     define_bilinear,
+    define_factor,
     define_jvp,
     define_linear,
     div,
@@ -125,31 +126,26 @@ def _convert_transpose(ct, x, **params):
     return [convert(ct, x.aval)]
 
 
-def _factor(primitive, factor):
-    """The derivative of a function of one operand, from operand and result."""
-    define_jvp(primitive, lambda t, out, x: mul(t, factor(x, out)))
-
-
 def _one(x):
     return number(1, x)
 
 
-_factor(lanes.abs_p, lambda x, out: bind(lanes.sign_p, x))
-_factor(lanes.sqrt_p, lambda x, out: div(number(0.5, x), out))
-_factor(lanes.rsqrt_p, lambda x, out: mul(number(-0.5, x), div(out, x)))
-_factor(lanes.exp_p, lambda x, out: out)
-_factor(lanes.exp2_p, lambda x, out: mul(out, number(log(2), x)))
+define_factor(lanes.abs_p, lambda x, out: bind(lanes.sign_p, x))
+define_factor(lanes.sqrt_p, lambda x, out: div(number(0.5, x), out))
+define_factor(lanes.rsqrt_p, lambda x, out: mul(number(-0.5, x), div(out, x)))
+define_factor(lanes.exp_p, lambda x, out: out)
+define_factor(lanes.exp2_p, lambda x, out: mul(out, number(log(2), x)))
 define_jvp(lanes.log_p, lambda t, out, x: div(t, x))
 define_jvp(lanes.log1p_p, lambda t, out, x: div(t, add(x, _one(x))))
-_factor(lanes.expm1_p, lambda x, out: add(out, _one(x)))
-_factor(lanes.logistic_p, lambda x, out: mul(out, sub(_one(x), out)))
-_factor(lanes.tanh_p, lambda x, out: mul(add(_one(x), out), sub(_one(x), out)))
-_factor(
+define_factor(lanes.expm1_p, lambda x, out: add(out, _one(x)))
+define_factor(lanes.logistic_p, lambda x, out: mul(out, sub(_one(x), out)))
+define_factor(lanes.tanh_p, lambda x, out: mul(add(_one(x), out), sub(_one(x), out)))
+define_factor(
     lanes.erf_p,
     lambda x, out: mul(number(2 / sqrt(pi), x), bind(lanes.exp_p, neg(mul(x, x)))),
 )
-_factor(lanes.sin_p, lambda x, out: bind(lanes.cos_p, x))
-_factor(lanes.cos_p, lambda x, out: neg(bind(lanes.sin_p, x)))
+define_factor(lanes.sin_p, lambda x, out: bind(lanes.cos_p, x))
+define_factor(lanes.cos_p, lambda x, out: neg(bind(lanes.sin_p, x)))
 
 
 @lanes.integer_pow_p.rule("jvp")

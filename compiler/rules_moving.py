@@ -3,6 +3,7 @@
 from tilewright.compiler import primitives as p
 from tilewright.compiler.batching import batched_at, move_dim
 from tilewright.compiler.forward import Zero, filled
+from tilewright.compiler.primitives_join import concatenate_p
 from tilewright.compiler.primitives_pad import pad_p, rev_p
 from tilewright.compiler.rules import (
     Undefined,
@@ -36,9 +37,7 @@ define_linear(
     p.transpose_p,
     lambda ct, aval, *, permutation: bind(p.transpose_p, ct, permutation=inverse(permutation)),
 )
-define_linear(
-    rev_p, lambda ct, aval, *, dimensions: bind(rev_p, ct, dimensions=dimensions)
-)
+define_linear(rev_p, lambda ct, aval, *, dimensions: bind(rev_p, ct, dimensions=dimensions))
 
 
 def _unslice(ct, aval, *, start_indices, limit_indices, strides=None):
@@ -95,11 +94,7 @@ def _slice_batch(size, args, dims, *, start_indices, limit_indices, strides=None
 @pad_p.rule("jvp")
 def _pad_jvp(primals, tangents, *, padding_config):
     out = bind(pad_p, *primals, padding_config=padding_config)
-    parts = [
-        filled(t.aval, 0) if isinstance(t, Zero) else t
-        for t in tangents
-    ]
-    return out, bind(pad_p, *parts, padding_config=padding_config)
+    return out, bind(pad_p, *_arrays(tangents), padding_config=padding_config)
 
 
 @pad_p.rule("transpose")
@@ -136,3 +131,35 @@ def _pad_batch(size, args, dims, *, padding_config):
     mask = broadcast(mask, shape, range(1, len(shape)))
     inside = bind(p.ne_p, mask, number(0, mask))
     return select(inside, out, broadcast(value, shape, (0,))), 0
+
+
+def _arrays(tangents):
+    return [filled(t.aval, 0) if isinstance(t, Zero) else t for t in tangents]
+
+
+@concatenate_p.rule("jvp")
+def _concatenate_jvp(primals, tangents, *, dimension):
+    out = bind(concatenate_p, *primals, dimension=dimension)
+    return out, bind(concatenate_p, *_arrays(tangents), dimension=dimension)
+
+
+@concatenate_p.rule("transpose")
+def _concatenate_transpose(ct, *args, dimension):
+    found, start = [], 0
+    for x in args:
+        shape = (x.aval if isinstance(x, Undefined) else aval_of(x)).shape
+        stop = start + shape[dimension]
+        part = None
+        if isinstance(x, Undefined):
+            starts = tuple(start if d == dimension else 0 for d in range(len(shape)))
+            limits = tuple(stop if d == dimension else n for d, n in enumerate(shape))
+            part = bind(p.slice_p, ct, start_indices=starts, limit_indices=limits)
+        found.append(part)
+        start = stop
+    return found
+
+
+@concatenate_p.rule("batch")
+def _concatenate_batch(size, args, dims, *, dimension):
+    parts = [batched_at(x, d, size) for x, d in zip(args, dims, strict=True)]
+    return bind(concatenate_p, *parts, dimension=dimension + 1), 0

@@ -39,9 +39,7 @@ def _spread_back(x, shape, axes):
     return broadcast(x, shape, _kept(len(shape), axes))
 
 
-define_linear(
-    r.reduce_sum_p, lambda ct, aval, *, axes: _spread_back(ct, aval.shape, axes)
-)
+define_linear(r.reduce_sum_p, lambda ct, aval, *, axes: _spread_back(ct, aval.shape, axes))
 
 
 def _extreme(t, out, x, *, axes):

@@ -3,9 +3,11 @@
 import jax
 import numpy as np
 import pytest
-from tilewright import lax
+from tilewright import autodiff, lax
+from tilewright.compiler.primitives_math import log2_p
+from tilewright.compiler.trace import bind
 
-from tests.compiler.transform_case import check_everything, normal, on_numpy  # noqa: F401
+from tests.compiler.transform_case import check_everything, compare, normal, on_numpy  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("on_numpy")
 
@@ -16,7 +18,9 @@ SCALAR = np.float32(0.75).reshape(())
 UNARY = {
     "neg": X, "abs": X, "sign": X, "floor": X, "ceil": X, "sqrt": POSITIVE, "rsqrt": POSITIVE,
     "exp": X, "exp2": X, "log": POSITIVE, "log1p": POSITIVE, "expm1": X, "logistic": X, "tanh": X,
-    "erf": X, "sin": X, "cos": X,
+    "erf": X, "sin": X, "cos": X, "cbrt": POSITIVE, "tan": X, "atan": X, "asin": X / 3,
+    "acos": X / 3, "cosh": X, "sinh": X, "asinh": X, "acosh": POSITIVE + 1, "atanh": X / 3,
+    "erf_inv": X / 3,
 }  # fmt: skip
 
 
@@ -32,9 +36,11 @@ def test_integer_pow(y):
     )
 
 
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "max", "min"])
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "max", "min", "pow", "atan2", "rem"])
 def test_binary(name):
-    check_everything(getattr(lax, name), getattr(jax.lax, name), (X, POSITIVE))
+    check_everything(getattr(lax, name), getattr(jax.lax, name), (np.abs(X), POSITIVE))
+    if name != "pow":
+        check_everything(getattr(lax, name), getattr(jax.lax, name), (X, -POSITIVE))
 
 
 @pytest.mark.parametrize(
@@ -59,6 +65,19 @@ def test_binary_with_a_scalar(name, side):
 def test_equal_operands_share_the_derivative_of_a_maximum():
     check_everything(lax.max, jax.lax.max, (X, X.copy()))
     check_everything(lambda x: lax.min(x, x), lambda x: jax.lax.min(x, x), (X,))
+
+
+def test_pow_where_a_factor_is_zero():
+    x = np.array([0, 0, 2, 3], np.float32)
+    y = np.array([0, 2, 0, 1], np.float32)
+    args, tangents, ct = (x, y), (np.ones_like(x), np.zeros_like(x)), np.ones_like(x)
+    ours = autodiff.jvp(lax.pow, args, tangents), autodiff.vjp(lax.pow, *args)[1](ct)
+    theirs = jax.jvp(jax.lax.pow, args, tangents), jax.vjp(jax.lax.pow, *args)[1](ct)
+    compare(ours, theirs, 1e-5, 0)
+
+
+def test_log2():
+    check_everything(lambda x: bind(log2_p, x), jax.numpy.log2, (POSITIVE,))
 
 
 def test_clamp():

@@ -48,6 +48,15 @@ def test_pad(config):
     both(lambda L, x: L.pad(x, np.float32(3), config), X)
 
 
+def test_concatenate():
+    def joined(api, x, y, z):
+        return api.concatenate([x, x * y, z], 1)
+
+    check_everything(
+        lambda *a: joined(lax, *a), lambda *a: joined(jax.lax, *a), (X, X + 1, normal(3, (3, 2)))
+    )
+
+
 DOTS = {
     "matrices": ((3, 4), (4, 2), (((1,), (0,)), ((), ()))),
     "batch": ((2, 3, 4), (4, 2, 2), (((2,), (0,)), ((0,), (2,)))),

@@ -53,20 +53,21 @@ def with_vjp(api, np_):
 def programs(api, np_, f):
     """Calls of a function of two vectors under every transformation that reverse mode allows."""
     scalar = lambda x, y: np_.sum(f(x, y) * y)  # noqa: E731
-    matrix = np.stack([X, 2 * X])
+    x, y = np_.asarray(X), np_.asarray(Y)
+    matrix = np_.asarray(np.stack([X, 2 * X]))
     return {
-        "value": lambda: f(X, Y),
-        "grad": lambda: api.grad(scalar, (0, 1))(X, Y),
-        "by the second": lambda: api.grad(scalar, 1)(X, Y),
+        "value": lambda: f(x, y),
+        "grad": lambda: api.grad(scalar, (0, 1))(x, y),
+        "by the second": lambda: api.grad(scalar, 1)(x, y),
         "second": lambda: api.grad(
-            lambda x, y: np_.sum(api.grad(scalar, 1)(x, y) * x), (0, 1))(X, Y),
-        "vmap": lambda: api.vmap(f, (0, None))(matrix, Y),
-        "vmap grad": lambda: api.vmap(api.grad(scalar, (0, 1)), (0, None))(matrix, Y),
+            lambda x, y: np_.sum(api.grad(scalar, 1)(x, y) * x), (0, 1))(x, y),
+        "vmap": lambda: api.vmap(f, (0, None))(matrix, y),
+        "vmap grad": lambda: api.vmap(api.grad(scalar, (0, 1)), (0, None))(matrix, y),
         "grad vmap": lambda: api.grad(
-            lambda m, y: np_.sum(api.vmap(f, (0, None))(m, y) * m), (0, 1))(matrix, Y),
+            lambda m, y: np_.sum(api.vmap(f, (0, None))(m, y) * m), (0, 1))(matrix, y),
         "in a nested vmap": lambda: api.grad(lambda m, y: np_.sum(
-            api.vmap(api.vmap(f, (0, None)), (None, 0), 1)(m, y) ** 2), (0, 1))(X, Y),
-        "jacrev": lambda: api.jacrev(f)(X, Y),
+            api.vmap(api.vmap(f, (0, None)), (None, 0), 1)(m, y) ** 2), (0, 1))(x, y),
+        "jacrev": lambda: api.jacrev(f)(x, y),
     }  # fmt: skip
 
 
