@@ -281,7 +281,6 @@ A = np.ones((3, 4), np.float32)
         ),
         (lambda: tw.jit(dense, static_argnums=3), ValueError, r"must be in \[-3, 3\) for dense"),
         (lambda: tw.jit(dense, static_argnames="q"), ValueError, "of dense, not 'q'"),
-        (lambda: tw.jit(lambda x: tnp.power(x, 0.5))(A), tw.UnsupportedError, "power.*test_jit.py"),
         (
             lambda: tw.jit(dense).lower(A, A.T, A[:, 0]).compile()(A, A.T),
             OperandError,
