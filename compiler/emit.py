@@ -78,7 +78,7 @@ class Compiled:
 
 def layout(kernels: KernelProgram) -> dict[Buffer, int]:
     """Default DRAM addresses: constants, temporaries, inputs, outputs."""
-    temps = [k.out for k in kernels.kernels if k.out.kind == "temp"]
+    temps = [b for k in kernels.kernels for b in k.outs if b.kind == "temp"]
     outputs = [b for b in kernels.outputs if b.kind == "output"]
     addresses: dict[Buffer, int] = {}
     at = 0

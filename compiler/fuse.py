@@ -17,14 +17,14 @@ from tilewright.compiler import core
 from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var
 from tilewright.compiler.fuse_conv import as_contraction, convolution
-from tilewright.compiler.fuse_epilogue import Region, regions, start, sums_of
+from tilewright.compiler.fuse_epilogue import Region, regions, start
 from tilewright.compiler.fuse_join import concatenate, iota
-from tilewright.compiler.fuse_lanes import SHARED, Lane, constant, fits, joined, operations, stored
+from tilewright.compiler.fuse_lanes import Lane, alone
 from tilewright.compiler.fuse_pool import max_pool
+from tilewright.compiler.fuse_reduce import REDUCING, elementwise, moved, reduction
 from tilewright.compiler.kernel_builder import KernelBuilder, Node, Number
 from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, View
 from tilewright.compiler.primitives_dot import free_dims, passes
-from tilewright.compiler.terms import Term
 from tilewright.compiler.vector_lower import LOWER, refusal
 from tilewright.isa.config import ChipConfig
 
@@ -57,8 +57,8 @@ class _Fuser(KernelBuilder):
     """The value of each equation, from the values of its operands."""
 
     def __init__(self, jaxpr: Jaxpr, config: ChipConfig):
-        super().__init__(jaxpr)
-        self.config = config
+        super().__init__(jaxpr, config)
+        self.written = _written(jaxpr)
         self.reshaped: dict[int, Var | Literal] = {}  # variable -> the chain that it reshapes
         #: variable -> the element-wise equation that defines it
         self.made = {
@@ -86,6 +86,8 @@ class _Fuser(KernelBuilder):
             return concatenate(self, eqn)
         if name == "iota":
             return iota(self, eqn)
+        if name in REDUCING:
+            return reduction(self, eqn)
         if self._only_multiplied(eqn):
             return self.view(eqn.inputs[0])
         if name in ARITHMETIC:
@@ -109,6 +111,8 @@ class _Fuser(KernelBuilder):
         if name == "reshape" and isinstance(node, Chain) and self.uses[id(atom)] == 1:
             self.reshaped[id(eqn.outputs[0])] = atom
             return replace(node, shape=shape, eqns=(*node.eqns, self.number))
+        if isinstance(node, Lane) and (lane := moved(eqn, node)) is not None:
+            return lane
         view = self.view(atom)
         if name == "transpose":
             return view.transpose(p["permutation"])
@@ -238,13 +242,13 @@ class _Fuser(KernelBuilder):
         if not isinstance(node, Chain) or node.can_end:
             return node
         if id(atom) in self.made:
-            node = self._again(self.made[id(atom)])
+            node = self.again(self.made[id(atom)])
         elif id(atom) in self.reshaped:
             node = self.reshape(self.view(self.reshaped[id(atom)]), node.shape)
         self.nodes[id(atom)] = node
         return node
 
-    def _again(self, number: int) -> Lane:
+    def again(self, number: int) -> Lane:
         """The lane of an earlier equation, whose value is a chain."""
         now = self.number, self.source
         self.number, self.source = number, self.jaxpr.eqns[number].source
@@ -252,43 +256,23 @@ class _Fuser(KernelBuilder):
         self.number, self.source = now
         return lane
 
-    def _term(self, atom: Var | Literal, shape: tuple[int, ...]) -> tuple[Term, set[int]]:
-        """The term of an operand, and the equations that it computes."""
-        node = self.node(atom)
-        if isinstance(node, Number):
-            return constant(node.value, atom.aval.dtype), set()
-        if self._in_region(atom):
-            node = self._finishing(atom)
-        known = id(atom) in self.made and isinstance(node, Chain) and node.shape == shape
-        if known and (isinstance(node.source, Map) or not node.can_end):
-            node = self._again(self.made[id(atom)])
-        if isinstance(node, Lane) and node.shape == shape and self._joins(atom, node):
-            return node.term, set(node.eqns)
-        return stored(self.exact(atom)), set()
-
-    def _in_region(self, atom: Var | Literal) -> bool:
+    def in_region(self, atom: Var | Literal) -> bool:
         """Whether the equation at hand takes the atom from a contraction's sums."""
         region = self.regions.get(-1 if self.number is None else self.number)
         return region is not None and id(atom) in region.variables
 
-    def _finishing(self, atom: Var | Literal) -> Lane:
+    def finishing(self, atom: Var | Literal) -> Lane:
         """A value that a contraction's sums become, as a lane of them."""
         node = self.node(atom)
         if isinstance(node, Chain):
             if id(atom) in self.made:
-                node = self._again(self.made[id(atom)])
+                node = self.again(self.made[id(atom)])
             else:
                 assert isinstance(node.source, Contract)
                 node = start(node.source, node.eqns[0], node.shape, atom.aval.dtype)
             self.nodes[id(atom)] = node
         assert isinstance(node, Lane), node
         return node
-
-    def _joins(self, atom: Var | Literal, lane: Lane) -> bool:
-        """Whether a lane is computed where it is used: once, or cheaply."""
-        if sums_of(lane.term):
-            return self._in_region(atom)
-        return self.uses[id(atom)] == 1 or operations(lane.term) <= SHARED
 
     def exact(self, atom: Var | Literal) -> View:
         """The atom as a view of its own dtype: not narrowed for contractions."""
@@ -306,18 +290,11 @@ class _Fuser(KernelBuilder):
         if all(isinstance(x, Number) for x in nodes):
             value = eqn.primitive.impl(*(np.asarray(x.value) for x in nodes), **eqn.params)
             return Number(value[()], aval.shape)
-        assert self.number is not None
-        found = [self._term(a, aval.shape) for a in eqn.inputs]
-        lane = joined(eqn, self.number, [t for t, _ in found], {n for _, e in found for n in e})
-        if fits(lane, self.config):
-            return lane
-        alone = [t if t.name in ("const", "input") or sums_of(t) else stored(self.exact(a))
-                 for (t, _), a in zip(found, eqn.inputs, strict=True)]  # fmt: skip
-        lane = joined(eqn, self.number, alone, {n for t, e in found if sums_of(t) for n in e})
-        if not fits(lane, self.config):
+        dtypes = tuple(a.aval.dtype for a in eqn.inputs)
+        if not alone(self.config, name, aval.dtype, dtypes, eqn.params):
             why = "its micro-kernel does not fit a quarter of this chip's accumulator"
             raise self.unsupported(name, why, *eqn.inputs)
-        return lane
+        return elementwise(self, eqn)
 
     def _narrow(self, eqn: Eqn) -> View | None:
         """An integer conversion that keeps the low bytes."""
@@ -413,6 +390,12 @@ class _Fuser(KernelBuilder):
         if rows is None or (chain.rows > 1 and rows.strides[0]):
             return None
         return View(rows.buffer, (chain.cols,), (rows.strides[1],), rows.offset)
+
+
+def _written(jaxpr: Jaxpr) -> set[int]:
+    """Variables that something reads from DRAM: contractions, and what moves parts of arrays."""
+    lanes = (*LOWER, *REDUCING, "broadcast_in_dim", "reshape")
+    return {id(a) for e in jaxpr.eqns if e.primitive.name not in lanes for a in e.inputs}
 
 
 def _is_full(node: Node) -> bool:

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tilewright.compiler import core
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var
-from tilewright.compiler.fuse_lanes import Lane, constant, flat, rows_of
+from tilewright.compiler.fuse_group import rows_of
+from tilewright.compiler.fuse_lanes import Lane, constant, flat
 from tilewright.compiler.kernels import Contract, Epilogue, Finish, Kernel, View
 from tilewright.compiler.primitives_dot import free_dims
 from tilewright.compiler.terms import Term
-from tilewright.compiler.vector_code import MicroKernel, levels_of, micro_kernel
+from tilewright.compiler.vector_code import MicroKernel, kind_of, micro_kernel
 from tilewright.compiler.vector_lower import BODY, refusal
+from tilewright.compiler.vector_reduce import How
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.timing import VECTOR_ROWS
 from tilewright.isa.units import LOAD_STREAMS
@@ -50,6 +52,15 @@ class Region:
     variables: frozenset[int]  # ids of what the contraction and they define
 
 
+def one_kernel(config: ChipConfig, term: Term) -> bool:
+    """Whether one micro-kernel computes a term, however its inputs are broadcast."""
+    inputs = term.inputs()
+    if len(inputs) > len(LOAD_STREAMS):
+        return False
+    micro = micro_kernel((term.replaced(inputs.index),), [(BODY, False)] * len(inputs), How())
+    return micro is not None and rows_of(config, len(micro.words)) <= config.acc_rows // 4
+
+
 def sums_of(term: Term) -> list[Sums]:
     """The contractions of a term; at most one."""
     return [x for x in term.inputs() if isinstance(x, Sums)]
@@ -66,7 +77,8 @@ def start(source: Contract, number: int, shape: tuple[int, ...], dtype: np.dtype
 
 def finish_code(term: Term, views: Sequence[View]) -> MicroKernel | None:
     """The micro-kernel of a term of sums, input 0, and of views (B, M, N)."""
-    return micro_kernel(term, [BODY, *levels_of([v.part(0) for v in views])])
+    kinds = [(BODY, False), *(kind_of(v.part(0)) for v in views)]
+    return micro_kernel((term,), kinds, How())
 
 
 def finish_kernel(builder: KernelBuilder, lane: Lane, out) -> View:  # type: ignore[no-untyped-def]
@@ -166,7 +178,7 @@ def _fits(jaxpr: Jaxpr, result: Var, numbers: list[int], config: ChipConfig) -> 
     inputs = term.inputs()
     if len(inputs) > len(LOAD_STREAMS):
         return False
-    micro = micro_kernel(term.replaced(inputs.index), [BODY] * len(inputs))
+    micro = micro_kernel((term.replaced(inputs.index),), [(BODY, False)] * len(inputs), How())
     return micro is not None and rows_of(config, len(micro.words)) <= config.acc_rows // SHARE
 
 

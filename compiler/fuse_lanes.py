@@ -1,34 +1,56 @@
-"""Element-wise equations that STORE's epilogue cannot take: terms that grow into VECTOR's kernels.
+"""Equations that STORE's epilogue cannot take: terms that grow into VECTOR's kernels.
 
-A `Lane` is a value of one shape whose term is not computed yet. An equation joins the terms of its
-operands while VECTOR has words, registers and load streams for them, else operands are written to
-DRAM first. Contractions are not in the same kernel: their results are read from DRAM.
+A `Lane` is a value whose term is not computed yet. An equation joins the terms of its operands, also
+behind reductions of the last dimensions and their broadcasts, until there are too many operands or
+operations for a kernel; then operands are written to DRAM first. `fuse_group` cuts terms into stages.
+Contractions are not in the same kernel: their results are read from DRAM.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from math import prod
 
 import numpy as np
 from tilewright.compiler import core
-from tilewright.compiler.core import Eqn
+from tilewright.compiler.fuse_group import rows_of
 from tilewright.compiler.kernels import View
 from tilewright.compiler.terms import Term
 from tilewright.compiler.vector_code import micro_kernel
 from tilewright.compiler.vector_lower import BODY
+from tilewright.compiler.vector_reduce import REDUCTIONS, How
 from tilewright.isa.config import ChipConfig
 
+MOST_VIEWS = 8  # of a kernel
+MOST_OPERATIONS = 64
 SHARED = 24  # operations of a term that is computed again where it is used, rather than stored
 
 
 @dataclass(frozen=True)
 class Lane:
-    """A term whose inputs are views of one shape (or of one element), not computed yet."""
+    """A term whose inputs are views of one shape (or of one element), not computed yet.
+
+    Parameters
+    ----------
+    shape : of the value.
+    given : `space`, where it is not `shape`.
+    cut : how many dimensions of `space` are rows; the others are those that are reduced. None: the
+        term has no reduction.
+    row : whether the value has one element for each row.
+    """
 
     shape: tuple[int, ...]
     term: Term
     eqns: tuple[int, ...]
+    given: tuple[int, ...] | None = None
+    cut: int | None = None
+    row: bool = False
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """The shape of the term's views."""
+        return self.shape if self.given is None else self.given
 
     @property
     def dtype(self) -> np.dtype:
@@ -46,37 +68,41 @@ def stored(view: View) -> Term:
     return Term("input", view.dtype, value=view)
 
 
-def joined(eqn: Eqn, number: int, args: list[Term], eqns: set[int]) -> Lane:
-    """An equation of terms."""
-    out = eqn.outputs[0].aval
-    term = Term(eqn.primitive.name, out.dtype, tuple(args), eqn.params)
-    return Lane(out.shape, term, (*sorted(eqns - {number}), number))
-
-
 def converted(lane: Lane, dtype: np.dtype) -> Lane:
     """A float32 lane rounded to bfloat16, as a contraction loads it."""
     term = Term("convert_element_type", dtype, (lane.term,), core.Params(new_dtype=dtype))
-    return Lane(lane.shape, term, lane.eqns)
+    return replace(lane, term=term)
 
 
 def operations(term: Term) -> int:
-    """Equations of a term."""
-    return sum(1 for t in term.nodes() if t.args)
+    """Equations of a term; a reduction is many."""
+    return sum(SHARED + 1 if t.name in REDUCTIONS else 1 for t in term.nodes() if t.args)
 
 
-def fits(lane: Lane, config: ChipConfig) -> bool:
-    """Whether one micro-kernel can compute it, however its inputs turn out to be broadcast."""
-    views = lane.term.inputs()
-    if len(views) > 3:
-        return False
-    term = lane.term.replaced(views.index)
-    kernel = micro_kernel(term, [BODY] * len(views))
+def fits(lane: Lane) -> bool:
+    """Whether it may be one kernel; what it is made of has been found to be possible."""
+    nodes = list(lane.term.nodes())
+    views = {t.value for t in nodes if t.name == "input"}
+    return len(views) <= MOST_VIEWS and sum(1 for t in nodes if t.args) <= MOST_OPERATIONS
+
+
+@cache
+def alone(config: ChipConfig, name: str, dtype: np.dtype, operands: tuple[np.dtype, ...],
+          params: core.Params) -> bool:  # fmt: skip
+    """Whether the chip has room for a micro-kernel of one equation."""
+    args = tuple(Term("input", d, value=i) for i, d in enumerate(operands))
+    term = Term(name, dtype, args, params)
+    kernel = micro_kernel((term,), [(BODY, False)] * len(args), How(config.dim))
     return kernel is not None and rows_of(config, len(kernel.words)) <= config.acc_rows // 4
 
 
-def rows_of(config: ChipConfig, words: int) -> int:
-    """Accumulator rows that a micro-kernel takes."""
-    return -(-2 * words // config.dim)
+def as_rows(view: View, lane: Lane) -> View | None:
+    """A view of one element for each row of a lane, as a view of its space; None: needs a copy."""
+    assert lane.cut is not None
+    if not view.shape:
+        return view
+    found = view.reshape(lane.space[: lane.cut])
+    return None if found is None else found.broadcast(lane.space, tuple(range(lane.cut)))
 
 
 def flat(view: View, shape: tuple[int, ...]) -> View | None:

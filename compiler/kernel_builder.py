@@ -16,8 +16,9 @@ from tilewright.compiler import core
 from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Jaxpr, Literal, Var
 from tilewright.compiler.errors import UnsupportedError
+from tilewright.compiler.fuse_compute import compute, together
 from tilewright.compiler.fuse_epilogue import finish_kernel, sums_of
-from tilewright.compiler.fuse_lanes import Lane, arranged, converted, flat
+from tilewright.compiler.fuse_lanes import Lane, converted
 from tilewright.compiler.kernels import (
     Buffer,
     Epilogue,
@@ -25,7 +26,6 @@ from tilewright.compiler.kernels import (
     Kernel,
     KernelProgram,
     KernelSource,
-    Lanes,
     Move,
     Pad,
     View,
@@ -33,7 +33,7 @@ from tilewright.compiler.kernels import (
     with_views,
 )
 from tilewright.compiler.source import UNKNOWN, Source
-from tilewright.compiler.vector_code import levels_of, micro_kernel
+from tilewright.isa.config import ChipConfig
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,15 @@ class KernelBuilder:
     Parameters
     ----------
     jaxpr : whose inputs and constants become the first values.
+    config : the chip.
     """
 
-    def __init__(self, jaxpr: Jaxpr):
-        self.jaxpr = jaxpr
+    def __init__(self, jaxpr: Jaxpr, config: ChipConfig):
+        self.jaxpr, self.config = jaxpr, config
         self.nodes: dict[int, Node] = {}
         self.kernels: list[Kernel] = []
         self.consts: list[Buffer] = []
+        self.notes: list[str] = []
         self.temps = 0
         self.number: int | None = None  # of the equation at hand
         self.source: Source = UNKNOWN  # its line
@@ -159,24 +161,7 @@ class KernelBuilder:
         out = out or self.temp(lane.shape, lane.dtype)
         if sums_of(lane.term):
             return finish_kernel(self, lane, out)
-        if not prod(lane.shape):
-            return View.whole(out)
-        views = [v.broadcast(lane.shape, ()) if not v.shape else v for v in _inputs(lane)]
-        pair = arranged(views, lane.shape)
-        ready: list[View] = []
-        for v in views:
-            rows = flat(v, pair)
-            ready.append(rows or self.reshape(v, pair))
-        term = lane.term.replaced(_inputs(lane).index)
-        micro = micro_kernel(term, levels_of(ready))
-        if micro is None:  # fewer registers than with all operands in full
-            ready = [View.whole(self.move(v).buffer) for v in ready]
-            micro = micro_kernel(term, levels_of(ready))
-        assert micro is not None, f"{lane} was made to fit"
-        code = View.whole(self.const(np.frombuffer(micro.code, np.uint32)))
-        source = self.jaxpr.eqns[lane.eqns[-1]].source
-        name, body = f"k{len(self.kernels)}", Lanes(tuple(ready), term, code)
-        self.kernels.append(Kernel(name, body, Epilogue(lane.dtype), out, lane.eqns, source))
+        compute(self, [lane], [out])
         return View.whole(out)
 
     def move(self, view: View, out: Buffer | None = None, take: np.dtype | None = None) -> View:
@@ -237,15 +222,21 @@ class KernelBuilder:
         for number, eqn in enumerate(self.jaxpr.eqns):
             where |= {id(v): number for v in eqn.outputs}
         outputs: list[Buffer | None] = [None] * len(outvars)
+        lanes: dict[int, Lane] = {}
         for i, atom in enumerate(outvars):  # chains first: a buffer may be renamed only afterwards
             node = self.settled(atom)
-            if isinstance(node, Chain | Lane):
-                out = Buffer(f"out{i}", atom.aval.shape, atom.aval.dtype, "output", i)
-                view = (
-                    self.end(node, out=out) if isinstance(node, Chain) else self.compute(node, out)
-                )
-                self.nodes[id(atom)] = view
-                outputs[i] = out
+            if not isinstance(node, Chain | Lane):
+                continue
+            outputs[i] = out = Buffer(f"out{i}", atom.aval.shape, atom.aval.dtype, "output", i)
+            self.nodes[id(atom)] = View.whole(out)
+            if isinstance(node, Chain):
+                self.end(node, out=out)
+            elif sums_of(node.term):
+                self.compute(node, out)
+            else:
+                lanes[i] = node
+        for part in together(self, lanes):
+            compute(self, [lanes[i] for i in part], [outputs[i] for i in part])
         for i, atom in enumerate(outvars):
             if outputs[i] is None:
                 self.number = where.get(id(atom))
@@ -256,7 +247,8 @@ class KernelBuilder:
         kernels = _needed(self.kernels, outputs)
         used = {b for k in kernels for b in _buffers(k)} | set(outputs)
         consts = tuple(b for b in self.consts if b in used)
-        return KernelProgram(tuple(kernels), self.inputs, consts, tuple(outputs))
+        notes = tuple(dict.fromkeys(self.notes))
+        return KernelProgram(tuple(kernels), self.inputs, consts, tuple(outputs), notes)
 
     def _result(self, atom: Var | Literal, index: int) -> Buffer:
         """The buffer of a result that is no chain: a temporary renamed, or a copy."""
@@ -277,25 +269,22 @@ class KernelBuilder:
 
         for i, k in enumerate(self.kernels):
             s, e = with_views(k.source, view), k.epilogue.with_views(view)
-            self.kernels[i] = replace(k, source=s, epilogue=e, out=new if k.out is old else k.out)
+            out, *more = (new if b is old else b for b in k.outs)
+            self.kernels[i] = replace(k, source=s, epilogue=e, out=out, more=tuple(more))
         for key, node in self.nodes.items():
             self.nodes[key] = view(node)
 
 
-def _inputs(lane: Lane) -> list[View]:
-    return [v for v in lane.term.inputs() if isinstance(v, View)]
-
-
 def _buffers(kernel: Kernel) -> list[Buffer]:
-    """What a kernel reads and writes; its output is last."""
-    return [v.buffer for v in operands_of(kernel)] + [kernel.out]
+    """What a kernel reads and writes."""
+    return [*(v.buffer for v in operands_of(kernel)), *kernel.outs]
 
 
 def _needed(kernels: list[Kernel], outputs: list[Buffer]) -> list[Kernel]:
     """The kernels that a result needs, renumbered."""
     wanted, kept = set(outputs), []
     for kernel in reversed(kernels):
-        if kernel.out in wanted:
+        if not wanted.isdisjoint(kernel.outs):
             kept.append(kernel)
             wanted |= set(_buffers(kernel))
     return [replace(k, name=f"k{i}") for i, k in enumerate(reversed(kept))]

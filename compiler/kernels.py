@@ -7,12 +7,13 @@ dense row-major buffer::
     kernel   ::= name: out = source [epilogue]
     source   ::= contract(a[B,M,K], w[B,K,N]) | convolve(x[G,B,H,W,C], w[G,I,J,C,O], ...)
                | pool(x[B,H,W,C], ...) | map(x[R,C]) | move(x[...]) | pad(x[...], value, ...)
-               | join(views, along d) | vector(term of views [R,C])
+               | join(views, along d) | vector(terms of views [R,C])
     epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype [pool]
                | vector(term of sums and views [B,M,N]) -> dtype
 
-`move`, `pad` and `join` copy bits; `map` applies the epilogue to an array; `vector` computes a term
-of up to three arrays on VECTOR, and has no epilogue. Everything is immutable and prints.
+`move`, `pad` and `join` copy bits; `map` applies the epilogue to an array; `vector` computes terms,
+with reductions of rows, on VECTOR: several stages and results, and no epilogue. Everything is
+immutable and prints.
 """
 
 from __future__ import annotations
@@ -349,20 +350,49 @@ class Join:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """What one pass of VECTOR over a tile computes: one or two terms.
+
+    Inputs of terms are numbers of views, then of earlier stages' terms, in their order.
+    `wide`: it runs over all columns, else over one value for each row.
+    """
+
+    terms: tuple[Term, ...]
+    wide: bool = True
+
+
+@dataclass(frozen=True)
 class Lanes:
-    """A term of views (R, C), element by element; a stride of 0 repeats an element or a row."""
+    """Terms of views (R, C); a stride of 0 repeats an element or a row.
 
+    A term with a reduction has one value for each row. What stages leave for later ones stays on
+    the chip. With `split` rows are reduced in pieces of so many units of `dim`, and a piece's
+    result is one unit: lanes are not combined.
+
+    Parameters
+    ----------
+    outs : numbers of the terms that are written to `Kernel.outs`.
+    codes : the words of all micro-kernels (`lane_steps`).
+    """
+
+    shape: tuple[int, int]
     views: tuple[View, ...]
-    term: Term  # whose inputs are numbers of views
-    code: View  # the micro-kernel's words
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(R, C)."""
-        return self.views[0].shape
+    stages: tuple[Stage, ...]
+    outs: tuple[int, ...]
+    split: int = 0
+    codes: tuple[View, ...] = ()
 
     def __str__(self) -> str:
-        return f"vector({self.term.text([str(v) for v in self.views])})"
+        names = [str(v) for v in self.views]
+        shown = []
+        for t in (t for stage in self.stages for t in stage.terms):
+            shown.append(t.text(names))
+            names.append(f"r{len(shown) - 1}")
+        if len(shown) > 1:
+            shown = [f"r{i} = {text}" for i, text in enumerate(shown)]
+            shown.append(", ".join(names[n] for n in self.outs))
+        pieces = f" in pieces of {self.split} units" if self.split else ""
+        return f"vector({'; '.join(shown)}{pieces})"
 
 
 KernelSource = Contract | Convolve | Pool | Map | Move | Pad | Join | Lanes
@@ -379,7 +409,7 @@ def operands_of(kernel: Kernel) -> list[View]:
 def views_of(source: KernelSource) -> list[View]:
     """The arrays that a source reads."""
     if isinstance(source, Lanes):
-        return [*source.views, source.code]
+        return [*source.views, *source.codes]
     if isinstance(source, Join):
         return list(source.views)
     return [v for v in vars(source).values() if isinstance(v, View)]
@@ -388,7 +418,8 @@ def views_of(source: KernelSource) -> list[View]:
 def with_views(source: KernelSource, change: Callable[[View], View]) -> KernelSource:
     """The same source, each view changed."""
     if isinstance(source, Lanes):
-        return replace(source, views=tuple(map(change, source.views)), code=change(source.code))
+        views, codes = tuple(map(change, source.views)), tuple(map(change, source.codes))
+        return replace(source, views=views, codes=codes)
     if isinstance(source, Join):
         return replace(source, views=tuple(map(change, source.views)))
     changed: dict[str, Any] = {k: change(v) for k, v in vars(source).items() if isinstance(v, View)}
@@ -463,7 +494,7 @@ class Epilogue:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """One kernel; `out` is written dense, rows in the source's order.
+    """One kernel; `out` is written dense, rows in the source's order, and so is each of `more`.
 
     `eqns` are the indices of the jaxpr's equations that it computes, `source` the user's line.
     """
@@ -474,9 +505,15 @@ class Kernel:
     out: Buffer
     eqns: tuple[int, ...] = ()
     user: Source = UNKNOWN
+    more: tuple[Buffer, ...] = ()
+
+    @property
+    def outs(self) -> tuple[Buffer, ...]:
+        """All that it writes."""
+        return (self.out, *self.more)
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.out} = {self.source} {self.epilogue}"
+        return f"{self.name}: {', '.join(map(str, self.outs))} = {self.source} {self.epilogue}"
 
 
 @dataclass(frozen=True, eq=False)

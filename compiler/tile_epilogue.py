@@ -10,12 +10,13 @@ from __future__ import annotations
 from tilewright.compiler import core
 from tilewright.compiler.fuse_epilogue import finish_code
 from tilewright.compiler.kernels import Kernel, View
+from tilewright.compiler.lane_memory import local_of
 from tilewright.compiler.schedule import Problem, Schedule, Span, ceil_div, widest_tile
 from tilewright.compiler.schedule_after import After, Stream, after_banks
 from tilewright.compiler.schedule_pieces import Piece
 from tilewright.compiler.tile_map import fields_of_rows
 from tilewright.compiler.tile_store import TYPE, source_type
-from tilewright.compiler.tile_vector import CONVERSION, local_of
+from tilewright.compiler.tile_vector import CONVERSION
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
 from tilewright.compiler.vector_code import MicroKernel
 from tilewright.isa.config import BANKS

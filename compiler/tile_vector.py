@@ -1,9 +1,9 @@
-"""Tiles of element-wise kernels: LOADs of each input, one VECTOR, one STORE.
+"""Tiles of element-wise kernels and groups: LOADs of each input, VECTORs step by step, STOREs.
 
-The local memories are cut into slots, which tiles use in turn, so that loads, the micro-kernel and
+The local memories are cut into slots, which tiles use in turn, so that loads, micro-kernels and
 stores of successive tiles run at once, in banks of their own. Each slot has its own copy of the
-micro-kernel and of what all rows share. The result replaces an input of its size, where there is
-one. One long row is cut into rows of one unit.
+micro-kernels and of what all rows share. One long row is cut into rows of one unit; rows that are
+reduced stay whole, or are cut into pieces whose results another kernel combines.
 """
 
 from __future__ import annotations
@@ -11,53 +11,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-from tilewright.compiler.kernels import Kernel, Lanes, View
+from tilewright.compiler.kernels import Kernel, Lanes
+from tilewright.compiler.lane_memory import Allocator, Places, local_of
+from tilewright.compiler.lane_steps import ROW, Operand, is_flat, reduction, steps_of
+from tilewright.compiler.lane_vectors import vectors
 from tilewright.compiler.schedule import MAX_COUNT, ScheduleError, ceil_div
 from tilewright.compiler.tile_map import fields_of_rows
-from tilewright.compiler.tile_store import TYPE
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
-from tilewright.compiler.vector_code import MicroKernel, levels_of, micro_kernel
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Conv, Mem, Type
 from tilewright.isa.timing import VECTOR_ROWS
-from tilewright.isa.units import LOAD_STREAMS
 
 SLOTS = (4, 2, 1)
 CONVERSION = {1: Conv.COPY8, 2: Conv.COPY16, 4: Conv.COPY32}
-
-
-@dataclass(frozen=True)
-class Input:
-    """One array: how many local units a tile needs of it.
-
-    Parameters
-    ----------
-    down, across : whether elements differ from row to row, from column to column.
-    """
-
-    view: View
-    down: bool
-    across: bool
-
-    @property
-    def size(self) -> int:
-        return self.view.dtype.itemsize
-
-    def units(self, rows: int, blocks: int) -> int:
-        """Units of a tile."""
-        return (rows if self.down else 1) * (blocks if self.across else 1)
-
-
-def local_of(dtype: np.dtype) -> tuple[Mem, int]:
-    """The memory of a stream, and the rows or granules of a unit."""
-    return (Mem.ACC, 1) if dtype.itemsize == 4 else (Mem.SPAD, dtype.itemsize)
+Range = tuple[int, int]
 
 
 def tile_vector(plan: Plan, kernel: Kernel, number: int) -> tuple[list[Op], str]:
-    """All operations of one element-wise kernel, and its schedule as text."""
+    """All operations of one kernel of VECTOR, and its schedule as text."""
     tiler = _Tiler(plan.config, kernel, number)
-    return tiler.ops(), str(tiler.sizes)
+    return tiler.ops(), str(tiler.layout.sizes)
 
 
 @dataclass(frozen=True)
@@ -72,91 +45,75 @@ class Sizes:
         return f"tiles of {self.rows} x {self.cols} in {self.slots} slots"
 
 
-class _Tiler:
-    """What the tiles of one kernel share."""
+class Layout:
+    """How the tiles of a `Lanes` lie in the local memories of a chip.
 
-    def __init__(self, config: ChipConfig, kernel: Kernel, number: int):
-        assert isinstance(kernel.source, Lanes)
-        self.config, self.kernel, self.number, self.dim = config, kernel, number, config.dim
-        self.source = kernel.source
-        self.total = self.source.shape
-        self.is_flat = self.total[0] == 1
-        found = micro_kernel(self.source.term, levels_of(self.source.views))
-        assert found is not None, f"{kernel} was made with a micro-kernel"
-        self.micro: MicroKernel = found
-        self.inputs = [self._input(v) for v in self.source.views]
-        self.code_rows = ceil_div(2 * len(found.words), self.dim)
-        self.held: dict[tuple[int, object], object] = {}
+    **Raises** ScheduleError: a stage has no micro-kernel.
+    """
 
-    def _input(self, v: View) -> Input:
-        rows, cols = self.total
-        across = v.strides[1] != 0 or cols == 1
-        if self.is_flat:
-            return Input(v, across, across)
-        return Input(v, rows == 1 or v.strides[0] != 0, (across and cols > 1) or cols == 1)
+    def __init__(self, config: ChipConfig, lanes: Lanes):
+        self.config, self.lanes, self.dim = config, lanes, config.dim
+        self.is_flat = is_flat(lanes)
+        found = steps_of(lanes, config.dim)
+        if found is None:
+            raise ScheduleError(f"{lanes}: a stage has no micro-kernel")
+        self.steps = found
+        self.outs = [found.operands[n] for n in lanes.outs]
+        self.allocator = Allocator(found, self.outs, config.dim)
+        self.whole = any(reduction(t) for s in lanes.stages for t in s.terms) and not lanes.split
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns as VECTOR sees them."""
-        rows, cols = self.total
+        rows, cols = self.lanes.shape
         return (ceil_div(cols, self.dim), self.dim) if self.is_flat else (rows, cols)
 
-    @cached_property
-    def in_place(self) -> int | None:
-        """The input whose place the result takes."""
-        size = self.kernel.out.dtype.itemsize
-        for i, x in enumerate(self.inputs):
-            if x.down and x.across and x.size == size:
-                return i
-        return None
+    def room(self, slots: int) -> dict[Mem, int]:
+        """Rows and granules of a slot."""
+        spad = self.config.spad_granules // slots
+        return {Mem.ACC: self.config.acc_rows // slots, Mem.SPAD: spad - spad % 2}
 
-    def _needs(self, rows: int, cols: int) -> dict[Mem, int]:
-        """Local rows or granules of a tile, the micro-kernel's included."""
-        blocks = ceil_div(cols, self.dim)
-        need = {Mem.ACC: self.code_rows, Mem.SPAD: 0}
-        for x in self.inputs:
-            mem, local = local_of(x.view.dtype)
-            need[mem] += x.units(rows, blocks) * local
-        if self.in_place is None:
-            mem, local = local_of(self.kernel.out.dtype)
-            need[mem] += rows * blocks * local
-        need[Mem.SPAD] += 2 * len(self.inputs) + 2  # bf16 begins at even granules
-        return need
-
-    def _room(self, slots: int) -> dict[Mem, int]:
-        return {
-            Mem.ACC: self.config.acc_rows // slots,
-            Mem.SPAD: self.config.spad_granules // slots,
-        }
+    def places(self, rows: int, cols: int) -> Places:
+        """Where the arrays of a tile lie in a slot."""
+        return self.allocator.places(rows, ceil_div(cols, self.dim))
 
     def _tallest(self, slots: int, cols: int) -> int:
         """The most rows of a tile of these columns that fit a slot, or 0."""
-        room = self._room(slots)
+        room = self.room(slots)
         low, high = 0, min(self.shape[0], MAX_COUNT // self.dim)
         while low < high:
             middle = (low + high + 1) // 2
-            need = self._needs(middle, cols)
+            need = self.places(middle, cols).total
             if all(need[mem] <= room[mem] for mem in Mem):
                 low = middle
             else:
                 high = middle - 1
         return low
 
+    def _widths(self) -> list[int]:
+        """Columns that a tile may have, the most first."""
+        width = min(self.shape[1], MAX_COUNT // self.dim * self.dim)
+        if self.whole:
+            return [width] if width == self.shape[1] else []
+        if self.lanes.split:
+            return [min(width, self.lanes.split * self.dim)]
+        out = [width]
+        while width > self.dim:
+            width = ceil_div(width, 2 * self.dim) * self.dim
+            out.append(width)
+        return out
+
     @cached_property
-    def sizes(self) -> Sizes:
-        """Tall tiles of whole rows if they fit, in many slots if they fit."""
-        rows, cols = self.shape
+    def sizes(self) -> Sizes | None:
+        """Tall tiles of whole rows if they fit, in many slots if they fit; None if nothing fits."""
+        rows = self.shape[0]
         for least in (VECTOR_ROWS, 1):
             for slots in SLOTS:
-                width = min(cols, MAX_COUNT // self.dim * self.dim)
-                while True:
+                for width in self._widths():
                     tall = self._tallest(slots, width)
                     if tall >= min(rows, least):
                         return Sizes(self._height(tall), width, slots)
-                    if width <= self.dim:
-                        break
-                    width = ceil_div(width, 2 * self.dim) * self.dim
-        raise ScheduleError(f"{self.kernel} does not fit the memories of {self.config.name}")
+        return None
 
     def _height(self, tall: int) -> int:
         """Whole groups of rows, and some tiles so that units work at once."""
@@ -165,9 +122,25 @@ class _Tiler:
         tall = min(tall, wanted)
         return tall // VECTOR_ROWS * VECTOR_ROWS if VECTOR_ROWS <= tall < rows else tall
 
+
+class _Tiler:
+    """What the tiles of one kernel share."""
+
+    def __init__(self, config: ChipConfig, kernel: Kernel, number: int):
+        assert isinstance(kernel.source, Lanes)
+        self.config, self.kernel, self.number, self.dim = config, kernel, number, config.dim
+        self.source = kernel.source
+        self.layout = Layout(config, kernel.source)
+        if self.layout.sizes is None:
+            raise ScheduleError(f"{kernel} does not fit the memories of {config.name}")
+        self.sizes = self.layout.sizes
+        self.is_flat = self.layout.is_flat
+        self.places = self.layout.places(self.sizes.rows, self.sizes.cols)
+        self.held: dict[tuple[int, object], object] = {}
+
     def ops(self) -> list[Op]:
         """Tile after tile: its columns, then its rows."""
-        rows, cols = self.shape
+        rows, cols = self.layout.shape
         s = self.sizes
         out: list[Op] = []
         turn = 0
@@ -180,85 +153,78 @@ class _Tiler:
 
     # ---- one tile
 
-    def _tile(self, slot: int, rr: tuple[int, int], cr: tuple[int, int]) -> list[Op]:
+    def _tile(self, slot: int, rr: Range, cr: Range) -> list[Op]:
+        room = self.layout.room(self.sizes.slots)
+        base = {mem: slot * size for mem, size in room.items()}
         rows, blocks = rr[1] - rr[0], ceil_div(cr[1] - cr[0], self.dim)
-        full = ceil_div(self.sizes.cols, self.dim)
-        at = {mem: slot * size for mem, size in self._room(self.sizes.slots).items()}
-        at[Mem.SPAD] += at[Mem.SPAD] % 2
-        code = Local(Mem.ACC, at[Mem.ACC], at[Mem.ACC] + self.code_rows)
-        at[Mem.ACC] += self.code_rows
-        ops = self._code(slot, code)
-        fields: dict[str, int] = {}
-        places: list[Local] = []
-        for i, x in enumerate(self.inputs):
-            mem, local = local_of(x.view.dtype)
-            place = Local(mem, at[mem], at[mem] + x.units(rows, blocks) * local)
-            at[mem] += x.units(self.sizes.rows, full) * local
-            at[mem] += at[mem] % 2 if mem == Mem.SPAD else 0
-            places.append(place)
-            ops += self._load(slot, x, place, rr, cr, blocks)
-            fields |= self._stream(LOAD_STREAMS[i], x.view.dtype, place, x.down, x.across, blocks)
-        mem, local = local_of(self.kernel.out.dtype)
-        result = Local(mem, at[mem], at[mem] + rows * blocks * local)
-        if self.in_place is not None:
-            result = places[self.in_place]
-        fields |= self._stream("o", self.kernel.out.dtype, result, True, True, blocks)
-        fields |= {name: n for name, n in self.micro.lengths.items() if n} | self.micro.scalars
-        fields |= {"kernel": code.lo, "rows": rows, "cols": cr[1] - cr[0]}
-        ops.append(Op("vector", fields, (code, *places), (result,), self.number))
-        return [*ops, self._store(result, rr, cr, blocks)]
+        places = {
+            x: Local(mem, base[mem] + at, base[mem] + at + x.size(rows, blocks) * local)
+            for x, at in self.places.arrays.items()
+            for mem, local in [local_of(x.dtype)]
+        }
+        ops: list[Op] = []
+        for number, at in enumerate(self.places.codes):
+            ops += self._code(slot, number, base[Mem.ACC] + at)
+        for x in self.layout.steps.operands:
+            if x.view is not None:
+                ops += self._load(slot, x, places[x], rr, cr, blocks)
+        for number, step in enumerate(self.layout.steps.steps):
+            code = base[Mem.ACC] + self.places.codes[number]
+            for fields, reads, writes in vectors(step, code, places, rows, cr, self.dim):
+                ops.append(Op("vector", fields, reads, writes, self.number))
+        for x, out in zip(self.layout.outs, self.kernel.outs, strict=True):
+            ops.append(self._store(x, out, places[x], rr, cr, blocks))
+        return ops
 
-    def _stream(self, name: str, dtype: np.dtype, place: Local, down: bool, across: bool,
-                blocks: int) -> dict[str, int]:  # fmt: skip
-        mem, local = local_of(dtype)
-        row = local * (blocks if across else 1) if down else 0
-        kind = {"type": TYPE[dtype], "mem": mem, "on": 1, "row": row, "unit": local * across}
-        return {name: place.lo} | {f"{name}_{k}": int(v) for k, v in kind.items()}
-
-    def _code(self, slot: int, place: Local) -> list[Op]:
-        if self.held.get((slot, "code")):
+    def _code(self, slot: int, number: int, at: int) -> list[Op]:
+        if self.held.get((slot, number)):
             return []
-        self.held[slot, "code"] = True
-        code = self.source.code
-        fields = {"mem": Mem.ACC, "conv": Conv.COPY32, "loc": place.lo, "l0": 1,
-                  "c0": code.shape[0]}  # fmt: skip
+        self.held[slot, number] = True
+        code = self.source.codes[number]
+        place = Local(Mem.ACC, at, at + ceil_div(code.shape[0], self.dim))
+        fields = {"mem": Mem.ACC, "conv": Conv.COPY32, "loc": at, "l0": 1, "c0": code.shape[0]}
         read = Dram(code.buffer, 0, code.buffer.nbytes)
         return [Op("load", fields, (read,), (place,), self.number, "dram", code.buffer, 0)]
 
-    def _elements(self, rr: tuple[int, int], cr: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    def _elements(self, rr: Range, cr: Range) -> tuple[Range, ...]:
         """Rows and columns of the whole array that a tile holds."""
         if self.is_flat:
-            return (0, 1), (rr[0] * self.dim, min(self.total[1], rr[1] * self.dim))
+            return (0, 1), (rr[0] * self.dim, min(self.source.shape[1], rr[1] * self.dim))
         return rr, cr
 
-    def _load(self, slot: int, x: Input, place: Local, rr: tuple[int, int], cr: tuple[int, int],
+    def _load(self, slot: int, x: Operand, place: Local, rr: Range, cr: Range,
               blocks: int) -> list[Op]:  # fmt: skip
+        assert x.view is not None
         rows, cols = self._elements(rr, cr)
-        if not x.down:
-            rows = (0, 1)
-        if not x.across:
-            cols = (0, 1)
+        rows = rows if x.down else (0, 1)
+        cols = cols if x.across else (0, 1)
         if not (x.down and x.across):
-            key, want = (slot, id(x)), (rows, cols, place)
+            key, want = (slot, x), (rows, cols, place)
             if self.held.get(key) == want:
                 return []
             self.held[key] = want
-        mem, local = local_of(x.view.dtype)
+        mem, local = local_of(x.dtype)
         step = local * (blocks if x.across and not self.is_flat else 1)
         fields, first, read = fields_of_rows(x.view, rows, cols, local, step)
-        fields |= {"mem": mem, "conv": CONVERSION[x.size], "loc": place.lo}
+        fields |= {"mem": mem, "conv": CONVERSION[x.dtype.itemsize], "loc": place.lo}
         return [Op("load", fields, (read,), (place,), self.number, "dram", x.view.buffer, first)]
 
-    def _store(self, place: Local, rr: tuple[int, int], cr: tuple[int, int], blocks: int) -> Op:
-        """STORE the result bit by bit: 32-bit elements, or bytes."""
-        out = self.kernel.out
-        size, (mem, local) = out.dtype.itemsize, local_of(out.dtype)
+    def _store(self, x: Operand, out, place: Local, rr: Range, cr: Range, blocks: int) -> Op:
+        """STORE a result bit by bit: 32-bit elements, or bytes."""
+        size, (mem, local) = x.dtype.itemsize, local_of(x.dtype)
         rows, cols = self._elements(rr, cr)
+        pitch, step = self.source.shape[1], blocks * local
+        if x.level == ROW:
+            pieces = ceil_div(pitch, self.source.split * self.dim) if self.source.split else 1
+            width = self.dim if self.source.split else 1
+            pitch, step = pieces * width, local
+            first = cols[0] // self.sizes.cols * width
+            cols = (first, first + width)
         kind, part = (Type.I32, 1) if size == 4 else (Type.I8, size)
         fields = {"mem": mem, "type": kind, "out": kind, "int_path": 1, "loc": place.lo, "l0": 1,
                   "c0": (cols[1] - cols[0]) * part, "c1": rows[1] - rows[0],
-                  "l1": blocks * local, "s1": self.total[1] * size}  # fmt: skip
-        first = rows[0] * self.total[1] + cols[0]
-        end = first + (rows[1] - rows[0] - 1) * self.total[1] + cols[1] - cols[0]
-        written = Dram(out, first * size, end * size)
-        return Op("store", fields, (place,), (written,), self.number, "dst", out, first * size)
+                  "l1": step, "s1": pitch * size}  # fmt: skip
+        begin = rows[0] * pitch + cols[0]
+        end = begin + (rows[1] - rows[0] - 1) * pitch + cols[1] - cols[0]
+        written = Dram(out, begin * size, end * size)
+        return Op("store", fields, (place,), (written,), self.number, "dst", out, begin * size)

@@ -15,10 +15,11 @@ from functools import lru_cache
 
 from tilewright.compiler.kernels import View
 from tilewright.compiler.terms import Term
-from tilewright.compiler.vector_lower import BODY, HEAD, Recorder, Result, lower
+from tilewright.compiler.vector_lower import BODY, HEAD, TAIL, Kind, Recorder, Result, lower
+from tilewright.compiler.vector_reduce import How
 from tilewright.isa.micro import REGISTERS, SOURCES, MicroOp, encode_micro
-from tilewright.isa.micro_rules import READS, check_kernel
-from tilewright.isa.units import LOAD_STREAMS, SECTIONS, VECTOR
+from tilewright.isa.micro_rules import COUNTED, READS, check_kernel
+from tilewright.isa.units import LOAD_STREAMS, SECTIONS, STORE_STREAMS, VECTOR
 
 _FIELDS = {f.name: f for f in VECTOR}
 LIMITS = {name: _FIELDS[name].high for name in SECTIONS}
@@ -50,48 +51,55 @@ class _Word:
     alu: Result | None = None
     load: Result | None = None
     store: Result | None = None
+    stream: int = 0
 
     def reads(self) -> list[Result]:
         return [*(self.alu.args if self.alu else ()), *([self.store] if self.store else [])]
 
 
-def levels_of(views: Sequence[View]) -> list[int]:
-    """For each view (rows, columns) HEAD if it has one element for each row, else BODY."""
-    return [HEAD if v.strides[1] == 0 and v.shape[1] > 1 else BODY for v in views]
+def kind_of(view: View) -> Kind:
+    """Of a view (rows, columns): one element for each row, or one for each element."""
+    one = view.strides[1] == 0 and view.shape[1] > 1
+    return (HEAD, True) if one else (BODY, False)
 
 
-def micro_kernel(root: Term, levels: list[int]) -> MicroKernel | None:
-    """The micro-kernel of a term, or None if VECTOR has too few words or registers for it.
+def micro_kernel(roots: Sequence[Term], kinds: Sequence[Kind], how: How) -> MicroKernel | None:
+    """The micro-kernel of terms, or None if VECTOR has too few words or registers for it.
+
+    Each term is stored, the first one to stream o, the second one to stream p: for each unit, or,
+    if it has a reduction, once for each row.
 
     Parameters
     ----------
-    levels : by number of an input, HEAD if it has one element for each row, else BODY.
+    kinds : by number of an input, its level, and whether it has one element, for all lanes.
     """
-    if len(levels) > len(LOAD_STREAMS):
+    if len(kinds) > len(LOAD_STREAMS) or len(roots) > len(STORE_STREAMS):
         return None
-    return _compiled(root, tuple(levels))
+    return _compiled(tuple(roots), tuple(kinds), how)
 
 
 @lru_cache(maxsize=256)
-def _compiled(root: Term, levels: tuple[int, ...]) -> MicroKernel | None:
-    recorder, result = lower(root, list(levels))
-    if not result.args and result.name != "load":
-        result = recorder.run("mov", result)
-    ops = _reachable(recorder, result)
+def _compiled(roots: tuple[Term, ...], kinds: tuple[Kind, ...], how: How) -> MicroKernel | None:
+    recorder, results = lower(roots, kinds, how)
+    results = [
+        recorder.run("mov", x) if not x.args and x.name != "load" else x for x in results
+    ]
+    ops = _reachable(recorder, results)
     uses = Counter(a for op in ops for a in op.args if a.name == "const")
     constants = [c for c, _ in uses.most_common()]
-    least = len(SCALARS)
-    for kept in range(min(len(constants), LIMITS["init"] + least), min(len(constants), least) - 1,
-                      -1):  # fmt: skip
+    taken = any(a.name == "v" for op in ops for a in op.args)
+    scalars = SCALARS[: len(SCALARS) - taken]
+    least = min(len(constants), len(scalars))
+    for kept in range(min(len(constants), LIMITS["init"] + len(scalars)), least - 1, -1):
         try:
-            return _allocated(ops, result, constants[:kept])
+            return _allocated(ops, results, constants[:kept], scalars)
         except _NoRoom:
             continue
     return None
 
 
-def _reachable(recorder: Recorder, root: Result) -> list[Result]:
-    needed, found = {root}, []
+def _reachable(recorder: Recorder, roots: list[Result]) -> list[Result]:
+    needed, found = set(roots), []
     for op in reversed(recorder.results):
         if op in needed:
             needed.update(op.args)
@@ -99,14 +107,18 @@ def _reachable(recorder: Recorder, root: Result) -> list[Result]:
     return found[::-1]
 
 
-def _allocated(ops: list[Result], root: Result, kept: list[Result]) -> MicroKernel:
-    scalars = dict(zip(SCALARS, kept, strict=False))
-    init = kept[len(SCALARS) :]
+def _allocated(ops: list[Result], roots: list[Result], kept: list[Result],
+               names: tuple[str, ...]) -> MicroKernel:  # fmt: skip
+    scalars = dict(zip(names, kept, strict=False))
+    init = kept[len(names) :]
     head = _Builder(ops, set(kept), HEAD)
     body = _Builder(ops, set(kept), BODY, head.renamed)
-    body.store(root)
-    sections = {"init": [_Word(c) for c in init], "head": head.words(), "body": body.words()}
-    registers = _Registers(sections["head"], sections["body"], init)
+    tail = _Builder(ops, set(kept), TAIL, body.renamed)
+    for number, root in enumerate(roots, 1):
+        (tail if root.level == TAIL else body).store(root, number)
+    sections = {"init": [_Word(c) for c in init], "head": head.words(), "body": body.words(),
+                "tail": tail.words()}  # fmt: skip
+    registers = _Registers(sections["head"], sections["body"], sections["tail"], init)
     numbers = {c: SOURCES[name] for name, c in scalars.items()}
     out: list[MicroOp] = []
     for words in sections.values():
@@ -115,7 +127,7 @@ def _allocated(ops: list[Result], root: Result, kept: list[Result]) -> MicroKern
     if any(lengths[name] > LIMITS[name] for name in SECTIONS):
         raise _NoRoom
     loaded = {LOAD_STREAMS[op.n] for op in ops if op.name == "load"}
-    check_kernel(out, lengths, loaded | {"o"})
+    check_kernel(out, lengths, loaded | set(STORE_STREAMS[: len(roots)]))
     return MicroKernel(tuple(out), lengths, {name: c.n for name, c in scalars.items()})
 
 
@@ -144,16 +156,17 @@ class _Builder:
                 used = Result("const", (), a.n)  # a register of its own, for this use
                 self.list.append(_Word(used))
             args.append(used)
-        self.renamed[op] = Result(op.name, tuple(args), op.n, op.level)
+        into = self.renamed[op.into] if op.into else None
+        self.renamed[op] = Result(op.name, tuple(args), op.n, op.level, into)
         return self.renamed[op]
 
     def _used(self, a: Result) -> None:
         if a.name == "load" and a.level == self.level:
             self.first.setdefault(a, len(self.list) - 1)
 
-    def store(self, root: Result) -> None:
-        """The last word stores the result."""
-        self.list.append(_Word(store=self.renamed.get(root, root)))
+    def store(self, root: Result, stream: int) -> None:
+        """One more word stores a result."""
+        self.list.append(_Word(store=self.renamed.get(root, root), stream=stream))
         self._used(root)
 
     def words(self) -> list[_Word]:
@@ -172,26 +185,38 @@ class _Builder:
         return words
 
 
-class _Registers:
-    """Registers by linear scan over head and body; what init has stays."""
+def _owner(x: Result) -> Result:
+    """The result whose register a result has."""
+    return x.into or x
 
-    def __init__(self, head: list[_Word], body: list[_Word], init: list[Result]):
+
+class _Registers:
+    """Registers by linear scan over head, body and tail; what init has stays.
+
+    What the head leaves for the body stays, too: the body runs again.
+    """
+
+    def __init__(self, head: list[_Word], body: list[_Word], tail: list[_Word],
+                 init: list[Result]):  # fmt: skip
         self.number: dict[Result, int] = {}
         self.free = list(range(REGISTERS - 1, -1, -1))
         for c in init:
             self._take(c)
-        words = [*head, *body]
-        made = {x for w in head for x in (w.alu, w.load) if x is not None}
+        words = [*head, *body, *tail]
+        made = {x: at for at, w in enumerate(words) for x in (w.alu, w.load) if x is not None}
         last: dict[Result, int] = {}
         for at, word in enumerate(words):
-            for x in word.reads():
-                last[x] = at if at < len(head) or x not in made else len(words)
+            for x in map(_owner, word.reads()):
+                again = len(head) <= at < len(head) + len(body) and made.get(x, -1) < len(head)
+                last[x] = len(words) if again else max(at, last.get(x, 0))
         for at, word in enumerate(words):
-            for x in dict.fromkeys(word.reads()):
+            for x in dict.fromkeys(map(_owner, word.reads())):
                 if last[x] == at and x in self.number and x not in init:
                     self.free.append(self.number[x])
             for made_here in (word.alu, word.load):
-                if made_here is not None:
+                if made_here is not None and made_here.into is not None:
+                    self.number[made_here] = self.number[made_here.into]
+                elif made_here is not None:
                     self._take(made_here)
 
     def _take(self, x: Result) -> None:
@@ -219,10 +244,10 @@ class _Registers:
                 fields["imm"] = word.alu.n
             for letter, a in zip(READS[name], word.alu.args, strict=True):
                 fields[letter] = self._source(a, numbers)
-            if name in ("mul_fx", "broadcast"):
+            if name in COUNTED:
                 fields["n"] = word.alu.n
         if word.load is not None:
             fields |= {"load": 1 + word.load.n, "load_dst": self.number[word.load]}
         if word.store is not None:
-            fields |= {"store": 1, "store_src": self.number[word.store]}
+            fields |= {"store": word.stream, "store_src": self.number[word.store]}
         return MicroOp.make(name, **fields)

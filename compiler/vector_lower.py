@@ -6,6 +6,8 @@ equation brings its result back into that form.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from tilewright.compiler import core, vector_elementary, vector_integers, vector_sequences
 from tilewright.compiler.terms import Term
@@ -13,14 +15,17 @@ from tilewright.compiler.vector_record import (
     BODY,
     CONST,
     HEAD,
+    TAIL,
+    Kind,
     Lower,
     Recorder,
     Result,
     fit,
     lane_bits,
 )
+from tilewright.compiler.vector_reduce import REDUCTIONS, How, index, reduced
 
-__all__ = ["BODY", "CONST", "HEAD", "LOWER", "Recorder", "Result", "lower", "refusal"]
+__all__ = ["BODY", "CONST", "HEAD", "LOWER", "TAIL", "Kind", "Recorder", "Result", "lower", "refusal"]
 
 
 def _typed(on_float: str, on_signed: str, on_unsigned: str = "") -> Lower:
@@ -221,21 +226,26 @@ def refusal(name: str, dtype: np.dtype) -> str | None:
     return None
 
 
-def lower(root: Term, levels: list[int]) -> tuple[Recorder, Result]:
-    """All operations of a term.
+def lower(roots: Sequence[Term], kinds: Sequence[Kind], how: How) -> tuple[Recorder, list[Result]]:
+    """All operations of terms.
 
     Parameters
     ----------
-    levels : by number of an input, HEAD if it has one element for each row, else BODY.
+    kinds : by number of an input, its level, and whether it has one element, for all lanes.
     """
     r = Recorder()
     made: dict[int, Result] = {}
-    for t in root.nodes():
+    for t in dict.fromkeys(t for root in roots for t in root.nodes()):
+        args = [made[id(a)] for a in t.args]
         if t.name == "input":
             assert isinstance(t.value, int)
-            made[id(t)] = r.load(t.value, levels[t.value])
+            made[id(t)] = r.load(t.value, *kinds[t.value])
         elif t.name == "const":
             made[id(t)] = r.operand(lane_bits(t.value, t.dtype))
+        elif t.name == "index":
+            made[id(t)] = index(r, how)
+        elif t.name in REDUCTIONS:
+            made[id(t)] = fit(r, reduced(r, t, args[0], how), t.dtype)
         else:
-            made[id(t)] = LOWER[t.name](r, t, [made[id(a)] for a in t.args])
-    return r, made[id(root)]
+            made[id(t)] = LOWER[t.name](r, t, args)
+    return r, [made[id(root)] for root in roots]

@@ -15,7 +15,7 @@ from tilewright.compiler import core
 from tilewright.compiler.terms import Term
 from tilewright.sim import numerics
 
-CONST, HEAD, BODY = 0, 1, 2  # levels: once, once for each row, once for each unit
+CONST, HEAD, BODY, TAIL = 0, 1, 2, 3  # levels: once, once a row, once a unit, after a row's units
 _ONE = 0x3F800000
 _SPECIAL = {0: "zero", _ONE: "one"}
 
@@ -27,12 +27,14 @@ class Result:
     Parameters
     ----------
     name : a micro-operation, "load" (of stream `n`), "const" (of bits `n`) or a special source.
+    into : what it replaces in its register, from one unit to the next.
     """
 
     name: str
     args: tuple[Result, ...] = ()
     n: int = 0
     level: int = CONST
+    into: Result | None = None
 
 
 class Recorder:
@@ -49,10 +51,27 @@ class Recorder:
             self.results.append(self.known[key])
         return self.known[key]
 
-    def load(self, stream: int, level: int) -> Result:
-        """What a stream has; at level HEAD lane 0 of its first unit, in all lanes."""
+    def load(self, stream: int, level: int, broadcast: bool) -> Result:
+        """What a stream has; `broadcast`: lane 0 of it, in all lanes."""
         loaded = self._made("load", (), stream, level)
-        return loaded if level == BODY else self._made("broadcast", (loaded,), 0, level)
+        if level == BODY and not broadcast:
+            return loaded
+        return self._made("broadcast" if broadcast else "mov", (loaded,), 0, level)
+
+    def source(self, name: str, level: int = CONST) -> Result:
+        """A special source of the lanes."""
+        return self._made(name, (), 0, level)
+
+    def carried(self, name: str, start: int, x: Result) -> Result:
+        """What is left of a row's units x, combined one by one, from the bits `start` on."""
+        first = Result("mov", (self.operand(start),), 0, HEAD)
+        update = Result(name, (first, x), 0, BODY, first)
+        self.results += [first, update]
+        return update
+
+    def after(self, name: str, *args: Result, n: int = 0) -> Result:
+        """One micro-operation behind a row's units."""
+        return self._made(name, args, n, TAIL)
 
     def operand(self, x: Any) -> Result:
         """A number as a constant."""
@@ -77,6 +96,7 @@ def lane_bits(value: Any, dtype: np.dtype) -> int:
     return int(array) & 0xFFFFFFFF
 
 
+Kind = tuple[int, bool]  # level of an input, and whether it has one element, for all lanes
 Lower = Callable[[Recorder, Term, list[Result]], Result]
 
 

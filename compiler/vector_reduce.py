@@ -1,0 +1,81 @@
+"""Reductions in micro-operations: an accumulator over a row's units, then over the lanes.
+
+What a row's units are is the caller's: neighbouring columns (the lanes are combined behind them) or
+rows one below the other (each lane has a result).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tilewright.compiler import core
+from tilewright.compiler.primitives_reduce import identity
+from tilewright.compiler.terms import Term
+
+#: Reduction -> its micro-operation on floats, signed and unsigned integers.
+OPERATION = {
+    "reduce_sum": ("add_f32", "add_i32", "add_i32"), "reduce_prod": ("mul_f32", "mul_i32", "mul_i32"),
+    "reduce_max": ("max_f32", "max_i32", "max_u32"), "reduce_min": ("min_f32", "min_i32", "min_u32"),
+    "reduce_and": ("", "and", "and"), "reduce_or": ("", "or", "or"),
+}  # fmt: skip
+REDUCTIONS = tuple(OPERATION)
+
+
+@dataclass(frozen=True)
+class How:
+    """How a micro-kernel reduces.
+
+    Parameters
+    ----------
+    dim : lanes.
+    lanes : whether the lanes are combined, too; else each lane keeps its own result.
+    across : whether a row's units are neighbouring columns; else rows below each other.
+    ragged : whether the last unit has lanes that are no elements.
+    """
+
+    dim: int = 0
+    lanes: bool = True
+    across: bool = True
+    ragged: bool = False
+
+
+def accumulator(dtype: np.dtype) -> np.dtype:
+    """In what a dtype is reduced."""
+    if dtype in core.FLOATS:
+        return core.float32
+    return core.uint32 if dtype == core.uint32 else core.int32
+
+
+def start(term: Term) -> int:
+    """The bits that a lane starts from."""
+    dtype = term.args[0].dtype
+    value = identity(term.name.removeprefix("reduce_"), dtype)
+    if dtype in core.FLOATS:
+        return int(value.astype(np.float32).view(np.uint32))
+    return int(value) & 0xFFFFFFFF
+
+
+def reduced(r, term: Term, x, how: How):
+    """The reduction of x, in a lane's form of the accumulator's dtype."""
+    dtype = term.args[0].dtype
+    kind = 0 if dtype in core.FLOATS else 2 if dtype == core.uint32 else 1
+    name, first = OPERATION[term.name][kind], start(term)
+    if how.ragged and how.across:
+        x = r.run("select", r.source("active", 2), x, first)
+    result = r.carried(name, first, x)
+    if not how.lanes:
+        return r.after("mov", result)
+    distance = how.dim // 2
+    while distance:
+        result = r.after(name, result, r.after("rotate", result, n=distance))
+        distance //= 2
+    return result
+
+
+def index(r, how: How):
+    """The place of an element along the axis that is reduced; scalar v is that of the first one."""
+    unit = r.source("unit", 2)
+    if how.across:
+        unit = r.run("add_i32", r.run("shl", unit, how.dim.bit_length() - 1), r.source("lane"))
+    return r.run("add_i32", unit, r.source("v"))
