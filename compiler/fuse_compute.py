@@ -89,7 +89,7 @@ class _Writer:
         for stage in lanes.stages:
             numbers = list(dict.fromkeys(n for t in stage.terms for n in t.inputs()))
             terms = tuple(t.replaced(numbers.index) for t in stage.terms)
-            views = tuple(values[n] for n in numbers)  # type: ignore[index]
+            views = tuple(values[n] for n in numbers)  # type: ignore[call-overload]
             buffers = []
             for t in terms:
                 number = len(values)

@@ -1,9 +1,9 @@
 """Cut terms into the stages of a kernel: what VECTOR can do at once, in an order that works.
 
-A stage reads at most three arrays, stores at most two, and ends with its reduction. What is behind a
-reduction comes in a later stage, but for a few operations on the row's result. Where a term is too
-large, the largest part of it that fits is a stage of its own; what both a reduction and a later stage
-need is stored beside the reduction. All of that stays on the chip.
+A stage reads at most three arrays, stores at most two, and ends with its reduction. What is behind
+a reduction comes in a later stage, but for a few operations on the row's result. Where a term is
+too large, the largest part of it that fits is a stage of its own; what both a reduction and a later
+stage need is stored beside the reduction. All of that stays on the chip.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Planner:
 
     def _is_wide(self, t: Term) -> bool:
         if t.name == "input":
-            return self.operands[t.value].level == FULL  # type: ignore[index]
+            return self.operands[t.value].level == FULL  # type: ignore[call-overload]
         if t.name in REDUCTIONS:
             return False
         return t.name == "index" or any(self.wide[id(a)] for a in t.args)

@@ -1,9 +1,9 @@
 """Equations that STORE's epilogue cannot take: terms that grow into VECTOR's kernels.
 
-A `Lane` is a value whose term is not computed yet. An equation joins the terms of its operands, also
-behind reductions of the last dimensions and their broadcasts, until there are too many operands or
-operations for a kernel; then operands are written to DRAM first. `fuse_group` cuts terms into stages.
-Contractions are not in the same kernel: their results are read from DRAM.
+A `Lane` is a value whose term is not computed yet. An equation joins the terms of its operands,
+also behind reductions of the last dimensions and their broadcasts, until there are too many
+operands or operations for a kernel; then operands are written to DRAM first. `fuse_group` cuts
+terms into stages. Contractions are not in the same kernel: their results are read from DRAM.
 """
 
 from __future__ import annotations

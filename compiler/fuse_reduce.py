@@ -1,7 +1,7 @@
 """Equations as lanes: element by element, reductions of the last dimensions, and their broadcasts.
 
-A reduction of other dimensions is a kernel of its own (`fuse_down`). Several groups of dimensions are
-reduced one after the other, the last one first, as `primitives_reduce` has it.
+A reduction of other dimensions is a kernel of its own (`fuse_down`). Several groups of dimensions
+are reduced one after the other, the last one first, as `primitives_reduce` has it.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def reduction(fuser: _Fuser, eqn: Eqn) -> Node:
         raise fuser.unsupported(name, "it has no kernel yet", atom)
     if not prod(atom.aval.shape):
         start = identity(name.removeprefix("reduce_"), out.dtype)
-        return Number(start[()], out.shape)
+        return Number(start[()], out.shape)  # type: ignore[arg-type]
     if isinstance(node, Number):
         node = View.whole(fuser.const(np.asarray(node.value))).broadcast(node.shape, ())
         fuser.nodes[id(atom)] = node

@@ -1,8 +1,8 @@
 """Where the arrays of a tile lie in a slot of the local memories.
 
 A place is given again when the step that reads its array last is over; a step's result may take the
-place of an input of the same form, unit by unit. What all tiles share, and what is stored, keeps its
-place.
+place of an input of the same form, unit by unit. What all tiles share, and what is stored, keeps
+its place.
 """
 
 from __future__ import annotations

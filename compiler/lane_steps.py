@@ -122,7 +122,7 @@ def stage_steps(lanes: Lanes, stage: Stage, operands: list[Operand],
     """The steps of a stage, or None if VECTOR cannot do it at once; the operands are all so far."""
     terms = stage.terms
     numbers = list(dict.fromkeys(n for t in terms for n in t.inputs()))
-    used = tuple(operands[n] for n in numbers)  # type: ignore[index]
+    used = tuple(operands[n] for n in numbers)  # type: ignore[call-overload]
     if len(used) > len(LOAD_STREAMS):
         return None
     terms = tuple(t.replaced(numbers.index) for t in terms)
@@ -167,5 +167,6 @@ def combined(term: Term, total: Term, wanted: np.dtype) -> Term:
         if t is total:
             made[id(t)] = Term(t.name, t.dtype, (Term("input", wanted, value=0),), t.params)
         elif all(id(a) in made for a in t.args) and t.name != "input":
-            made[id(t)] = Term(t.name, t.dtype, tuple(made[id(a)] for a in t.args), t.params, t.value)
+            args = tuple(made[id(a)] for a in t.args)
+            made[id(t)] = Term(t.name, t.dtype, args, t.params, t.value)
     return made[id(term)]

@@ -1,8 +1,8 @@
 """The VECTORs of one step of a tile, by whichever way takes fewer slots.
 
-A row of VECTOR is a row of the tile, or a chunk of one: then there is a VECTOR for each chunk of all
-rows, or one for all whole chunks of a row and one for what is left of it. Few long rows fill the
-unit only in the second way.
+A row of VECTOR is a row of the tile, or a chunk of one: then there is a VECTOR for each chunk of
+all rows, or one for all whole chunks of a row and one for what is left of it. Few long rows fill
+the unit only in the second way.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ def _stream(name: str, x: Operand, place: Local, part: _Part, blocks: int,
     row = pitch
     if part.by_chunk:
         row = unit if per_row else unit * CHUNK
-    fields = {"type": TYPE[x.dtype], "mem": mem, "on": 1, "row": row, "unit": unit}
+    step = 0 if per_row else unit
+    fields = {"type": TYPE[x.dtype], "mem": mem, "on": 1, "row": row, "unit": step}
     first = place.lo + part.row * pitch + at * unit
     return {name: first} | {f"{name}_{k}": int(v) for k, v in fields.items()}

@@ -25,7 +25,9 @@ from tilewright.compiler.vector_record import (
 )
 from tilewright.compiler.vector_reduce import REDUCTIONS, How, index, reduced
 
-__all__ = ["BODY", "CONST", "HEAD", "LOWER", "TAIL", "Kind", "Recorder", "Result", "lower", "refusal"]
+__all__ = [
+    "BODY", "CONST", "HEAD", "LOWER", "TAIL", "Kind", "Recorder", "Result", "lower", "refusal",
+]  # fmt: skip
 
 
 def _typed(on_float: str, on_signed: str, on_unsigned: str = "") -> Lower:

@@ -15,10 +15,13 @@ from tilewright.compiler.terms import Term
 
 #: Reduction -> its micro-operation on floats, signed and unsigned integers.
 OPERATION = {
-    "reduce_sum": ("add_f32", "add_i32", "add_i32"), "reduce_prod": ("mul_f32", "mul_i32", "mul_i32"),
-    "reduce_max": ("max_f32", "max_i32", "max_u32"), "reduce_min": ("min_f32", "min_i32", "min_u32"),
-    "reduce_and": ("", "and", "and"), "reduce_or": ("", "or", "or"),
-}  # fmt: skip
+    "reduce_sum": ("add_f32", "add_i32", "add_i32"),
+    "reduce_prod": ("mul_f32", "mul_i32", "mul_i32"),
+    "reduce_max": ("max_f32", "max_i32", "max_u32"),
+    "reduce_min": ("min_f32", "min_i32", "min_u32"),
+    "reduce_and": ("", "and", "and"),
+    "reduce_or": ("", "or", "or"),
+}
 REDUCTIONS = tuple(OPERATION)
 
 

@@ -1,0 +1,57 @@
+"""Reductions on VECTOR leave the bits of eval_jaxpr, whatever the shape and the chip."""
+
+import numpy as np
+import pytest
+import tilewright.numpy as tnp
+from tilewright.compiler.kernels import Lanes
+
+from tests.compiler.backend_case import (
+    BF16,
+    BOOL,
+    CONFIGS,
+    F32,
+    I8,
+    I32,
+    U8,
+    U32,
+    array,
+    assert_same_bits,
+)
+
+RNG = np.random.default_rng(11)
+NUMBERS = ("sum", "prod", "max", "min")
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("shape", [(1,), (9, 23), (3, 700), (70, 3), (1, 2500), (2, 3, 4, 5)])
+def test_sums_of_rows_of_any_length_on_any_memory(shape, config):
+    x = array(RNG, shape, F32)
+    back = assert_same_bits(lambda x: tnp.sum(x, -1), x, config=config)
+    assert all(isinstance(k.source, Lanes) for k in back.kernels.kernels)
+    assert_same_bits(lambda x: tnp.sum(x), x, config=config)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16, I8, U8, I32, U32, BOOL])
+@pytest.mark.parametrize("config", ["tw4", "tw8"])
+def test_reductions_of_every_dtype(dtype, config):
+    x = array(RNG, (6, 85), dtype, True)
+    for name in ("max", "min", "any", "all") if dtype == BOOL else (*NUMBERS, "any"):
+        assert_same_bits(lambda x, n=name: getattr(tnp, n)(x, -1), x, config=config)
+
+
+def test_operations_before_and_behind_a_reduction_are_one_kernel():
+    a, x, b = (array(RNG, (5, 77), F32) for _ in range(3))
+    f = lambda a, x, b: tnp.sqrt(tnp.sum((a * x + b) ** 2, -1))  # noqa: E731
+    (kernel,) = assert_same_bits(f, a, x, b).kernels.kernels
+    assert len(kernel.source.stages) == 1
+    (kernel,) = assert_same_bits(lambda x, y, z: (x * 2 * y + z).sum(1), a, x, b).kernels.kernels
+    assert len(kernel.source.views) == 3
+
+
+def test_reductions_of_reductions():
+    x = array(RNG, (4, 6, 33), F32)
+    assert_same_bits(lambda x: x.max(2).sum(1), x)
+    assert_same_bits(lambda x: (x - x.sum(2, keepdims=True)).sum((1, 2)), x)
+    assert_same_bits(lambda x: x / x.sum(), x)
+    assert_same_bits(lambda x: x.T.sum(2), x)
+    assert_same_bits(lambda x: x.sum(2) @ x[:, 0, :6].T, x)
