@@ -43,9 +43,9 @@ def lane_of(fuser: _Fuser, atom: Atom) -> Lane | None:
     if fuser.in_region(atom):
         return fuser.finishing(atom)
     node = fuser.node(atom)
-    if id(atom) in fuser.made and isinstance(node, Chain) and node.shape == atom.aval.shape:
-        if isinstance(node.source, Map) or not node.can_end:
-            node = fuser.again(fuser.made[id(atom)])
+    if isinstance(node, Chain) and id(atom) in fuser.made and node.shape == atom.aval.shape:
+        again = isinstance(node.source, Map) or not node.can_end
+        node = fuser.again(fuser.made[id(atom)]) if again else node
     if not isinstance(node, Lane) or node.shape != atom.aval.shape or sums_of(node.term):
         return None
     cheap = fuser.uses[id(atom)] == 1 or operations(node.term) <= SHARED
@@ -156,12 +156,12 @@ def reduction(fuser: _Fuser, eqn: Eqn) -> Node:
     name, out = eqn.primitive.name, eqn.outputs[0].aval
     node = fuser.node(atom)
     if not prod(out.shape):
-        return Number(np.zeros((), out.dtype)[()], out.shape)
+        return Number(out.dtype.type(0), out.shape)
     if name not in REDUCTIONS:
         raise fuser.unsupported(name, "it has no kernel yet", atom)
     if not prod(atom.aval.shape):
         start = identity(name.removeprefix("reduce_"), out.dtype)
-        return Number(start[()], out.shape)  # type: ignore[arg-type]
+        return Number(start[()], out.shape)
     if isinstance(node, Number):
         node = View.whole(fuser.const(np.asarray(node.value))).broadcast(node.shape, ())
         fuser.nodes[id(atom)] = node
