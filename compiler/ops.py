@@ -62,6 +62,7 @@ from tilewright.compiler.elementwise import (
     floor,
     greater,
     greater_equal,
+    inexact,
     invert,
     left_shift,
     less,
@@ -117,6 +118,7 @@ from tilewright.compiler.joining import (
 )
 from tilewright.compiler.making import (
     arange,
+    counts,
     diag,
     diagonal,
     eye,
@@ -210,6 +212,7 @@ __all__ = [
     "copysign",
     "cos",
     "cosh",
+    "counts",
     "cumprod",
     "cumsum",
     "deg2rad",
@@ -248,6 +251,7 @@ __all__ = [
     "hypot",
     "identity",
     "indices",
+    "inexact",
     "inner",
     "invert",
     "is_operand",

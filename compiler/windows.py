@@ -1,14 +1,22 @@
 """Arguments of operations over windows (strides; padding, named or in pairs); `reduce_window`."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 from tilewright.compiler import core, trace
+from tilewright.compiler import elementwise as ew
 from tilewright.compiler.errors import OperandError, UnsupportedError
-from tilewright.compiler.operands import operand_avals
-from tilewright.compiler.primitives_pad import dilated_size, max_identity, reduce_window_max_p
+from tilewright.compiler.operands import convert, operand_avals
+from tilewright.compiler.primitives_pad import (
+    dilated_size,
+    max_identity,
+    reduce_window_max_p,
+    window_count,
+)
+from tilewright.compiler.shaping import pad_by
 from tilewright.compiler.source import user_source
 
 
@@ -55,14 +63,14 @@ def named_padding(name, padding, sizes, windows, strides):
     return tuple(pairs)
 
 
-def _is_max_identity(value, dtype):
-    """Tell whether an initial value is known now and below every other of a dtype."""
+def is_number(value, number):
+    """Tell whether an initial value is known now and this number."""
     if isinstance(value, trace.Tracer):
         value = getattr(value, "var", None)
         if not isinstance(value, core.Literal):
             return False
     found = value.value if isinstance(value, core.Literal) else np.asarray(value)
-    return found.shape == () and found.astype(object) == max_identity(dtype).astype(object)
+    return found.shape == () and found.astype(object) == np.asarray(number).astype(object)
 
 
 def reduce_window_max(
@@ -78,7 +86,7 @@ def reduce_window_max(
     name = "reduce_window"
     (aval,) = operand_avals(name, (operand,))
     operand_avals(name, (init_value,))
-    if not _is_max_identity(init_value, aval.dtype):
+    if not is_number(init_value, max_identity(aval.dtype)):
         raise UnsupportedError(
             f"{name}: init_value must be the lowest {aval.dtype}, "
             f"{max_identity(aval.dtype).item()!r}, for a maximum, not {init_value!r} "
@@ -103,3 +111,46 @@ def reduce_window_max(
         base_dilation=base,
         window_dilation=dilation,
     )
+
+
+def window_totals(
+    name: str,
+    operand: Any,
+    fill: float,
+    combine: Callable[[Any, Any], Any],
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    window_dilation: Sequence[int] | None = None,
+) -> Any:
+    """Combine the elements of each window, in row-major order, as strided slices of the operand.
+
+    bfloat16 is combined as float32 and rounded once; padding is `fill`.
+    """
+    (aval,) = operand_avals(name, (operand,))
+    windows = ints(name, "window_dimensions", window_dimensions)
+    strides = ints(name, "window_strides", window_strides)
+    dilation = (1,) * len(windows) if window_dilation is None else tuple(window_dilation)
+    wide = [dilated_size(n, d) for n, d in zip(windows, dilation, strict=True)]
+    pairs = (
+        named_padding(name, padding, aval.shape, wide, strides)
+        if isinstance(padding, str)
+        else pairs_of(name, padding)
+    )
+    x = convert(operand, core.float32) if aval.dtype == core.bfloat16 else trace.lift(operand)
+    if any(low or high for low, high in pairs):
+        x = pad_by(x, fill, tuple((low, high, 0) for low, high in pairs))
+    shape = trace.aval_of(x).shape
+    counts = [window_count(n, w, s) for n, w, s in zip(shape, wide, strides, strict=True)]
+    total = None
+    for tap in product(*map(range, windows)):
+        starts = [i * d for i, d in zip(tap, dilation, strict=True)]
+        ends = zip(starts, counts, strides, strict=True)
+        part = x[tuple(slice(a, a + (n - 1) * s + 1, s) for a, n, s in ends)]
+        total = part if total is None else combine(total, part)
+    return convert(total, aval.dtype)
+
+
+def window_sums(name: str, operand: Any, windows: Any, strides: Any, padding: Any) -> Any:
+    """The sum of each window."""
+    return window_totals(name, operand, 0, ew.add, windows, strides, padding)

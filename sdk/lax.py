@@ -6,6 +6,7 @@ Array operands must have one dtype; a Python number takes the dtype of the other
 from enum import StrEnum
 from inspect import unwrap as _unwrap
 
+from numpy import iinfo as _iinfo
 from tilewright.compiler import convolution as _convolution
 from tilewright.compiler import ops as _ops
 from tilewright.compiler import primitives as _p
@@ -16,6 +17,7 @@ from tilewright.compiler.convolution import (
     conv_transpose,
     conv_with_general_padding,
 )
+from tilewright.compiler.core import FLOATS as _FLOATS
 from tilewright.compiler.errors import MissingError as _MissingError
 from tilewright.compiler.errors import OperandError as _OperandError
 from tilewright.compiler.errors import UnsupportedError as _UnsupportedError
@@ -25,7 +27,9 @@ from tilewright.compiler.primitives_math import round_nearest_afz_p as _round_ne
 from tilewright.compiler.primitives_pad import rev_p as _rev_p
 from tilewright.compiler.shaping import pad_by as _pad_by
 from tilewright.compiler.source import user_source as _user_source
+from tilewright.compiler.windows import is_number as _is_number
 from tilewright.compiler.windows import reduce_window_max as _reduce_window_max
+from tilewright.compiler.windows import window_totals as _window_totals
 from tilewright.hooks import install as _install
 from tilewright.lax_elementwise import (
     abs,
@@ -289,6 +293,10 @@ def rev(operand, dimensions):
     return _trace.bind(_rev_p, operand, dimensions=tuple(dimensions))
 
 
+def _highest(dtype):
+    return float("inf") if dtype in _FLOATS else int(_iinfo(dtype).max)
+
+
 def reduce_window(
     operand,
     init_value,
@@ -299,12 +307,27 @@ def reduce_window(
     base_dilation=None,
     window_dilation=None,
 ):
-    """Reduce each window; so far only by `max`, from the lowest value of the dtype."""
-    if computation is not max and _unwrap(computation) is not _ops.maximum:
+    """Reduce each window by `max`, `min` or `add`, from the computation's identity."""
+    kind = _unwrap(computation)
+    if kind in (_unwrap(add), _ops.add, min, _ops.minimum):
+        adds = kind in (_unwrap(add), _ops.add)
+        (aval,) = _ops.operand_avals("reduce_window", (operand,))
+        identity = 0 if adds else _highest(aval.dtype)
+        known = _is_number(init_value, identity)
+        if base_dilation not in (None, (1,) * aval.ndim) or not known:
+            raise _UnsupportedError(
+                f"reduce_window: init_value must be {identity} for lax.{computation.__name__}, "
+                f"not {init_value!r}, and base_dilation None (at {_user_source()})"
+            )
+        strides = window_strides or (1,) * aval.ndim
+        combine = _ops.add if adds else _ops.minimum
+        return _window_totals("reduce_window", operand, identity, combine, window_dimensions,
+                              strides, padding, window_dilation)  # fmt: skip
+    if computation is not max and kind is not _ops.maximum:
         name = getattr(computation, "__name__", repr(computation))
         raise _UnsupportedError(
-            f"reduce_window: computation must be lax.max, not {name}: the chip has no other "
-            f"windowed reduction yet (at {_user_source()})"
+            f"reduce_window: computation must be lax.max, lax.min or lax.add, not {name} "
+            f"(at {_user_source()})"
         )
     return _reduce_window_max(
         operand,

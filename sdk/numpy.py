@@ -9,6 +9,7 @@ import builtins as _builtins
 import functools as _functools
 import inspect as _inspect
 
+import ml_dtypes as _ml_dtypes
 import numpy as _np
 from tilewright import hooks as _hooks
 from tilewright.compiler import core as _core
@@ -224,6 +225,8 @@ int32 = _np.int32
 uint32 = _np.uint32
 bool_ = _np.bool_
 dtype = _np.dtype
+finfo = _ml_dtypes.finfo
+iinfo = _np.iinfo
 
 newaxis = None
 pi = _np.pi
@@ -404,6 +407,7 @@ __all__ = [
     "expm1",
     "eye",
     "fabs",
+    "finfo",
     "fix",
     "flip",
     "fliplr",
@@ -424,6 +428,7 @@ __all__ = [
     "hstack",
     "hypot",
     "identity",
+    "iinfo",
     "indices",
     "inf",
     "inner",

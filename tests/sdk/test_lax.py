@@ -157,9 +157,10 @@ def test_reduce_window_takes_the_lowest_value_in_any_form():
 @pytest.mark.parametrize(
     ("init", "computation", "message"),
     [
-        (0.0, lax.add, "computation must be lax.max, not add"),
+        (0.0, lax.mul, "computation must be lax.max, lax.min or lax.add, not mul"),
+        (1.0, lax.add, "init_value must be 0 for lax.add, not 1.0"),
         (0.0, lax.max, "init_value must be the lowest float32, -inf, for a maximum, not 0.0"),
-        (-np.inf, lax.min, "must be lax.max, not min"),
+        (-np.inf, lax.min, "init_value must be inf for lax.min, not -inf"),
     ],
 )
 def test_reduce_window_refuses(init, computation, message):
