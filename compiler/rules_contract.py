@@ -39,16 +39,15 @@ def _dot_operand(ct, x, y, swapped, *, dimension_numbers, precision="default", *
     first = len(x_batch) + (0 if swapped else len(x_kept))
     ct_y = tuple(range(first, first + len(y_kept)))
     ct, y = _matched(ct, y, precision)
-    found = bind(
-        dot_general_p,
-        ct,
-        y,
-        dimension_numbers=((ct_y, y_kept), (tuple(range(len(x_batch))), y_batch)),
-        precision=precision,
-        **params,
-    )
+    batch = tuple(range(len(x_batch)))
     contracted = [x_contract[i] for i in sorted(range(len(y_contract)), key=y_contract.__getitem__)]
-    order = [*x_batch, *x_kept, *contracted]
+    if swapped:  # in the order of the operands the result mostly has x's own order
+        numbers, order = ((y_kept, ct_y), (y_batch, batch)), [*x_batch, *contracted, *x_kept]
+        operands = y, ct
+    else:
+        numbers, order = ((ct_y, y_kept), (batch, y_batch)), [*x_batch, *x_kept, *contracted]
+        operands = ct, y
+    found = bind(dot_general_p, *operands, dimension_numbers=numbers, precision=precision, **params)
     return convert(transpose(found, (order.index(d) for d in range(x.ndim))), x)
 
 
