@@ -174,6 +174,29 @@ class Chain:
             return None
         return self._with(dtype)
 
+    def transposed(self, permutation: tuple[int, ...]) -> Chain | None:
+        """Of a product that nothing of its columns was added to: the product w^T a^T.
+
+        None if the permutation does more than exchange rows and columns. Products commute and
+        the order of additions is K's, so the bits stay.
+        """
+        source, e = self.source, self.epilogue
+        if not isinstance(source, Contract) or len(source.passes) > 1 or not self.can_end:
+            return None
+        if e.finish is not None or any(isinstance(v, View) for v in e.vectors):
+            return None
+        b, m, _, _ = source.sizes
+        sizes = [prod(self.shape[:d]) for d in range(len(self.shape) + 1)]
+        if b not in sizes or b * m not in sizes:
+            return None
+        outer, inner = sizes.index(b), sizes.index(b * m)
+        dims = range(len(self.shape))
+        if permutation != (*dims[:outer], *dims[inner:], *dims[outer:inner]):
+            return None
+        swapped = Contract(source.w.transpose((0, 2, 1)), source.a.transpose((0, 2, 1)))
+        shape = tuple(self.shape[d] for d in permutation)
+        return replace(self, source=swapped, shape=shape)
+
     @property
     def can_end(self) -> bool:
         """Whether STORE can write the value as it is now."""

@@ -111,6 +111,10 @@ class _Fuser(KernelBuilder):
         if name == "reshape" and isinstance(node, Chain) and self.uses[id(atom)] == 1:
             self.reshaped[id(eqn.outputs[0])] = atom
             return replace(node, shape=shape, eqns=(*node.eqns, self.number))
+        if name == "transpose" and isinstance(node, Chain) and self.uses[id(atom)] == 1:
+            swapped = node.transposed(p["permutation"])
+            if swapped is not None:
+                return replace(swapped, eqns=(*node.eqns, self.number))
         if isinstance(node, Lane) and (lane := moved(eqn, node)) is not None:
             return lane
         view = self.view(atom)

@@ -5,7 +5,7 @@ import pytest
 import tilewright.numpy as tnp
 from tilewright.compiler.kernels import Buffer, Contract, Map, Move, View, views_of
 
-from tests.compiler.backend_case import BF16, F32, I8, I32, kernels_of
+from tests.compiler.backend_case import BF16, F32, I8, I32, array, assert_same_bits, kernels_of
 
 
 def zeros(*shape, dtype=F32):
@@ -49,6 +49,25 @@ def test_fuse_requantisation_is_one_kernel():
 def test_fuse_reshape_of_a_growing_chain_moves_nothing():
     kernels = kernels_of(lambda x, w: (x @ w).reshape((15,)) * 2.0, zeros(3, 4), zeros(4, 5))
     assert kinds(kernels) == [Contract]
+
+
+def test_fuse_transposed_product_is_one_kernel():
+    args = zeros(3, 4), zeros(4, 5), zeros(3)
+    made = kernels_of(lambda x, w, b: tnp.maximum((2 * (x @ w)).T + b, 0), *args)
+    assert kinds(made) == [Contract]
+    made = kernels_of(lambda x, w, b: ((x @ w).T + b).T, *args)
+    assert kinds(made) == [Contract, Move]  # b is a column's
+    batch = zeros(2, 3, 4), zeros(2, 4, 5)
+    assert kinds(kernels_of(lambda x, w: (x @ w).transpose(0, 2, 1), *batch)) == [Contract]
+    assert len(kernels_of(lambda x, w: (x @ w).transpose(1, 0, 2), *batch).kernels) > 1
+
+
+@pytest.mark.parametrize("dtype", [I8, BF16, F32])
+def test_fuse_transposed_product_keeps_its_bits(dtype):
+    rng = np.random.default_rng(4)
+    x, w = array(rng, (2, 7, 19), dtype, True), array(rng, (2, 19, 10), dtype, True)
+    assert_same_bits(lambda x, w: (x @ w).transpose(0, 2, 1), x, w)
+    assert_same_bits(lambda x, w: (x[0] @ w[1]).reshape((7, 2, 5)).transpose(1, 2, 0), x, w)
 
 
 def test_fuse_float_between_contractions_is_stored_as_bfloat16():
