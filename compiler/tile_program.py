@@ -11,6 +11,7 @@ from typing import TypeVar
 from tilewright.compiler.kernels import (
     Contract,
     Convolve,
+    Down,
     Join,
     KernelProgram,
     Lanes,
@@ -26,6 +27,7 @@ from tilewright.compiler.schedule_conv import ConvSchedule
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import tile_contract
 from tilewright.compiler.tile_conv import Staged, planned, tile_conv
+from tilewright.compiler.tile_down import tile_down
 from tilewright.compiler.tile_map import tile_map, tile_move
 from tilewright.compiler.tile_pad import tile_join, tile_pad
 from tilewright.compiler.tile_pool import tile_pool
@@ -100,6 +102,9 @@ def tile(
         elif isinstance(kernel.source, Join):
             more = tile_join(plan, kernel, number)
             texts.append("rows through the scratchpad")
+        elif isinstance(kernel.source, Down):
+            more, text = tile_down(plan, kernel, number)
+            texts.append(text)
         elif isinstance(kernel.source, Lanes):
             more, text = tile_vector(plan, kernel, number)
             texts.append(text)

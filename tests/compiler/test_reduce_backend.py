@@ -55,3 +55,35 @@ def test_reductions_of_reductions():
     assert_same_bits(lambda x: x / x.sum(), x)
     assert_same_bits(lambda x: x.T.sum(2), x)
     assert_same_bits(lambda x: x.sum(2) @ x[:, 0, :6].T, x)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("shape", [(23, 9), (700, 3), (5, 300), (2500, 2), (17, 16)])
+def test_sums_of_columns_of_any_length_on_any_memory(shape, config):
+    x = array(RNG, shape, F32)
+    assert_same_bits(lambda x: tnp.sum(x, 0), x, config=config)
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16, I8, U8, I32, U32, BOOL])
+@pytest.mark.parametrize("config", ["tw4", "tw8"])
+def test_columns_of_every_dtype(dtype, config):
+    x = array(RNG, (3, 40, 11), dtype, True)
+    for name in ("max", "min", "any", "all") if dtype == BOOL else (*NUMBERS, "any"):
+        for axis in (1, 0, (0, 1), (0, 2)):
+            f = lambda x, n=name, a=axis: getattr(tnp, n)(x, a)  # noqa: E731
+            assert_same_bits(f, x, config=config)
+
+
+def test_columns_with_operations_before_and_broadcasts():
+    x, y = (array(RNG, (6, 40, 19), F32) for _ in range(2))
+    row, column = array(RNG, (19,), F32), array(RNG, (40, 1), F32)
+    back = assert_same_bits(lambda x, r, c: (x * r - c).sum(1), x, row, column)
+    assert len(back.kernels.kernels) == 1
+    assert_same_bits(lambda x, r, c: (x * r - c).sum((0, 1)), x, row, column)
+    assert_same_bits(lambda x, y: (x - x.mean(0)).sum(0) + (x * y).sum(0), x, y)
+    assert_same_bits(lambda x: x.transpose(2, 1, 0).sum(1), x)
+    assert_same_bits(lambda x: ((x - x.mean((0, 1))) ** 2).mean((0, 1)), x)
+    for shape in ((70, 5, 9), (200, 3, 4)):
+        z = array(RNG, shape, F32)
+        assert_same_bits(lambda z: tnp.maximum(z, 0).sum(1), z)
+        assert_same_bits(lambda z: z[::2].max(1), z, config="tw8")
