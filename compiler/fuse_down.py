@@ -7,7 +7,6 @@ else it is stored first. Too many rows are reduced in pieces, whose results anot
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,11 +46,12 @@ def down(builder: KernelBuilder, lane: Lane, name: str, dtype: np.dtype, size: S
 def _source(builder: KernelBuilder, lane: Lane, name: str, dtype: np.dtype,
             size: Size) -> Down | None:  # fmt: skip
     """The kernel's source, or None if VECTOR cannot compute the lane beside."""
-    given = [v for v in lane.term.inputs() if isinstance(v, View)]
+    given = lane.term.inputs()
     if lane.cut is not None or lane.row or len(given) > len(LOAD_STREAMS):
         return None
-    views = [flat(v if v.shape else v.broadcast(lane.shape, ()), size) for v in given]
-    if None in views:
+    full = [v if v.shape else v.broadcast(lane.shape, ()) for v in given if isinstance(v, View)]
+    views = [flat(v, size) for v in full]
+    if None in views or len(views) < len(given):
         return None
     term = Term(name, dtype, (lane.term.replaced(given.index),))
     source = Down(tuple(v for v in views if v is not None), term)
@@ -81,7 +81,7 @@ def _write(builder: KernelBuilder, source: Down, out: Buffer, eqns: tuple[int, .
 
 def _add(builder: KernelBuilder, source: Down, out: Buffer, eqns: tuple[int, ...]) -> None:
     folds = folds_of(source, builder.config.dim)
-    assert folds is not None and prod(out.shape)
+    assert folds is not None, f"{source} was made to fit"
     codes = [np.frombuffer(f.micro.code, np.uint32) for f in folds]
     source = replace(source, codes=tuple(View.whole(builder.const(code)) for code in codes))
     user = builder.jaxpr.eqns[eqns[-1]].source

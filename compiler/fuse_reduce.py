@@ -21,10 +21,13 @@ from tilewright.compiler.fuse_lanes import (
     Lane,
     as_rows,
     constant,
+    converted,
     fits,
+    flat,
     operations,
     stored,
 )
+from tilewright.compiler.fuse_scan import SCANS, scan
 from tilewright.compiler.kernel_builder import Node, Number
 from tilewright.compiler.kernels import Map, View
 from tilewright.compiler.primitives_reduce import PRIMITIVES, groups, identity
@@ -157,24 +160,60 @@ def reduction(fuser: _Fuser, eqn: Eqn) -> Node:
     node = fuser.node(atom)
     if not prod(out.shape):
         return Number(out.dtype.type(0), out.shape)
-    if name not in REDUCTIONS:
-        raise fuser.unsupported(name, "it has no kernel yet", atom)
+    if name in SCANS:
+        return scan(fuser, eqn)
     if not prod(atom.aval.shape):
         start = identity(name.removeprefix("reduce_"), out.dtype)
         return Number(start[()], out.shape)
     if isinstance(node, Number):
         node = View.whole(fuser.const(np.asarray(node.value))).broadcast(node.shape, ())
         fuser.nodes[id(atom)] = node
-    return _reduced(fuser, eqn, atom)
-
-
-def _reduced(fuser: _Fuser, eqn: Eqn, atom: Atom) -> Node:
-    """All groups of dimensions, the last one first; in between in the accumulator's dtype."""
-    name, out = eqn.primitive.name, eqn.outputs[0].aval
-    steps = groups(atom.aval.shape, eqn.params["axes"])
     lane = lane_of(fuser, atom)
     if lane is None:
         lane = Lane(atom.aval.shape, stored(fuser.exact(atom)), ())
+    return _reduced(fuser, eqn, lane) if name in REDUCTIONS else _place(fuser, eqn, lane)
+
+
+def _place(fuser: _Fuser, eqn: Eqn, lane: Lane) -> Node:
+    """Where the largest key is: the smallest index of those that have the largest key."""
+    name, out = eqn.primitive.name, eqn.outputs[0].aval
+    ((p, r, c),) = groups(lane.shape, eqn.params["axes"])
+    if r == 1:
+        return Number(out.dtype.type(0), out.shape)
+    far, index = constant(np.int32(2**31 - 1), core.int32), Term("index", core.int32)
+    key = replace(lane, term=Term(f"{name}_key", core.int32, (lane.term,)))
+    if c > 1:
+        key = _sized(fuser, key, (p, r, c))
+    best = _one(fuser, key, "reduce_max", core.int32, (p, r, c))
+    if best.row:
+        key, term = replace(best, term=best.term.args[0], row=False), best.term
+    else:
+        term = stored(_stored(fuser, best).broadcast((p, r, c), (0, 2)))
+    same = Term("eq", core.bool_, (key.term, term))
+    chosen = replace(key, term=Term("select_n", core.int32, (same, far, index)))
+    if best.row:
+        least = replace(best, shape=out.shape, term=Term("reduce_min", core.int32, (chosen.term,)))
+    else:
+        least = _one(fuser, chosen, "reduce_min", core.int32, (p, r, c))
+        least = Lane(out.shape, stored(_stored(fuser, least, out.shape)), least.eqns)
+    if out.dtype != core.int32:
+        return converted(least, out.dtype)
+    return least if best.row else _stored(fuser, least)
+
+
+def _sized(fuser: _Fuser, lane: Lane, size: tuple[int, int, int]) -> Lane:
+    """The lane with views (P, R, C); stored first if they are none."""
+    views = {v: flat(v if v.shape else v.broadcast(lane.space, ()), size)
+             for v in lane.term.inputs() if isinstance(v, View)}  # fmt: skip
+    if lane.cut is not None or lane.row or None in views.values():
+        return Lane(size, stored(fuser.reshape(_stored(fuser, lane), size)), lane.eqns)
+    return Lane(size, lane.term.replaced(lambda v: views[v]), lane.eqns)  # type: ignore[index]
+
+
+def _reduced(fuser: _Fuser, eqn: Eqn, lane: Lane) -> Node:
+    """All groups of dimensions, the last one first; in between in the accumulator's dtype."""
+    name, out = eqn.primitive.name, eqn.outputs[0].aval
+    steps = groups(lane.shape, eqn.params["axes"])
     for number, (p, r, c) in enumerate(steps):
         last = number == len(steps) - 1
         dtype = out.dtype if last else accumulator(out.dtype)

@@ -23,7 +23,7 @@ from tilewright.compiler.vector_record import (
     fit,
     lane_bits,
 )
-from tilewright.compiler.vector_reduce import REDUCTIONS, How, index, reduced
+from tilewright.compiler.vector_reduce import KEYS, REDUCTIONS, How, index, key, reduced
 
 __all__ = [
     "BODY", "CONST", "HEAD", "LOWER", "TAIL", "Kind", "Recorder", "Result", "lower", "refusal",
@@ -246,6 +246,8 @@ def lower(roots: Sequence[Term], kinds: Sequence[Kind], how: How) -> tuple[Recor
             made[id(t)] = r.operand(lane_bits(t.value, t.dtype))
         elif t.name == "index":
             made[id(t)] = index(r, how)
+        elif t.name in KEYS:
+            made[id(t)] = key(r, t, args[0])
         elif t.name in REDUCTIONS:
             made[id(t)] = fit(r, reduced(r, t, args[0], how), t.dtype)
         else:

@@ -23,6 +23,7 @@ OPERATION = {
     "reduce_or": ("", "or", "or"),
 }
 REDUCTIONS = tuple(OPERATION)
+KEYS = ("argmax_key", "argmin_key")
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,14 @@ def index(r, how: How):
     if how.across:
         unit = r.run("add_i32", r.run("shl", unit, how.dim.bit_length() - 1), r.source("lane"))
     return r.run("add_i32", unit, r.source("v"))
+
+
+def key(r, term: Term, x):
+    """An integer that orders as x for argmax, reversed for argmin; a NaN is above all."""
+    largest, dtype = term.name == "argmax_key", term.args[0].dtype
+    if dtype in core.FLOATS:
+        x = r.run("add_f32", x if largest else r.run("neg_f32", x), 0.0)
+        return r.run("xor", x, r.run("and", r.run("sar", x, 31), 0x7FFFFFFF))
+    if dtype == core.uint32:
+        x = r.run("xor", x, 1 << 31)
+    return x if largest else r.run("xor", x, -1)

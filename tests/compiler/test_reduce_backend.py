@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tilewright.lax as lax
 import tilewright.numpy as tnp
 from tilewright.compiler.kernels import Lanes
 
@@ -87,3 +88,35 @@ def test_columns_with_operations_before_and_broadcasts():
         z = array(RNG, shape, F32)
         assert_same_bits(lambda z: tnp.maximum(z, 0).sum(1), z)
         assert_same_bits(lambda z: z[::2].max(1), z, config="tw8")
+
+
+@pytest.mark.parametrize("dtype", [F32, BF16, I8, U8, I32, U32, BOOL])
+def test_arg_reductions(dtype):
+    x = array(RNG, (5, 6, 37), dtype, True)
+    x[:, :, 1::2] = x[:, :, :-1:2]
+    for axis in (0, 1, 2, None):
+        for name in ("argmax", "argmin"):
+            f = lambda x, n=name, a=axis: getattr(tnp, n)(x, a)  # noqa: E731
+            assert_same_bits(f, x)
+    (kernel,) = assert_same_bits(lambda x: tnp.argmax(tnp.abs(x), 2), x).kernels.kernels
+    assert len(kernel.source.stages) == 2
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_arg_reductions_of_any_length(config):
+    for shape in ((2, 1500), (1500, 2), (40, 40)):
+        x = array(RNG, shape, F32)
+        for axis in (0, 1):
+            assert_same_bits(lambda x, a=axis: x.argmin(a), x, config=config)
+
+
+def test_scans():
+    x, y = array(RNG, (5, 23), F32, True), array(RNG, (5, 9), BF16, True)
+    q = array(RNG, (6, 11), I8)
+    for name in ("cumsum", "cumprod", "cummax", "cummin"):
+        for axis in (0, 1):
+            f = lambda x, n=name, a=axis: getattr(lax, n)(x, a, a == 0)  # noqa: E731
+            assert_same_bits(f, x)
+            assert_same_bits(f, y)
+            assert_same_bits(f, q)
+    assert_same_bits(lambda x: tnp.cumsum(x[:, :1], 1) * 2, x)
