@@ -127,7 +127,8 @@ def _is_large(eqn: Eqn) -> bool:
     (contract, _), (batch, _) = eqn.params["dimension_numbers"]
     out = eqn.outputs[0].aval
     rows = prod(lhs.shape[d] for d in free_dims(len(lhs.shape), contract, batch))
-    return rows >= VECTOR_ROWS and prod(out.shape) > 0 and out.dtype in SUMS
+    some = prod(lhs.shape) * prod(out.shape) > 0
+    return rows >= VECTOR_ROWS and some and out.dtype in SUMS
 
 
 def _region(

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tilewright.lax as lax
 import tilewright.numpy as tnp
 from tilewright.compiler.contraction import dot_general
 from tilewright.compiler.errors import UnsupportedError
@@ -145,15 +144,12 @@ def test_backend_many_stores_before_their_first_reader_do_not_overflow_a_semapho
     assert_same_bits(program, x, w, v, schedules=dict.fromkeys((0, 1), Schedule(4, 4, 4)))
 
 
-@pytest.mark.parametrize(
-    "program, words",
-    [
-        (lambda x: lax.div(x.astype(np.int32), 3), "div int32[3,4]"),
-        (lambda x: x.astype(np.uint8).astype(np.int32) @ x.astype(np.int32).T, "dot_general"),
-    ],
-)
-def test_backend_refusal_names_operation_shapes_reason_and_line(program, words):
+def test_backend_refusal_names_operation_shapes_reason_and_line():
+    def program(x):
+        return x.astype(np.uint8).astype(np.int32) @ x.astype(np.int32).T
+
     with pytest.raises(UnsupportedError) as error:
         assert_same_bits(program, np.ones((3, 4), np.float32))
-    text = str(error.value).replace("i32", "int32")
-    assert words in text and "test_backend.py" in text and "cannot run on this chip: " in text
+    text = str(error.value)
+    assert "cannot run on this chip: " in text and "test_backend.py" in text
+    assert "dot_general i32[3,4] i32[3,4]" in text

@@ -223,3 +223,11 @@ def test_epilogue_hides_behind_the_array(name):
         for back in [compiled(f, *args, config="tw16")]
     ]
     assert cycles[0] <= 1.05 * cycles[1], cycles
+
+
+def test_a_contraction_of_nothing_has_no_sums_to_finish():
+    def program(x, w, r):
+        return tnp.tanh((x @ w) * r)
+
+    x, w, _, r = arguments(9, 0, 5, F32)
+    assert_same_bits(program, x, w, r)
