@@ -296,7 +296,7 @@ class _Fuser(KernelBuilder):
             return Number(value[()], aval.shape)
         dtypes = tuple(a.aval.dtype for a in eqn.inputs)
         if not alone(self.config, name, aval.dtype, dtypes, eqn.params):
-            why = "its micro-kernel does not fit a quarter of this chip's accumulator"
+            why = "its micro-kernel does not fit a third of this chip's accumulator"
             raise self.unsupported(name, why, *eqn.inputs)
         return elementwise(self, eqn)
 

@@ -32,6 +32,11 @@ def rows_of(config: ChipConfig, words: int) -> int:
     return ceil_div(2 * words, config.dim)
 
 
+def has_room(config: ChipConfig, words: int) -> bool:
+    """Whether a micro-kernel leaves room for data: it takes at most a third of the accumulator."""
+    return rows_of(config, words) <= config.acc_rows // 3
+
+
 def group(config: ChipConfig, roots: Sequence[Root], views: Sequence[View],
           shape: tuple[int, int], split: int = 0) -> Lanes | None:  # fmt: skip
     """The kernel of terms whose inputs are numbers of views (R, C); None if VECTOR cannot."""
@@ -149,8 +154,7 @@ class _Planner:
                 made[id(t)] = Term(t.name, t.dtype, args, t.params, t.value)
         stage = Stage(tuple(made[id(t)] for t in terms), wide)
         steps = stage_steps(self.lanes, stage, self.operands, self.config.dim)
-        most = self.config.acc_rows // 4
-        if not steps or any(rows_of(self.config, len(s.micro.words)) > most for s in steps):
+        if not steps or any(not has_room(self.config, len(s.micro.words)) for s in steps):
             return None
         return stage
 

@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 from tilewright.compiler import core
-from tilewright.compiler.fuse_group import rows_of
+from tilewright.compiler.fuse_group import has_room
 from tilewright.compiler.kernels import View
 from tilewright.compiler.terms import Term
 from tilewright.compiler.vector_code import micro_kernel
@@ -93,7 +93,7 @@ def alone(config: ChipConfig, name: str, dtype: np.dtype, operands: tuple[np.dty
     args = tuple(Term("input", d, value=i) for i, d in enumerate(operands))
     term = Term(name, dtype, args, params)
     kernel = micro_kernel((term,), [(BODY, False)] * len(args), How(config.dim))
-    return kernel is not None and rows_of(config, len(kernel.words)) <= config.acc_rows // 4
+    return kernel is not None and has_room(config, len(kernel.words))
 
 
 def as_rows(view: View, lane: Lane) -> View | None:

@@ -1,7 +1,7 @@
 """More element-wise primitives, with JAX's `lax` names: powers, remainders, angles, words of bits.
 
-Float functions are the sequences of `vector_elementary`. `threefry2x32` is JAX's hash with one
-result: `word` 0 or 1 of the pair, or 2, both words' exclusive or.
+Float functions are the sequences of `vector_elementary`. `threefry2x32` is JAX's hash of
+the pair (0, count) with one result: `word` 0 or 1 of the pair, or 2, both words' exclusive or.
 """
 
 import numpy as np
@@ -100,15 +100,15 @@ threefry2x32_p = Primitive("threefry2x32")
 
 
 @threefry2x32_p.rule("abstract")
-def _threefry_aval(k1, k2, x1, x2, *, word):
+def _threefry_aval(k1, k2, count, *, word):
     if word not in (0, 1, 2):
         raise OperandError(f"word must be 0, 1 or 2, not {word!r}")
-    return elementwise_aval((k1, k2, x1, x2), (core.uint32,))
+    return elementwise_aval((k1, k2, count), (core.uint32,))
 
 
 @threefry2x32_p.rule("impl")
-def _threefry(k1, k2, x1, x2, *, word):
-    shape = np.broadcast_shapes(*(v.shape for v in (k1, k2, x1, x2)))
-    full = (np.ascontiguousarray(np.broadcast_to(v, shape)) for v in (k1, k2, x1, x2))
-    words = vector_integers.threefry2x32(NumPyMachine(), *full)
+def _threefry(k1, k2, count, *, word):
+    shape = np.broadcast_shapes(*(v.shape for v in (k1, k2, count)))
+    k1, k2, count = (np.ascontiguousarray(np.broadcast_to(v, shape)) for v in (k1, k2, count))
+    words = vector_integers.threefry2x32(NumPyMachine(), k1, k2, np.zeros_like(count), count)
     return np.asarray(words[0] ^ words[1] if word == 2 else words[word], np.uint32)

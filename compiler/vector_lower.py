@@ -138,7 +138,8 @@ def _popcount(r: Recorder, t: Term, args: list[Result]) -> Result:
 
 
 def _threefry(r: Recorder, t: Term, args: list[Result]) -> Result:
-    words = vector_integers.threefry2x32(r, *args)
+    k1, k2, count = args
+    words = vector_integers.threefry2x32(r, k1, k2, 0, count)
     which = t.params["word"]
     return r.run("xor", *words) if which == 2 else words[which]
 

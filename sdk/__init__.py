@@ -55,7 +55,7 @@ _RENAMED = {
     "UnsupportedError": ("compiler.errors", "UnsupportedError"),
     "ChipConfig": ("isa.config", "ChipConfig"),
 }
-_MODULES = ("lax", "nn", "numpy", "optim", "tree")
+_MODULES = ("lax", "nn", "numpy", "optim", "random", "tree")
 __version__ = "0.1.0"
 __all__ = sorted([*_EXPORTS, *_RENAMED, *_MODULES])
 
