@@ -338,8 +338,8 @@ class Kernel:
 class KernelProgram:
     """All kernels in execution order, with the program's buffers.
 
-    `outputs[i]` is the buffer of result i; it may be an input or const buffer only if the result is
-    that array itself (nothing computes it).
+    `outputs[i]` is the buffer of result i. It is an input or const buffer if the result is that
+    array itself (nothing computes it), or an input's that was donated and is overwritten.
     """
 
     kernels: tuple[Kernel, ...]
@@ -347,6 +347,11 @@ class KernelProgram:
     consts: tuple[Buffer, ...]
     outputs: tuple[Buffer, ...]
     notes: tuple[str, ...] = field(default=())
+
+    @property
+    def written(self) -> set[Buffer]:
+        """All that kernels write."""
+        return {b for k in self.kernels for b in k.outs}
 
     def __str__(self) -> str:
         head = f"inputs {', '.join(map(str, self.inputs))}"

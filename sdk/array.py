@@ -142,6 +142,7 @@ class Array(ArrayOperators):
 
     def view_with(self, aval: ShapedArray) -> Array:
         """Return an array over the same bytes (same size) with another aval."""
+        self.block.shared = True
         return Array(self.device, aval, self.block, self._future)
 
     def __iter__(self) -> Any:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from tilewright import artifact_tree, profiler, sim
 from tilewright.array import Array, put_leaf
 from tilewright.compiler import emit, tree
 from tilewright.compiler.core import Jaxpr, ShapedArray
+from tilewright.compiler.donate import donate
 from tilewright.compiler.errors import OperandError
 from tilewright.compiler.fuse import fuse
 from tilewright.compiler.kernels import Buffer
@@ -59,6 +61,7 @@ class Lowered:
     in_tree: tree.PyTreeDef
     out_tree: tree.PyTreeDef
     source: Source = UNKNOWN
+    donated: frozenset[int] = frozenset()
 
     def as_text(self, stage: str = "jaxpr") -> str:
         """Return one level of the compilation as text: jaxpr, kernels, tiles or asm."""
@@ -74,7 +77,8 @@ class Lowered:
     @cached_property
     def _compiled(self) -> Compiled:
         simple = simplify(self.jaxpr)
-        back = emit.compile_kernels(self.config, fuse(simple, self.config))
+        kernels = donate(fuse(simple, self.config), self.donated)
+        back = emit.compile_kernels(self.config, kernels)
         meta = {**back.program.meta, "equations": _equations(simple)}
         back = dataclasses.replace(back, program=dataclasses.replace(back.program, meta=meta))
         if settings.check_programs:
@@ -100,13 +104,17 @@ def lower_jaxpr(
     in_tree: tree.PyTreeDef | None = None,
     out_tree: tree.PyTreeDef | None = None,
     source: Source = UNKNOWN,
+    donated: Iterable[int] = (),
 ) -> Lowered:
-    """Return a jaxpr as a lowered function; by default its arguments and results are flat."""
+    """Return a jaxpr as a lowered function; by default its arguments and results are flat.
+
+    `donated` are the numbers of the leaves of the arguments that results may overwrite.
+    """
     if in_tree is None:
         in_tree = tree.structure(((0,) * len(jaxpr.invars), {}))
     if out_tree is None:
         out_tree = tree.structure((0,) * len(jaxpr.outvars))
-    return Lowered(jaxpr, name, config, in_tree, out_tree, source)
+    return Lowered(jaxpr, name, config, in_tree, out_tree, source, frozenset(donated))
 
 
 class Compiled:
@@ -120,6 +128,9 @@ class Compiled:
         known = set(back.kernels.inputs) | set(back.kernels.consts)
         self._fresh = [b for b in self._buffers if b not in known]
         self._outputs = set(back.kernels.outputs)
+        written = back.kernels.written
+        #: Numbers of the leaves that a call overwrites.
+        self.overwritten = [i for i, b in enumerate(back.kernels.inputs) if b in written]
 
     @property
     def name(self) -> str:
@@ -185,7 +196,7 @@ class Compiled:
         size = lambda buffers: sum(b.nbytes for b in buffers)  # noqa: E731
         return MemoryAnalysis(
             size(kernels.inputs), size(outputs), size(temps), size(kernels.consts),
-            len(self.program.code),
+            len(self.program.code), size(kernels.inputs[i] for i in self.overwritten),
         )  # fmt: skip
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -255,11 +266,14 @@ class Compiled:
         return program
 
     def execute(self, leaves: Sequence[Array], device: Device, source: Source) -> list[Array]:
-        """Queue one run on arrays of the device; return its results, which may not be there yet."""
+        """Queue one run on arrays of the device; return its results, which may not be there yet.
+
+        Leaves that are overwritten are deleted.
+        """
         kernels, label = self.back.kernels, str(source)
         with self._lock:
             arrays = dict(zip(kernels.consts, self._constants(device), strict=True))
-        arrays |= dict(zip(kernels.inputs, leaves, strict=True))
+        arrays |= dict(zip(kernels.inputs, self._own(leaves, device, label), strict=True))
         blocks = {b: a.block for b, a in arrays.items()}
         for buffer in self._fresh:
             who = label if buffer in self._outputs else f"temporaries of {label}"
@@ -277,11 +291,32 @@ class Compiled:
                 profile.expect(future)
         else:
             future.set_result(None)
-        results = []
+        results, returned = [], set[Buffer]()
         for buffer, aval in zip(kernels.outputs, self.jaxpr.out_avals, strict=True):
-            done = arrays[buffer]._future if buffer in arrays else future
+            computed = buffer not in arrays or buffer in kernels.written
+            blocks[buffer].shared |= not computed or buffer in returned
+            returned.add(buffer)
+            done = future if computed else arrays[buffer]._future
             results.append(Array(device, _held_as(buffer, aval), blocks[buffer], done))
+        for i in self.overwritten:
+            leaves[i].delete()
         return results
+
+    def _own(self, leaves: Sequence[Array], device: Device, label: str) -> list[Array]:
+        """The leaves; those that are overwritten in memory of their own.
+
+        **Raises** ValueError: one of them is given twice.
+        """
+        out, used = list(leaves), Counter(id(a.block) for a in leaves)
+        for i in self.overwritten:
+            if used[id(out[i].block)] > 1:
+                raise ValueError(
+                    f"{self.name} was given {out[i].aval} twice, but one of them is donated: its "
+                    f"memory is overwritten (at {label}); pass a copy"
+                )
+            if out[i].block.shared:
+                out[i] = put_leaf(np.asarray(out[i]), device, label=label)
+        return out
 
 
 def _held_as(buffer: Buffer, aval: ShapedArray) -> ShapedArray:

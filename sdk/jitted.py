@@ -162,7 +162,15 @@ class Jitted:
 
     def _lower(self, avals: Any, in_tree: Any, statics: Any, config: Any) -> Lowered:
         jaxpr, out_tree = trace.trace_to_jaxpr(self._merged(statics), avals, in_tree)
-        return lower_jaxpr(jaxpr, self.name, config, in_tree, out_tree, user_source())
+        donated = self._donated_leaves(in_tree, statics)
+        return lower_jaxpr(jaxpr, self.name, config, in_tree, out_tree, user_source(), donated)
+
+    def _donated_leaves(self, in_tree: Any, statics: Any) -> list[int]:
+        """Numbers of the leaves of donated arguments."""
+        args, _ = tree.unflatten(in_tree, range(in_tree.num_leaves))
+        places = [i for i in range(len(args) + len(statics)) if i not in self._static_nums]
+        return [n for i, arg in zip(places, args, strict=False) if i in self._donated
+                for n in tree.leaves(arg)]  # fmt: skip
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace for these arguments (arrays or ShapeDtypeStructs), without running anything."""
@@ -228,7 +236,8 @@ def jit(
     fun : written with `tilewright.numpy` and operators; it is traced, so it must be pure.
     static_argnums, static_argnames : arguments that are Python values while tracing; each new value
         compiles anew. One given by position may also be passed by name, and the reverse.
-    donate_argnums : arguments whose arrays are deleted by the call.
+    donate_argnums : arguments whose arrays are deleted by the call; results of their shapes and
+        dtypes take their memory, where the kernels allow it (`memory_analysis` says how much).
 
     Returns
     -------

@@ -20,12 +20,16 @@ class OutOfMemoryError(MemoryError):
 
 
 class Block:
-    """`nbytes` bytes of DRAM at `address`, until nobody refers to it."""
+    """`nbytes` bytes of DRAM at `address`, until nobody refers to it.
 
-    __slots__ = ("_pool", "address", "label", "nbytes")
+    `shared` says that several arrays may lie in it, so that it must not be overwritten.
+    """
+
+    __slots__ = ("_pool", "address", "label", "nbytes", "shared")
 
     def __init__(self, pool: MemoryPool, address: int, nbytes: int, label: str):
         self._pool, self.address, self.nbytes, self.label = pool, address, nbytes, label
+        self.shared = False
 
     def __del__(self) -> None:
         self._pool._returned.append(self.address)
