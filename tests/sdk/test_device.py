@@ -56,8 +56,8 @@ def test_program_files_need_no_compiler(tmp_path):
 def test_exported_names_exist():
     assert all(hasattr(tw, name) for name in tw.__all__)
     assert set(tw.__all__) <= set(dir(tw))
-    with pytest.raises(AttributeError, match=r"tilewright has no 'grad'; it has: .*jit"):
-        tw.grad  # noqa: B018
+    with pytest.raises(AttributeError, match=r"tilewright has no 'pmap'; it has: .*jit"):
+        tw.pmap  # noqa: B018
 
 
 def test_default_device_nests():
