@@ -44,6 +44,7 @@ _EXPORTS = {
     "device_put": "array",
     "devices": "device",
     "jit": "jitted",
+    "live_arrays": "array",
     "load": "artifact",
     "make_jaxpr": "jitted",
     "profile": "profiler",

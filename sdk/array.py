@@ -7,6 +7,8 @@ waits for the value.
 
 from __future__ import annotations
 
+import threading
+import weakref
 from concurrent.futures import Future
 from typing import Any
 
@@ -21,6 +23,9 @@ from tilewright.hooks import install
 from tilewright.memory_pool import Block
 
 install()
+
+_living: weakref.WeakValueDictionary[int, Array] = weakref.WeakValueDictionary()
+_living_lock = threading.Lock()
 
 
 class DeletedError(RuntimeError):
@@ -62,6 +67,8 @@ class Array(ArrayOperators):
         self._block: Block | None = block
         self._future = future
         self._host: np.ndarray | None = None
+        with _living_lock:
+            _living[id(self)] = self
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -214,6 +221,13 @@ def device_put(x: Any, device: Device | None = None) -> Any:
         except DtypeError as error:
             raise DtypeError(f"device_put: x{tree.keystr(path)}: {error} (at {label})") from None
     return tree.unflatten(treedef, leaves)
+
+
+def live_arrays(device: Device | None = None) -> list[Array]:
+    """Return all arrays that still hold memory of a device, or of all devices, oldest first."""
+    with _living_lock:
+        found = list(_living.values())
+    return [a for a in found if not a.is_deleted() and device in (None, a.device)]
 
 
 def device_get(x: Any) -> Any:

@@ -59,6 +59,14 @@ class Device:
         """Size of the DRAM."""
         return self.pool.size
 
+    def memory_stats(self) -> dict[str, int]:
+        """Return what its DRAM holds, under the names of JAX's `Device.memory_stats`.
+
+        Sizes are bytes, among them `bytes_in_use`, `peak_bytes_in_use`, `bytes_limit`,
+        `largest_free_block_bytes`. The chip has no pool besides its DRAM, so `pool_bytes` is that.
+        """
+        return self.pool.stats()
+
     def submit(self, task: Callable[..., Any], *args: Any) -> Future[Any]:
         """Run a task on the worker, after everything submitted before."""
         return self._worker.submit(task, *args)

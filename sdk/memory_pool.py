@@ -49,7 +49,8 @@ class MemoryPool:
         self._held: dict[int, tuple[int, str]] = {}
         self._returned: deque[int] = deque()
         self._lock = threading.Lock()
-        self.peak = 0
+        self.peak = 0  # the highest address that was ever in use
+        self._count = self._used = self._most = self._largest = 0
 
     def alloc(self, nbytes: int, label: str = "") -> Block:
         """Return a block; `label` names its user's line.
@@ -65,6 +66,10 @@ class MemoryPool:
                     self._free[i : i + 1] = left
                     self._held[address] = (size, label)
                     self.peak = max(self.peak, address + size)
+                    self._count += 1
+                    self._used += size
+                    self._most = max(self._most, self._used)
+                    self._largest = max(self._largest, size)
                     return Block(self, address, nbytes, label)
             message = self._explain(nbytes, label)
         raise OutOfMemoryError(message)
@@ -73,6 +78,7 @@ class MemoryPool:
         while self._returned:
             address = self._returned.popleft()
             size, _ = self._held.pop(address)
+            self._used -= size
             insort(self._free, (address, size))
             at = self._free.index((address, size))
             for i in (at, at - 1):  # with the next one, then with the one before
@@ -93,6 +99,24 @@ class MemoryPool:
             f"the chip's DRAM must have {nbytes} contiguous bytes{place}, but only {free} of "
             f"{self.size} are free (the largest piece: {largest}); held: {holders or 'nothing'}"
         )
+
+    def stats(self) -> dict[str, int]:
+        """Figures under the names of PJRT's allocators, sizes in bytes (multiples of ALIGN)."""
+        with self._lock:
+            self._collect()
+            return {
+                "num_allocs": self._count,
+                "bytes_in_use": self._used,
+                "peak_bytes_in_use": self._most,
+                "largest_alloc_size": self._largest,
+                "bytes_limit": self.size,
+                "bytes_reserved": 0,
+                "peak_bytes_reserved": 0,
+                "bytes_reservable_limit": self.size,
+                "largest_free_block_bytes": max((n for _, n in self._free), default=0),
+                "pool_bytes": self.size,
+                "peak_pool_bytes": self.size,
+            }
 
     @property
     def free_bytes(self) -> int:

@@ -139,6 +139,23 @@ def test_default_matmul_precision():
         pass
 
 
+def test_memory_stats_count_what_is_held():
+    device = tw.Device("tw4", "functional", dram_bytes=100 * ALIGN)
+    x = tw.device_put(np.zeros(ALIGN // 4, np.float32), device)
+    y = tw.device_put(np.zeros(ALIGN, np.float32), device)
+    found = device.memory_stats()
+    assert (found["num_allocs"], found["largest_alloc_size"]) == (2, 4 * ALIGN)
+    assert (found["bytes_in_use"], found["bytes_limit"]) == (5 * ALIGN, 100 * ALIGN)
+    assert found["largest_free_block_bytes"] == 95 * ALIGN
+    assert tw.live_arrays(device) == [x, y] and x in tw.live_arrays()
+    y.delete()
+    found = device.memory_stats()
+    assert (found["bytes_in_use"], found["peak_bytes_in_use"]) == (ALIGN, 5 * ALIGN)
+    assert found["num_allocs"] == 2 and tw.live_arrays(device) == [x]
+    del x
+    assert device.memory_stats()["bytes_in_use"] == 0 and tw.live_arrays(device) == []
+
+
 def test_pool_takes_the_first_fit_and_merges():
     pool = MemoryPool(10 * ALIGN)
     a, b, c = pool.alloc(1), pool.alloc(2 * ALIGN), pool.alloc(ALIGN + 1)
