@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tilewright.compiler import core
 from tilewright.compiler import primitives as p
-from tilewright.compiler.core import Jaxpr, ShapedArray, Var
+from tilewright.compiler.core import Jaxpr, Literal, ShapedArray, Var
 from tilewright.compiler.errors import UnsupportedError
 from tilewright.compiler.forward import Zero, jvp_flat
 from tilewright.compiler.simplify import eliminate_dead_code
@@ -38,10 +38,18 @@ class Undefined:
 class LinearTrace(Trace):
     """Records the operations on its tracers; the enclosing trace does all others."""
 
+    records_all = False
+
     def process(self, primitive, args, params):
         if any(map(self.owns, args)):
-            return super().process(primitive, args, params)
+            return self.record(primitive, args, params)
         return self.forward(primitive, args, params)
+
+    def zeros(self, aval):
+        """Return a tangent of zeros as an equation of this recording."""
+        zero = Literal(0, aval.update(shape=()))
+        params = {"shape": aval.shape, "broadcast_dimensions": ()}
+        return self.record(p.broadcast_in_dim_p, (zero,), params)
 
     def process_custom(self, call, args):
         """Apply a function that brings its own derivative (`compiler.custom`)."""
@@ -88,10 +96,13 @@ class Linear:
         return ins
 
 
-def linearize_flat(fun, primals, differentiated=None):
+def linearize_flat(fun, primals, differentiated=None, wanted=()):
     """Return the results of a function of flat lists, and its derivative there as a `Linear`.
 
-    `differentiated` tells which inputs have tangents; by default all of a float dtype.
+    Parameters
+    ----------
+    differentiated : which inputs have tangents; by default all of a float dtype.
+    wanted : positions of results that have tangents also if they are zero.
     """
     in_avals = [aval_of(x) for x in primals]
     if differentiated is None:
@@ -103,6 +114,9 @@ def linearize_flat(fun, primals, differentiated=None):
         for i in inputs:
             tangents[i] = trace.new_arg(in_avals[i])
         outs, tangents = jvp_flat(fun, primals, tangents)
+        for i in wanted:
+            if isinstance(tangents[i], Zero):
+                tangents[i] = trace.zeros(tangents[i].aval)
         return outs, _recorded(trace, in_avals, inputs, outs, tangents)
 
 
@@ -125,9 +139,12 @@ def record_linear(fun, in_avals):
 def transpose_flat(jaxpr, cotangents):
     """Return the cotangents of the inputs of a linear jaxpr; some of them Zero.
 
+    Equations that do not depend on inputs are computed first.
+
     **Raises** UnsupportedError: an equation is not linear.
     """
     known = dict(zip(map(id, jaxpr.constvars), jaxpr.consts, strict=True))
+    eqns = _compute_known(jaxpr, known)
     total = {}  # id of a variable -> the sum of its cotangents so far
 
     def give(atom, ct):
@@ -143,7 +160,7 @@ def transpose_flat(jaxpr, cotangents):
 
     for atom, ct in zip(jaxpr.outvars, cotangents, strict=True):
         give(atom, ct)
-    for eqn in reversed(jaxpr.eqns):
+    for eqn in reversed(eqns):
         if not any(id(out) in total for out in eqn.outputs):
             continue
         cts = [total.pop(id(out), Zero(out.aval)) for out in eqn.outputs]
@@ -154,6 +171,21 @@ def transpose_flat(jaxpr, cotangents):
             for atom, ct in zip(eqn.inputs, found, strict=True):
                 give(atom, ct)
     return [total.get(id(var), Zero(var.aval)) for var in jaxpr.invars]
+
+
+def _compute_known(jaxpr, known):
+    """Add to `known` what does not depend on inputs; return the other equations."""
+    eqns = []
+    for eqn in jaxpr.eqns:
+        if any(isinstance(a, Var) and id(a) not in known for a in eqn.inputs):
+            eqns.append(eqn)
+            continue
+        args = [known[id(a)] if isinstance(a, Var) else a for a in eqn.inputs]
+        with attributed(eqn.source):
+            results = bind(eqn.primitive, *args, **eqn.params)
+        results = results if eqn.primitive.multiple_results else [results]
+        known |= dict(zip(map(id, eqn.outputs), results, strict=True))
+    return eqns
 
 
 def _rule(eqn):

@@ -198,8 +198,10 @@ def load():
     """Register the rules of all primitives; a second call costs nothing."""
     from tilewright.compiler import (  # noqa: F401 (importing them registers)
         rules_contract,
+        rules_control,
         rules_elementwise,
         rules_math,
         rules_moving,
         rules_reduce,
+        rules_scan,
     )

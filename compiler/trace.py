@@ -47,8 +47,11 @@ class RecordedTracer(Tracer):
 class Interpreter:
     """What happens to operations while it is a thread's current trace.
 
-    `parent` is the trace that was current before, or None: operations run at once.
+    `parent` is the trace that was current before, or None: operations run at once. `records_all`
+    tells that operations on concrete values are recorded too.
     """
+
+    records_all = False
 
     def __init__(self):
         self.parent = current_trace()
@@ -75,6 +78,8 @@ class Interpreter:
 
 class Trace(Interpreter):
     """The recording of one function: its equations and captured constants so far."""
+
+    records_all = True
 
     def __init__(self):
         super().__init__()
@@ -105,6 +110,9 @@ class Trace(Interpreter):
         return self.consts[id(value)][1]
 
     def process(self, primitive, args, params):
+        return self.record(primitive, args, params)
+
+    def record(self, primitive, args, params):
         """Append an equation and return the tracer of its result, or of all its results."""
         source = user_source()
         atoms = tuple(self.atom(a, primitive.name) for a in args)
@@ -172,7 +180,7 @@ def new_trace():
 def is_recording():
     """Tell whether operations on concrete values are being recorded now, not run."""
     trace = _thread.trace
-    while trace is not None and type(trace) is not Trace:
+    while trace is not None and not trace.records_all:
         trace = trace.parent
     return trace is not None
 

@@ -28,6 +28,7 @@ from tilewright.compiler.kernels import Buffer
 from tilewright.compiler.simplify import simplify
 from tilewright.compiler.source import UNKNOWN, Source, user_source
 from tilewright.compiler.trace import aval_of
+from tilewright.compiler.unroll import unroll
 from tilewright.config import settings
 from tilewright.device import Device, current_device
 from tilewright.isa.config import ChipConfig
@@ -76,7 +77,7 @@ class Lowered:
 
     @cached_property
     def _compiled(self) -> Compiled:
-        simple = simplify(self.jaxpr)
+        simple = simplify(unroll(self.jaxpr))
         kernels = donate(fuse(simple, self.config), self.donated)
         back = emit.compile_kernels(self.config, kernels)
         meta = {**back.program.meta, "equations": _equations(simple)}

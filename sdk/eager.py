@@ -12,6 +12,7 @@ from tilewright.compiled import Compiled, lower_jaxpr
 from tilewright.compiler import ops, trace
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Params, Var
 from tilewright.compiler.source import user_source
+from tilewright.compiler.unroll import CONTROL
 from tilewright.device import Device, current_device
 from tilewright.jitted import Jitted
 
@@ -32,8 +33,8 @@ def _device(args: Any) -> Device:
     return next((a.device for a in args if isinstance(a, Array)), None) or current_device()
 
 
-def apply(primitive: Any, args: Any, params: dict[str, Any]) -> Array:
-    """Run a primitive on the chip.
+def apply(primitive: Any, args: Any, params: dict[str, Any]) -> Any:
+    """Run a primitive on the chip; return its result, or the list of its results.
 
     **Raises** UnsupportedError: the chip cannot do it.
     """
@@ -47,15 +48,19 @@ def apply(primitive: Any, args: Any, params: dict[str, Any]) -> Array:
     typed = list(zip(operands, avals, strict=True))
     kinds = tuple(o.key if isinstance(o, Literal) else a for o, a in typed)
     key = (primitive, kinds, Params(params), device.config)
-    if key not in _programs:
+    compiled = _programs.get(key)
+    if compiled is None:
         atoms = tuple(o if isinstance(o, Literal) else Var(a) for o, a in typed)
         invars = tuple(a for a in atoms if isinstance(a, Var))
-        result = Var(out)
-        eqn = Eqn(primitive, atoms, (result,), Params(params), source)
-        jaxpr = Jaxpr(invars, (), (), (eqn,), (result,))
-        _programs[key] = lower_jaxpr(jaxpr, primitive.name, device.config).compile()
+        results = tuple(map(Var, out if primitive.multiple_results else (out,)))
+        eqn = Eqn(primitive, atoms, results, Params(params), source)
+        jaxpr = Jaxpr(invars, (), (), (eqn,), results)
+        compiled = lower_jaxpr(jaxpr, primitive.name, device.config).compile()
+        if primitive not in CONTROL:  # whose programs are new at each call
+            _programs[key] = compiled
     leaves = [put_leaf(o, device) for o in operands if not isinstance(o, Literal)]
-    return _programs[key].execute(leaves, device, source)[0]
+    found = compiled.execute(leaves, device, source)
+    return found if primitive.multiple_results else found[0]
 
 
 def operate(name: str, *args: Any) -> Any:

@@ -4,6 +4,7 @@ Array operands must have one dtype; a Python number takes the dtype of the other
 """
 
 from enum import StrEnum
+from importlib import import_module as _import_module
 from inspect import unwrap as _unwrap
 
 from numpy import iinfo as _iinfo
@@ -445,9 +446,24 @@ __all__ = [
 ]
 
 
+#: What is imported when it is used, by name: the module that has it.
+_LATER = {
+    "cond": "lax_control",
+    "fori_loop": "lax_control",
+    "map": "lax_control",
+    "scan": "lax_control",
+    "stop_gradient": "custom",
+    "switch": "lax_control",
+    "while_loop": "lax_control",
+}
+__all__ += sorted(_LATER)
+
+
 def __getattr__(name):
     if name.startswith("__"):
         raise AttributeError(name)
+    if name in _LATER:
+        return getattr(_import_module(f"tilewright.{_LATER[name]}"), name)
     raise _MissingError(
         f"tilewright.lax has no {name!r} (at {_user_source()}); it has: {', '.join(__all__)}"
     )

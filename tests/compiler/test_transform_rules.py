@@ -16,7 +16,7 @@ rules.load()
 def _primitives():
     found = {}
     for module in pkgutil.iter_modules(tilewright.compiler.__path__):
-        if module.name.startswith(("primitives", "custom")):
+        if module.name.startswith(("primitives", "custom", "control")):
             names = vars(importlib.import_module(f"tilewright.compiler.{module.name}"))
             found |= {v.name: v for v in names.values() if isinstance(v, Primitive)}
     return found
@@ -28,6 +28,7 @@ LINEAR = {
     "add", "sub", "neg", "mul", "div", "select_n", "convert_element_type", "broadcast_in_dim",
     "reshape", "transpose", "slice", "pad", "rev", "dot_general", "conv_general_dilated",
     "reduce_sum", "cumsum", "concatenate", "custom_backward",
+    "cond", "scan", "while",
 }  # fmt: skip
 NO_OPERANDS = {"iota"}
 
