@@ -95,7 +95,7 @@ def convert_bits(value, dtype):
     return p.convert(np.asarray(value), new_dtype=dtype).tobytes()
 
 
-def _same(builder, expr, atom):
+def same(builder, expr, atom):
     """Return an atom that equals the expression once cleaned, if it is exactly the same already."""
     aval = expr.primitive.abstract(*(a.aval for a in expr.inputs), **expr.params)
     if aval != atom.aval:
@@ -124,7 +124,7 @@ def neutral(builder, expr):
     x, y = expr.inputs
     zero = 0.0 if expr.primitive is p.sub_p or x.aval.dtype in INTS else -0.0
     value = 1.0 if expr.primitive in (p.mul_p, p.div_p) else zero
-    return _same(builder, expr, x) if _is_literal(y, value) else None
+    return same(builder, expr, x) if _is_literal(y, value) else None
 
 
 def divide_by_power_of_two(builder, expr):
@@ -142,12 +142,12 @@ def divide_by_power_of_two(builder, expr):
 def idempotent(builder, expr):
     """max(x, x) and min(x, x)."""
     x, y = expr.inputs
-    return _same(builder, expr, x) if x is y else None
+    return same(builder, expr, x) if x is y else None
 
 
 def double_negation(builder, expr, inner):
     """neg(neg(x))."""
-    return _same(builder, expr, inner.inputs[0])
+    return same(builder, expr, inner.inputs[0])
 
 
 def min_of_max(builder, expr, inner):

@@ -9,13 +9,18 @@ variables may then be inputs, literals, or one variable twice.
 
 import numpy as np
 from tilewright.compiler import primitives as p
+from tilewright.compiler import primitives_lanes as lanes
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var, check_jaxpr
 from tilewright.compiler.errors import JaxprError
 from tilewright.compiler.rewrites import RULES, Expr
 from tilewright.compiler.rewrites_conv import CONV_RULES
+from tilewright.compiler.rewrites_lanes import LANE_RULES
 
 FOLD_BYTES = 1 << 16  # a folded constant may be this large even if it grew (a conversion)
-COMMUTATIVE = (p.add_p, p.mul_p, p.max_p, p.min_p, p.eq_p, p.ne_p)
+COMMUTATIVE = (
+    *(p.add_p, p.mul_p, p.max_p, p.min_p, p.eq_p, p.ne_p),
+    *(lanes.and_p, lanes.or_p, lanes.xor_p),
+)
 
 
 def simplify(jaxpr):
@@ -71,7 +76,7 @@ class Builder:
             self.emit(a, source) if isinstance(a, Expr) else self.resolve(a) for a in expr.inputs
         )
         expr = Expr(expr.primitive, inputs, expr.params)
-        for pattern, rewrite in (*RULES, *CONV_RULES):
+        for pattern, rewrite in (*RULES, *LANE_RULES, *CONV_RULES):
             match = pattern.match(expr, self)
             found = rewrite(self, expr, *match) if match is not None else None
             if isinstance(found, Expr):

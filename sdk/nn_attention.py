@@ -100,7 +100,8 @@ def dot_product_attention(
             f"(at {_user_source()})"
         )
     grouped = _tnp.reshape(query, (batch, rows, heads, count // heads, depth))
-    logits = _tnp.einsum("BTKGH,BSKH->BKGTS", grouped, key, preferred_element_type=_np.float32)
+    grouped = _tnp.transpose(grouped, (0, 2, 3, 1, 4))
+    logits = _tnp.einsum("BKGTH,BSKH->BKGTS", grouped, key, preferred_element_type=_np.float32)
     logits = _tnp.reshape(logits, (batch, count, rows, columns))
     logits = logits * (1.0 / _sqrt(depth) if scale is None else scale)
     if bias is not None:
