@@ -55,10 +55,17 @@ def span_bytes(view: View, low: tuple[int, ...], high: tuple[int, ...]) -> Dram:
     """Bytes of the buffer between the lowest and the highest element of low <= index < high."""
     size = view.dtype.itemsize
     lo = hi = view.offset
+    run, pitch = 1, 0
     for a, b, s in zip(low, high, view.strides, strict=True):
         lo += min(a * s, (b - 1) * s)
         hi += max(a * s, (b - 1) * s)
-    return Dram(view.buffer, lo * size, (hi + 1) * size)
+        if s == 1:
+            run = b - a
+        elif b - a > 1:
+            pitch = -1 if pitch else s  # of one dimension only
+    if pitch < run:
+        run = pitch = 0
+    return Dram(view.buffer, lo * size, (hi + 1) * size, run * size, pitch * size)
 
 
 @dataclass(frozen=True)

@@ -97,14 +97,14 @@ class _Bytes:
     """What was written and read of a buffer; LOAD reads and STORE writes, each in order."""
 
     def __init__(self) -> None:
-        self.written: list[tuple[int, int, int]] = []
-        self.read: list[tuple[int, int, int]] = []
+        self.written: list[tuple[Dram, int]] = []
+        self.read: list[tuple[Dram, int]] = []
 
     @staticmethod
-    def latest(spans: list[tuple[int, int, int]], place: Dram, kind: str) -> set[After]:
+    def latest(spans: list[tuple[Dram, int]], place: Dram, kind: str) -> set[After]:
         """The last operation that touched one of these bytes."""
-        for lo, hi, number in reversed(spans):
-            if lo < place.hi and place.lo < hi:
+        for other, number in reversed(spans):
+            if other.meets(place):
                 return {(number, kind)}
         return set()
 
@@ -125,14 +125,14 @@ class Tracker:
             else:
                 touched = self.dram.setdefault(place.buffer, _Bytes())
                 found |= touched.latest(touched.written, place, "done")
-                touched.read.append((place.lo, place.hi, number))
+                touched.read.append((place, number))
         for place in op.writes:
             if isinstance(place, Local):
                 found |= self.local[place.mem].write(place, number)
             else:
                 touched = self.dram.setdefault(place.buffer, _Bytes())
                 found |= touched.latest(touched.read, place, "rd")
-                touched.written.append((place.lo, place.hi, number))
+                touched.written.append((place, number))
         return found
 
 

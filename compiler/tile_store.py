@@ -142,7 +142,8 @@ def store_op(plan: Plan, kernel: Kernel, number: int, tile: Local, rows: int, co
     }  # fmt: skip
     part = tile.lo // vectors.part if vector_part is None else vector_part
     fields |= vectors.fields(part, cols)
-    written = Dram(kernel.out, first * size, (first + (rows - 1) * pitch + width) * size)
+    end = first + (rows - 1) * pitch + width
+    written = Dram(kernel.out, first * size, end * size, width * size, pitch * size)
     reads = vectors.reads(tile, part)
     return Op("store", fields, reads, (written,), number, "dst", kernel.out, first * size)
 

@@ -36,11 +36,22 @@ class Local:
 
 @dataclass(frozen=True)
 class Dram:
-    """Bytes lo <= byte < hi of a buffer."""
+    """Bytes lo <= byte < hi of a buffer; with a pitch only the first `run` of each `pitch` bytes."""
 
     buffer: Buffer
     lo: int
     hi: int
+    run: int = 0
+    pitch: int = 0
+
+    def meets(self, other: Dram) -> bool:
+        """Whether there may be a byte of both (of one buffer)."""
+        if self.lo >= other.hi or other.lo >= self.hi:
+            return False
+        if not self.pitch or self.pitch != other.pitch:
+            return True
+        ahead = (other.lo - self.lo) % self.pitch  # columns from one's first to the other's
+        return ahead < self.run or ahead + other.run > self.pitch
 
     def __str__(self) -> str:
         return f"{self.buffer.name}[{self.lo}:{self.hi}]"
