@@ -22,7 +22,7 @@ from tilewright.compiler.fuse_join import concatenate, iota
 from tilewright.compiler.fuse_lanes import Lane, alone
 from tilewright.compiler.fuse_pool import max_pool
 from tilewright.compiler.fuse_reduce import REDUCING, elementwise, moved, reduction
-from tilewright.compiler.kernel_builder import KernelBuilder, Node, Number
+from tilewright.compiler.kernel_builder import MOVEMENT, KernelBuilder, Node, Number
 from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, View
 from tilewright.compiler.primitives_dot import free_dims, passes
 from tilewright.compiler.vector_lower import LOWER, refusal
@@ -32,7 +32,6 @@ ARITHMETIC = (
     *("add", "sub", "mul", "div", "neg", "max", "min", "clamp"),
     *("round_nearest_even", "convert_element_type"),
 )
-MOVEMENT = ("reshape", "transpose", "slice", "broadcast_in_dim", "rev")
 BYTES = (core.int8, core.uint8)
 
 
@@ -117,6 +116,10 @@ class _Fuser(KernelBuilder):
                 return replace(swapped, eqns=(*node.eqns, self.number))
         if isinstance(node, Lane) and (lane := moved(eqn, node)) is not None:
             return lane
+        if name == "transpose" and isinstance(node, Chain) and self.uses[id(atom)] == 1:
+            stored = self._stored_transposed(atom, node, p["permutation"])
+            if stored is not None:
+                return stored
         view = self.view(atom)
         if name == "transpose":
             return view.transpose(p["permutation"])
@@ -128,6 +131,26 @@ class _Fuser(KernelBuilder):
         if name == "broadcast_in_dim":
             return view.broadcast(p["shape"], p["broadcast_dimensions"])
         return self.reshape(view, shape)
+
+    def _stored_transposed(
+        self, atom: Var | Literal, chain: Chain, order: tuple[int, ...]
+    ) -> View | None:
+        """A contraction of batches, its rows stored where their transposition has them."""
+        if not isinstance(chain.source, Contract) or not chain.can_end:
+            return None
+        _, m, n, _ = chain.source.sizes
+        batches = prod(chain.shape) // max(m * n, 1)
+        shape = tuple(chain.shape[d] for d in order)
+        if batches < 2 or not m * n:
+            return None
+        dtype = self.narrowed(atom, chain)
+        out = self.temp(shape, dtype or chain.epilogue.out)
+        back = tuple(order.index(d) for d in range(len(order)))
+        rows = View.whole(out).transpose(back).reshape((batches, m, n))
+        if rows is None or (n > 1 and rows.strides[2] != 1):
+            return None
+        place = rows.strides[0], rows.strides[1]
+        return self.end(replace(chain, epilogue=replace(chain.epilogue, place=place)), dtype, out)
 
     def _dot(self, eqn: Eqn) -> Node:
         lhs, rhs = eqn.inputs

@@ -36,6 +36,9 @@ from tilewright.compiler.source import UNKNOWN, Source
 from tilewright.isa.config import ChipConfig
 
 
+MOVEMENT = ("reshape", "transpose", "slice", "broadcast_in_dim", "rev")
+
+
 @dataclass(frozen=True)
 class Number:
     """One number for every element of a shape."""
@@ -78,17 +81,19 @@ class KernelBuilder:
             self.nodes[id(var)] = View.whole(self.const(np.asarray(value)))
 
     def _count_uses(self) -> None:
-        for eqn in self.jaxpr.eqns:
-            name, precision = eqn.primitive.name, eqn.params.get("precision")
-            dots = name in ("dot_general", "conv_general_dilated") and precision == "default"
-            for atom in eqn.inputs:
-                if isinstance(atom, Var):
-                    self.uses[id(atom)] = self.uses.get(id(atom), 0) + 1
-                    self.dot_only[id(atom)] = self.dot_only.get(id(atom), True) and dots
         for atom in self.jaxpr.outvars:
             if isinstance(atom, Var):
                 self.uses[id(atom)] = self.uses.get(id(atom), 0) + 1
                 self.dot_only[id(atom)] = False
+        for eqn in reversed(self.jaxpr.eqns):
+            name, precision = eqn.primitive.name, eqn.params.get("precision")
+            dots = name in ("dot_general", "conv_general_dilated") and precision == "default"
+            if name in MOVEMENT:  # whose result is only multiplied
+                dots = self.dot_only.get(id(eqn.outputs[0]), False)
+            for atom in eqn.inputs:
+                if isinstance(atom, Var):
+                    self.uses[id(atom)] = self.uses.get(id(atom), 0) + 1
+                    self.dot_only[id(atom)] = self.dot_only.get(id(atom), True) and dots
 
     # ---- values
 
@@ -119,14 +124,18 @@ class KernelBuilder:
             view = View.whole(self.const(np.asarray(node.value)))
             return view.broadcast(node.shape, ())
         if isinstance(node, Chain):
-            narrow = node.dtype == core.float32 and self.dot_only[id(atom)]
-            node = self.end(node, core.bfloat16 if narrow and node.rounded is None else None)
+            node = self.end(node, self.narrowed(atom, node))
             self.nodes[id(atom)] = node
         if isinstance(node, Lane):
             narrow = node.dtype == core.float32 and self.dot_only[id(atom)]
             node = self.compute(converted(node, core.bfloat16) if narrow else node)
             self.nodes[id(atom)] = node
         return node
+
+    def narrowed(self, atom: Var | Literal, chain: Chain) -> np.dtype | None:
+        """The dtype in which a chain is stored, if it is another one than the jaxpr sees."""
+        narrow = chain.dtype == core.float32 and self.dot_only[id(atom)]
+        return core.bfloat16 if narrow and chain.rounded is None else None
 
     def settled(self, atom: Var | Literal) -> Node:
         """The value of an atom in a form that can be stored."""

@@ -272,7 +272,9 @@ class Epilogue:
     """STORE's fixed-function epilogue, in the order in which it applies (DESIGN §4).
 
     `pool` is a maximum over windows of a convolution's results, whose axes it continues. `finish`
-    comes first; then no other step but the conversion to `out`, which changes no value.
+    comes first; then no other step but the conversion to `out`, which changes no value. `place` is
+    elements from one batch of a contraction's result to the next, and from one row to the next,
+    where it is not dense.
     """
 
     out: np.dtype
@@ -285,6 +287,7 @@ class Epilogue:
     zero_point: int = 0
     pool: tuple[Axis, Axis] | None = None
     finish: Finish | None = None
+    place: tuple[int, int] | None = None
 
     @property
     def vectors(self) -> tuple[Vector, ...]:
@@ -307,7 +310,8 @@ class Epilogue:
             steps.append(f"clamp {low}..{'' if self.hi is None else self.hi}")
         steps += [f"+ zp {self.zero_point}"] if self.zero_point else []
         pool = [f"pool {self.pool[0]} x {self.pool[1]}"] if self.pool else []
-        return " ".join([*steps, f"-> {SHORT_NAMES[self.out]}", *pool])
+        place = [f"at {self.place[0]}b+{self.place[1]}i"] if self.place else []
+        return " ".join([*steps, f"-> {SHORT_NAMES[self.out]}", *pool, *place])
 
 
 @dataclass(frozen=True, eq=False)

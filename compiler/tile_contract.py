@@ -135,6 +135,8 @@ class _Tiler:
         self.w_slots = Slots(Mem.SPAD, base, sizes[1], counts[1], self.w_uses)
         self.a, self.w = (Loader(v, self.d, number) for v in (a, w))
         self.vectors = Vectors(plan, kernel, number, *vector_span(p, s), s.parts)
+        result = (p.n, p.m) if s.swap else (p.m, p.n)
+        self.place = kernel.epilogue.place or (result[0] * result[1], result[1])
         self.finisher = p.after and Finisher(plan, kernel, number, p, s)
         self.types = {"a_type": OPERAND_TYPE[a.dtype], "w_type": OPERAND_TYPE[w.dtype]}
         self.ops: list[Op] = []
@@ -307,7 +309,7 @@ class _Tiler:
         self.ops.append(Op("matmul", fields, reads, (out,), self.number))
 
     def _store(self, b: int, rows: Span, cols: Span, piece: Piece, vector_part: int) -> None:
-        d, p = self.d, self.p
+        d = self.d
         part = (cols[0] + piece.b0 * d, min(cols[1], cols[0] + piece.b1 * d))
         some = (rows[0] + piece.r0, rows[0] + piece.r1)
         tile = Local(Mem.ACC, piece.at, piece.at + piece.size)
@@ -315,9 +317,10 @@ class _Tiler:
         if self.finisher:
             self.ops.append(self.finisher.vector(piece, rows, cols, vector_part))
         if self.s.swap:
-            first = b * p.n * p.m
-            self.ops += turned_stores(*common, some, part, first, p.m, self.vectors, vector_part)
+            first = b * self.place[0]
+            self.ops += turned_stores(*common, some, part, first, self.place[1], self.vectors,
+                                      vector_part)  # fmt: skip
             return
-        first = (b * p.m + some[0]) * p.n + part[0]
+        first = b * self.place[0] + some[0] * self.place[1] + part[0]
         count = piece.r1 - piece.r0
-        self.ops.append(store_op(*common, count, part, first, p.n, self.vectors, vector_part))
+        self.ops.append(store_op(*common, count, part, first, self.place[1], self.vectors, vector_part))

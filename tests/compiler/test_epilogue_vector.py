@@ -231,3 +231,22 @@ def test_a_contraction_of_nothing_has_no_sums_to_finish():
 
     x, w, _, r = arguments(9, 0, 5, F32)
     assert_same_bits(program, x, w, r)
+
+
+def test_contraction_of_batches_stores_its_rows_transposed():
+    """Heads beside each other, as attention needs them: no copy of the result."""
+    rng = np.random.default_rng(8)
+    a, v, w = array(rng, (3, 11, 9), BF16), array(rng, (3, 9, 8), BF16), array(rng, (24, 7), BF16)
+
+    def f(a, v, w):
+        y = tnp.matmul(a, v, preferred_element_type=np.float32)
+        return y.transpose((1, 0, 2)).reshape((11, 24)) @ w
+
+    def g(a, v):
+        return (a @ v).transpose((1, 0, 2))
+
+    for config in ("tw4", "tw16"):
+        back = assert_same_bits(f, a, v, w, config=config)
+        assert [type(k.source) for k in back.kernels.kernels] == [Contract, Contract]
+        assert len(assert_same_bits(g, a, v, config=config).kernels.kernels) == 1
+        assert_same_bits(lambda a, v: (a @ v).transpose((2, 1, 0)), a, v, config=config)
