@@ -13,13 +13,25 @@ from collections.abc import Sequence
 from tilewright.compiler.tiles import Op
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import CONV_BYTES, TYPE_BYTES, Conv, Type, Unit
-from tilewright.isa.timing import MATMUL_MIN_PERIOD, VECTOR_DONE, VECTOR_ROWS, matmul_done
+from tilewright.isa.timing import (
+    MATMUL_MIN_PERIOD,
+    VECTOR_DONE,
+    VECTOR_LEAD,
+    VECTOR_ROWS,
+    matmul_done,
+)
 
 WINDOW = 96  # operations that are put in order
 MARGIN = 60  # cycles by which a LOAD may come earlier than it must
 #: For each operation, by unit and kind ("rd", "done"), the latest one that it must follow.
 Needs = list[dict[tuple[Unit, str], int]]
 READ, WRITE = 67, 44  # cycles from a beat's slot to local memory, and to the write response, about
+
+
+def latencies(config: ChipConfig) -> dict[Unit, int]:
+    """Cycles from the end of an operation's work to its results, about."""
+    return {Unit.LOAD: READ, Unit.MATMUL: matmul_done(config.dim), Unit.VECTOR: VECTOR_DONE,
+            Unit.STORE: WRITE}  # fmt: skip
 
 
 def duration(config: ChipConfig, op: Op) -> int:
@@ -30,8 +42,10 @@ def duration(config: ChipConfig, op: Op) -> int:
         return passes * max(f("r0", 1) * f("r1", 1), config.dim, MATMUL_MIN_PERIOD)
     if op.name == "vector":
         groups = -(-op.fields["rows"] // VECTOR_ROWS)
-        units = -(-op.fields["cols"] // config.dim)
-        return VECTOR_ROWS * groups * (f("head", 0) + units * op.fields["body"])
+        body = -(-op.fields["cols"] // config.dim) * op.fields["body"]
+        each, init = f("head", 0) + body + f("tail", 0), f("init", 0)
+        code = -(-2 * (init + f("head", 0) + op.fields["body"] + f("tail", 0)) // config.dim)
+        return code + VECTOR_LEAD + VECTOR_ROWS * (init + groups * each)
     kind = TYPE_BYTES[Type(f("out", 0))] if op.name == "store" else CONV_BYTES[Conv(f("conv", 0))]
     runs = f("c1", 1) * f("c2", 1) * f("c3", 1)
     turned = f("c0", 1) * -(-f("c1", 1) // config.dim) * f("c2", 1) * (op.name == "store")
@@ -53,8 +67,7 @@ def reorder(
     list
         The same dependencies in the new order.
     """
-    after = {Unit.LOAD: READ, Unit.MATMUL: matmul_done(config.dim), Unit.VECTOR: VECTOR_DONE,
-             Unit.STORE: WRITE}  # fmt: skip
+    after = latencies(config)
     count = min(len(ops), WINDOW)
     start, end = [0] * count, [0] * count
     free: dict[Unit, int] = {}

@@ -35,7 +35,6 @@ from tilewright.compiler.kernels import (
 from tilewright.compiler.source import UNKNOWN, Source
 from tilewright.isa.config import ChipConfig
 
-
 MOVEMENT = ("reshape", "transpose", "slice", "broadcast_in_dim", "rev")
 
 

@@ -15,18 +15,20 @@ from math import inf
 from random import Random
 from types import SimpleNamespace
 
+from tilewright.compiler.dispatch import duration
 from tilewright.compiler.kernels import Kernel
 from tilewright.compiler.schedule import A_BANKS, Problem, Schedule, ScheduleError
 from tilewright.compiler.schedule_check import check
 from tilewright.compiler.schedule_cost import floor, ranked
-from tilewright.compiler.schedule_model import model, work
+from tilewright.compiler.schedule_model import BESIDE, model, work
 from tilewright.compiler.schedule_moves import SHAPES, moves, sample, shaped
+from tilewright.compiler.share import Share, whole
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import problem, tile_contract
 from tilewright.compiler.tiles import Op, Plan
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.encoding import Instr
-from tilewright.isa.table import INSTRUCTIONS
+from tilewright.isa.table import INSTRUCTIONS, Unit
 from tilewright.sim.timing import simulate
 
 BUDGET = 600  # operations that are timed for one kernel, about 45 us each
@@ -60,7 +62,7 @@ def exact_cycles(config: ChipConfig, ops: list[Op]) -> int:
     halt = SimpleNamespace(spec=INSTRUCTIONS["halt"], regs=())
     end = len(ops)
     records.append(SimpleNamespace(known=None, instr=halt, values={}, id=end, pc=end))
-    return simulate(config, records).cycles
+    return simulate(whole(config), records).cycles
 
 
 @dataclass
@@ -89,8 +91,12 @@ class _Search:
         if len(ops) > self.left:
             return None
         self.left -= len(ops)
+        beside = 0
+        if isinstance(self.config, Share):  # whose other kernel uses the bus, too
+            loads = sum(duration(self.config, op) for op in ops if op.unit == Unit.LOAD)
+            beside = int(BESIDE * loads)
         synchronise(ops, self.config)
-        self.seen[s] = exact_cycles(self.config, ops)
+        self.seen[s] = exact_cycles(self.config, ops) + beside
         return self.seen[s]
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from tilewright.isa.config import BANKS, ChipConfig
+from tilewright.compiler.share import spad_banks
+from tilewright.isa.config import ChipConfig
 from tilewright.isa.timing import VECTOR_LEAD, VECTOR_ROWS
 
 if TYPE_CHECKING:
@@ -85,4 +86,4 @@ def after_banks(config: ChipConfig, p: Problem, mt: Any, nt: Any, parts: Any) ->
 
 def weight_banks(config: ChipConfig, p: Problem, s: Schedule, nt: int) -> int:
     """Scratchpad banks that are left for weights with tiles of `nt` columns at most."""
-    return int(BANKS - s.a_banks - after_banks(config, p, min(s.mt, p.m), nt, s.parts))
+    return int(spad_banks(config) - s.a_banks - after_banks(config, p, min(s.mt, p.m), nt, s.parts))

@@ -27,6 +27,7 @@ from tilewright.compiler.schedule_check import (
     check,
     slots,
 )
+from tilewright.compiler.share import spad_banks
 from tilewright.compiler.tiles import AHEAD
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.timing import MATMUL_MIN_PERIOD, load_drain, matmul_done
@@ -97,7 +98,7 @@ def prices(
     a_count = -(-p.k // ka)
     mtiles, ntiles, chunks = -(-p.m // mt), -(-p.n // nt), -(-p.k // kt)
     a_slots = a_banks * config.spad_bank // (mt * -(-ka // d) * p.local)
-    w_banks = BANKS - a_banks - after_banks(config, p, mt, nt, parts)
+    w_banks = spad_banks(config) - a_banks - after_banks(config, p, mt, nt, parts)
     w_slots = w_banks * config.spad_bank // (d * depth * blocks * p.local)
     all_blocks = ceil_div(p.n, d)
     length, each = (p.m, mt) if p.turned else (p.n, nt)
@@ -207,13 +208,14 @@ def ranked(config: ChipConfig, p: Problem, count: int) -> list[Schedule]:
     """
     d = config.dim
     rows, price, turned = [], [], []
+    splits = BANK_SPLITS if spad_banks(config) == BANKS else (*BANK_SPLITS, BANKS // 2)
     turn = p.after is None and floor(config, p.transposed) < floor(config, p)
     for q in (p, p.transposed) if turn else (p,):
         some = [(1, min(d, q.n), min(d, q.k), BANK_SPLITS[0], 2, True, 0)]
         for parts in PARTS:
             for mt, nt, kt in _sizes(config, q, parts):
                 deep = (0, q.k) if kt < q.k else (0,)
-                some += [(mt, nt, kt, a, parts, o, ka) for a in BANK_SPLITS for o in (True, False)
+                some += [(mt, nt, kt, a, parts, o, ka) for a in splits for o in (True, False)
                          for ka in deep]  # fmt: skip
         rows.append(np.array(some))
         price.append(prices(config, q, *rows[-1].T))

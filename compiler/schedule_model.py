@@ -33,6 +33,7 @@ from tilewright.compiler.schedule_pieces import (
     tail_cuts,
     walk,
 )
+from tilewright.compiler.share import Share
 from tilewright.compiler.tiles import Local, Slots
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Mem
@@ -44,6 +45,7 @@ AHEAD = 6  # instructions by which the order of dispatch may differ from the pro
 LOADED = 69  # cycles from a LOAD's last slot to the MATMUL that waits for it
 HANDED = 2  # cycles from a signal to the start of what waits for it
 WALKED = 10  # outer tiles up to which each is walked
+BESIDE = 0.25  # cycles that a beat counts besides where two kernels run at once
 END = 46  # cycles from the last slot of STORE to the end
 
 
@@ -99,6 +101,7 @@ class _Run:
             matmul_done(config.dim) + HANDED,
         )
         self.load = self.array = self.vector = self.store = float(START)
+        self.fetched = 0.0
         self.loads = self.ops = self.stores = self.multiplies = 0
         self.extra = 0.0 if p.after is None else p.after.beats(config, s.mt, ceil_div(s.nt, self.d))
         self.stored = [0.0] * s.parts  # when a part's last store has been read
@@ -130,7 +133,9 @@ class _Run:
         if wait and slot in self.read:
             begin = max(begin, self.read[slot] + HANDED)
         self.loads += 1
-        self.load = begin + read_slots(self.config, o, rows, cols)
+        slots = read_slots(self.config, o, rows, cols)
+        self.fetched += slots
+        self.load = begin + slots
         self.there[slot] = self.load + LOADED
 
     def multiply(self, ready: float, passes: int, rows: int) -> float:
@@ -267,7 +272,8 @@ def _walk(config: ChipConfig, p: Problem, s: Schedule, pitch: int) -> float:
             run.tile(at)
         else:
             run.edge(at)
-    return max(run.store + END, START + DISPATCH * run.ops)
+    beside = BESIDE * run.fetched * isinstance(config, Share)
+    return beside + max(run.store + END, START + DISPATCH * run.ops)
 
 
 def _outer(p: Problem, s: Schedule) -> tuple[str, int, int]:

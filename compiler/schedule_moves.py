@@ -8,7 +8,8 @@ from random import Random
 from typing import Any
 
 from tilewright.compiler.schedule import Problem, Schedule, ceil_div
-from tilewright.isa.config import ChipConfig
+from tilewright.compiler.share import spad_banks
+from tilewright.isa.config import BANKS, ChipConfig
 
 #: Whether to begin with a head; to end with a tail: not, of few rows, of column groups only;
 #: column blocks that are stored first.
@@ -46,7 +47,7 @@ def moves(config: ChipConfig, p: Problem, s: Schedule) -> Iterator[Schedule]:
     for value in (2, 4, 8):
         if value != s.parts:
             yield replace(s, parts=value)
-    for value in (1, 2, 5, 7):
+    for value in (1, 2, 5, 7) if spad_banks(config) == BANKS else (2, 3, 4, 5):
         yield replace(s, a_banks=value)
     for mt in (s.mt - d, s.mt + d, ceil_div(s.mt, 2), 2 * s.mt, d, s.mt // d * d):
         if 0 < mt < p.m + d:

@@ -155,7 +155,7 @@ def synchronise(ops: list[Op], config: ChipConfig | None = None) -> None:
             out += part if hi == len(ops) else [*part, ops[hi]]
         ops[:] = out
         return
-    needs = _needs(ops)
+    needs = needs_of(ops)
     if config is not None:
         needs = reorder(config, ops, needs)
     edges = Edges(ops, CHANNELS)
@@ -173,7 +173,7 @@ def synchronise(ops: list[Op], config: ChipConfig | None = None) -> None:
             _wait(ops[consumer], semaphore)
 
 
-def _needs(ops: list[Op]) -> Needs:
+def needs_of(ops: list[Op]) -> Needs:
     """For each operation the latest one of each other unit that it must follow."""
     tracker = Tracker()
     needs: Needs = []

@@ -323,4 +323,6 @@ class _Tiler:
             return
         first = b * self.place[0] + some[0] * self.place[1] + part[0]
         count = piece.r1 - piece.r0
-        self.ops.append(store_op(*common, count, part, first, self.place[1], self.vectors, vector_part))
+        self.ops.append(
+            store_op(*common, count, part, first, self.place[1], self.vectors, vector_part)
+        )

@@ -14,12 +14,12 @@ from tilewright.compiler.lane_memory import local_of
 from tilewright.compiler.schedule import Problem, Schedule, Span, ceil_div, widest_tile
 from tilewright.compiler.schedule_after import After, Stream, after_banks
 from tilewright.compiler.schedule_pieces import Piece
+from tilewright.compiler.share import spad_banks
 from tilewright.compiler.tile_map import fields_of_rows
 from tilewright.compiler.tile_store import TYPE, source_type
 from tilewright.compiler.tile_vector import CONVERSION
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
 from tilewright.compiler.vector_code import MicroKernel
-from tilewright.isa.config import BANKS
 from tilewright.isa.table import Conv, Mem, Type
 from tilewright.isa.units import LOAD_STREAMS
 
@@ -64,7 +64,7 @@ class Finisher:
         self.slot = self.after.granules(rows, blocks)
         self.code_rows = self.after.code_rows(config)
         banks = after_banks(config, p, rows, wide, s.parts)
-        self.base = (BANKS - int(banks)) * config.spad_bank
+        self.base = (spad_banks(config) - int(banks)) * config.spad_bank
         self.offsets: list[int] = []
         at = {Mem.ACC: self.code_rows, Mem.SPAD: 0}
         for x in self.after.streams:

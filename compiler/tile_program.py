@@ -33,6 +33,7 @@ from tilewright.compiler.tile_pad import tile_join, tile_pad
 from tilewright.compiler.tile_pool import tile_pool
 from tilewright.compiler.tile_vector import tile_vector
 from tilewright.compiler.tiles import Op, Plan, TileProgram
+from tilewright.compiler.weave import Pair, pairs
 from tilewright.isa.config import ChipConfig
 
 Schedules = Mapping[int, Schedule | ConvSchedule]  # by kernel number
@@ -79,8 +80,15 @@ def tile(
     ops: list[Op] = []
     texts: list[str] = []
     half = 0
+    paired: dict[int, Pair] = {}
+    for pair in [] if schedules else pairs(config, kernels.kernels):
+        paired |= {pair.array: pair, pair.lanes: pair}
     for number, kernel in enumerate(kernels.kernels):
-        if isinstance(kernel.source, Contract):
+        if number in paired:  # both where VECTOR's kernel is
+            pair = paired[number]
+            more = list(pair.ops) if number == pair.lanes else []
+            texts.append(pair.texts[number == pair.lanes])
+        elif isinstance(kernel.source, Contract):
             schedule = _given(schedules, number, Schedule) or choose(config, kernel)
             more, half = tile_contract(plan, kernel, number, schedule, half)
             texts.append(str(schedule))

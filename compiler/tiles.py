@@ -36,7 +36,7 @@ class Local:
 
 @dataclass(frozen=True)
 class Dram:
-    """Bytes lo <= byte < hi of a buffer; with a pitch only the first `run` of each `pitch` bytes."""
+    """Bytes lo <= byte < hi of a buffer; with a pitch only `run` bytes from each `pitch`-th on."""
 
     buffer: Buffer
     lo: int
