@@ -12,6 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tilewright.compiler import core
 from tilewright.compiler.fuse_group import Root, group
 from tilewright.compiler.fuse_lanes import MOST_OPERATIONS, MOST_VIEWS, Lane, arranged, flat
 from tilewright.compiler.kernels import Buffer, Epilogue, Kernel, Lanes, Stage, View
@@ -45,9 +46,50 @@ def compute(builder: KernelBuilder, lanes: Sequence[Lane], outs: Sequence[Buffer
         value = given.index(t.value) if t.name == "input" else t.value  # type: ignore[arg-type]
         made[id(t)] = Term(t.name, t.dtype, args, t.params, value)
     roots = [Root(made[id(x.term)], not x.row) for x in lanes]
+    writer = _Writer(builder, lanes)
+    if len(lanes) == 1 and first.cut is not None and roots[0].wide:
+        root, epilogue = affine(roots[0].term, ready)
+        if epilogue.vectors:
+            used = root.inputs()
+            root, left = root.replaced(used.index), [ready[n] for n in used]  # type: ignore[call-overload]
+            found = group(builder.config, [Root(root, True)], left, pair)
+            layout = found and Layout(builder.config, found, len(epilogue.vectors))
+            if found and layout and layout.sizes is not None:
+                writer.add(found, outs, epilogue)
+                return
     found = group(builder.config, roots, ready, pair)
     assert found is not None, f"{lanes} were made to fit"
-    _Writer(builder, lanes).write(found, outs)
+    writer.write(found, outs)
+
+
+def affine(root: Term, views: Sequence[View]) -> tuple[Term, Epilogue]:
+    """What is left of a term of float32 when STORE scales, adds and rounds at its end.
+
+    As in a normalisation: one factor and one summand for each column, in views (R, C).
+    """
+    epilogue = Epilogue(root.dtype)
+    if root.name == "convert_element_type" and root.dtype == core.bfloat16:
+        root = root.args[0]
+    steps: tuple[tuple[str, str], ...] = (("add", "bias"), ("mul", "scale"))
+    for name, field in steps if root.dtype == core.float32 else ():
+        found = [
+            (a, v) for a, b in (root.args, root.args[::-1])
+            if root.name == name and (v := _column(b, views)) is not None
+        ] if len(root.args) == 2 else []  # fmt: skip
+        if found:
+            root, epilogue = found[0][0], replace(epilogue, **{field: found[0][1]})
+    return root, epilogue
+
+
+def _column(term: Term, views: Sequence[View]) -> View | None:
+    """The columns of an operand that is the same in every row."""
+    if term.name != "input":
+        return None
+    view = views[term.value]  # type: ignore[call-overload]
+    dense = view.strides[0] == 0 and view.strides[1] == 1 and view.shape[0] > 1
+    if view.dtype != core.float32 or not dense:
+        return None
+    return View(view.buffer, view.shape[1:], (1,), view.offset)
 
 
 class _Writer:
@@ -72,7 +114,9 @@ class _Writer:
         else:
             self.pieces(lanes, outs)
 
-    def add(self, lanes: Lanes, outs: Sequence[Buffer]) -> None:
+    def add(
+        self, lanes: Lanes, outs: Sequence[Buffer], epilogue: Epilogue | None = None
+    ) -> None:
         """One kernel."""
         b = self.builder
         steps = steps_of(lanes, b.config.dim)
@@ -80,7 +124,8 @@ class _Writer:
         codes = [np.frombuffer(s.micro.code, np.uint32) for s in steps.steps]
         lanes = replace(lanes, codes=tuple(View.whole(b.const(code)) for code in codes))
         out, *more = outs
-        b.kernels.append(Kernel(f"k{len(b.kernels)}", lanes, Epilogue(out.dtype), out, self.eqns,
+        epilogue = epilogue or Epilogue(out.dtype)
+        b.kernels.append(Kernel(f"k{len(b.kernels)}", lanes, epilogue, out, self.eqns,
                                 self.user, tuple(more)))  # fmt: skip
 
     def separate(self, lanes: Lanes, outs: Sequence[Buffer]) -> None:

@@ -53,14 +53,27 @@ class Allocator:
             self.last[x] = len(steps.steps)
         self.inputs = [x for x in steps.operands if x.view is not None]
 
-    def places(self, rows: int, blocks: int) -> Places:
-        """Of a tile of `rows` rows of `blocks` units."""
+    def _code_rows(self) -> list[int]:
+        """Accumulator rows of each step's words."""
+        return [ceil_div(len(s.micro.words) * WORD_BYTES, 4 * self.dim) for s in self.steps.steps]
+
+    def common(self, blocks: int) -> list[tuple[Operand | int, Mem, int]]:
+        """What all tiles of whole rows share: arrays and numbers of steps; memory and size."""
+        out: list[tuple[Operand | int, Mem, int]] = []
+        for x in self.inputs:
+            if not x.down:
+                mem, local = local_of(x.dtype)
+                size = x.size(1, blocks) * local
+                out.append((x, mem, size + (size % 2 if mem == Mem.SPAD else 0)))
+        return out + [(n, Mem.ACC, rows) for n, rows in enumerate(self._code_rows())]
+
+    def places(self, rows: int, blocks: int, apart: bool = False) -> Places:
+        """Of a tile of `rows` rows of `blocks` units; without what is common, if that is apart."""
         total = {Mem.ACC: 0, Mem.SPAD: 0}
         codes = []
-        for step in self.steps.steps:
+        for size in [] if apart else self._code_rows():
             codes.append(total[Mem.ACC])
-            words = len(step.micro.words)
-            total[Mem.ACC] += ceil_div(words * WORD_BYTES, 4 * self.dim)
+            total[Mem.ACC] += size
         known: list[_Place] = []
         arrays: dict[Operand, int] = {}
 
@@ -81,7 +94,8 @@ class Allocator:
             total[mem] += size
 
         for x in self.inputs:
-            take(x, -1, ())
+            if x.down or not apart:
+                take(x, -1, ())
         for number, step in enumerate(self.steps.steps):
             for x in step.outputs:
                 take(x, number, step.inputs)

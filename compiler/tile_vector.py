@@ -16,6 +16,7 @@ from tilewright.compiler.lane_memory import Allocator, Places, local_of
 from tilewright.compiler.lane_steps import ROW, Operand, is_flat, reduction, steps_of
 from tilewright.compiler.lane_vectors import vectors
 from tilewright.compiler.schedule import MAX_COUNT, ScheduleError, ceil_div
+from tilewright.compiler.tile_affine import affine_stores, vector_loads
 from tilewright.compiler.tile_map import fields_of_rows
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
 from tilewright.isa.config import ChipConfig
@@ -23,6 +24,7 @@ from tilewright.isa.table import Conv, Mem, Type
 from tilewright.isa.timing import VECTOR_ROWS
 
 SLOTS = (4, 2, 1)
+VECTORS = -1  # key of the epilogue's vectors among what all tiles share
 CONVERSION = {1: Conv.COPY8, 2: Conv.COPY16, 4: Conv.COPY32}
 Range = tuple[int, int]
 
@@ -40,9 +42,11 @@ class Sizes:
     rows: int
     cols: int
     slots: int
+    apart: bool = False  # what all tiles share lies where slots leave room, else in each slot
 
     def __str__(self) -> str:
-        return f"tiles of {self.rows} x {self.cols} in {self.slots} slots"
+        apart = ", what they share apart" if self.apart else ""
+        return f"tiles of {self.rows} x {self.cols} in {self.slots} slots{apart}"
 
 
 class Layout:
@@ -51,8 +55,8 @@ class Layout:
     **Raises** ScheduleError: a stage has no micro-kernel.
     """
 
-    def __init__(self, config: ChipConfig, lanes: Lanes):
-        self.config, self.lanes, self.dim = config, lanes, config.dim
+    def __init__(self, config: ChipConfig, lanes: Lanes, vectors: int = 0):
+        self.config, self.lanes, self.dim, self.vectors = config, lanes, config.dim, vectors
         self.is_flat = is_flat(lanes)
         found = steps_of(lanes, config.dim)
         if found is None:
@@ -77,14 +81,36 @@ class Layout:
         """Where the arrays of a tile lie in a slot."""
         return self.allocator.places(rows, ceil_div(cols, self.dim))
 
-    def _tallest(self, slots: int, cols: int) -> int:
+    def common(self, slots: int, rows: int, cols: int) -> dict[Operand | int, int] | None:
+        """Places of what all tiles share in what slots leave; None if it does not fit there."""
+        room, blocks = self.room(slots), ceil_div(cols, self.dim)
+        shared = [*self.allocator.common(blocks), (VECTORS, Mem.ACC, self.vectors * blocks)]
+        own = self.allocator.places(rows, blocks, True).total
+        if any(own[mem] > room[mem] for mem in Mem):
+            return None
+        level = {(mem, slot): own[mem] for mem in Mem for slot in range(slots)}
+        out: dict[Operand | int, int] = {}
+        for key, mem, size in sorted(shared, key=lambda c: -c[2]):
+            slot = min(range(slots), key=lambda n: level[mem, n])
+            if level[mem, slot] + size > room[mem]:
+                return None
+            out[key] = slot * room[mem] + level[mem, slot]
+            level[mem, slot] += size
+        return out
+
+    def _tallest(self, slots: int, cols: int, apart: bool = False) -> int:
         """The most rows of a tile of these columns that fit a slot, or 0."""
         room = self.room(slots)
         low, high = 0, min(self.shape[0], MAX_COUNT // self.dim)
         while low < high:
             middle = (low + high + 1) // 2
-            need = self.places(middle, cols).total
-            if all(need[mem] <= room[mem] for mem in Mem):
+            if apart:
+                fits = self.common(slots, middle, cols) is not None
+            else:
+                need = dict(self.places(middle, cols).total)
+                need[Mem.ACC] += self.vectors * ceil_div(cols, self.dim)
+                fits = all(need[mem] <= room[mem] for mem in Mem)
+            if fits:
                 low = middle
             else:
                 high = middle - 1
@@ -113,6 +139,10 @@ class Layout:
                     tall = self._tallest(slots, width)
                     if tall >= min(rows, least):
                         return Sizes(self._height(tall), width, slots)
+                    if slots == 2 and width == self.shape[1] and not self.is_flat:
+                        tall = self._tallest(slots, width, True)
+                        if tall >= min(rows, least):
+                            return Sizes(self._height(tall), width, slots, True)
         return None
 
     def _height(self, tall: int) -> int:
@@ -130,12 +160,15 @@ class _Tiler:
         assert isinstance(kernel.source, Lanes)
         self.config, self.kernel, self.number, self.dim = config, kernel, number, config.dim
         self.source = kernel.source
-        self.layout = Layout(config, kernel.source)
+        self.layout = Layout(config, kernel.source, len(kernel.epilogue.vectors))
         if self.layout.sizes is None:
             raise ScheduleError(f"{kernel} does not fit the memories of {config.name}")
         self.sizes = self.layout.sizes
         self.is_flat = self.layout.is_flat
-        self.places = self.layout.places(self.sizes.rows, self.sizes.cols)
+        s = self.sizes
+        self.common = (self.layout.common(s.slots, s.rows, s.cols) or {}) if s.apart else {}
+        blocks = ceil_div(s.cols, self.dim)
+        self.places = self.layout.allocator.places(s.rows, blocks, s.apart)
         self.held: dict[tuple[int, object], object] = {}
 
     def ops(self) -> list[Op]:
@@ -157,26 +190,39 @@ class _Tiler:
         room = self.layout.room(self.sizes.slots)
         base = {mem: slot * size for mem, size in room.items()}
         rows, blocks = rr[1] - rr[0], ceil_div(cr[1] - cr[0], self.dim)
+        first = {x: base[local_of(x.dtype)[0]] + at for x, at in self.places.arrays.items()}
+        first |= {x: at for x, at in self.common.items() if isinstance(x, Operand)}
         places = {
-            x: Local(mem, base[mem] + at, base[mem] + at + x.size(rows, blocks) * local)
-            for x, at in self.places.arrays.items()
+            x: Local(mem, at, at + x.size(rows, blocks) * local)
+            for x, at in first.items()
             for mem, local in [local_of(x.dtype)]
         }
+        codes = [base[Mem.ACC] + at for at in self.places.codes]
+        if self.common:
+            codes = [self.common[n] for n in range(len(self.layout.steps.steps))]
         ops: list[Op] = []
-        for number, at in enumerate(self.places.codes):
-            ops += self._code(slot, number, base[Mem.ACC] + at)
+        for number, at in enumerate(codes):
+            ops += self._code(slot, number, at)
         for x in self.layout.steps.operands:
             if x.view is not None:
                 ops += self._load(slot, x, places[x], rr, cr, blocks)
         for number, step in enumerate(self.layout.steps.steps):
-            code = base[Mem.ACC] + self.places.codes[number]
-            for fields, reads, writes in vectors(step, code, places, rows, cr, self.dim):
+            for fields, reads, writes in vectors(step, codes[number], places, rows, cr, self.dim):
                 ops.append(Op("vector", fields, reads, writes, self.number))
+        if self.kernel.epilogue.vectors:
+            at = self.common.get(VECTORS, base[Mem.ACC] + self.places.total[Mem.ACC])
+            tile = places[self.layout.outs[0]]
+            held = (0 if self.common else slot, VECTORS)
+            if not self.held.get(held):
+                ops += vector_loads(self.kernel, self.number, at, self.dim)
+            self.held[held] = True
+            return ops + affine_stores(self.kernel, self.number, tile, at, rr, self.dim)
         for x, out in zip(self.layout.outs, self.kernel.outs, strict=True):
             ops.append(self._store(x, out, places[x], rr, cr, blocks))
         return ops
 
     def _code(self, slot: int, number: int, at: int) -> list[Op]:
+        slot = 0 if self.common else slot
         if self.held.get((slot, number)):
             return []
         self.held[slot, number] = True
@@ -199,7 +245,7 @@ class _Tiler:
         rows = rows if x.down else (0, 1)
         cols = cols if x.across else (0, 1)
         if not (x.down and x.across):
-            key, want = (slot, x), (rows, cols, place)
+            key, want = (0 if x in self.common else slot, x), (rows, cols, place)
             if self.held.get(key) == want:
                 return []
             self.held[key] = want

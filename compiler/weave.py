@@ -27,7 +27,6 @@ from tilewright.isa.timing import VECTOR_ROWS
 
 LEAST = 4000  # cycles that a kernel takes at least to be worth it
 MOST = 8000  # operations that are put into order and timed
-ACC_BANKS = (2, 1, 3, 4)  # shares of VECTOR's kernel, the best first
 
 
 @dataclass(frozen=True)
@@ -113,12 +112,15 @@ def _cycles(config: ChipConfig, ops: Sequence[Op]) -> int:
 
 
 def _share(config: ChipConfig, kernel: Kernel) -> int | None:
-    """Accumulator banks in which a kernel of VECTOR has groups of rows and two slots."""
+    """Accumulator banks in which a kernel of VECTOR has groups of rows, in two slots or one."""
     assert isinstance(kernel.source, Lanes)
-    for acc in sorted(ACC_BANKS):
-        sizes = Layout(share(config, acc, 1), kernel.source).sizes
-        if sizes and sizes.slots > 1 and sizes.rows >= min(VECTOR_ROWS, kernel.source.shape[0]):
-            return acc
+    vectors = len(kernel.epilogue.vectors)
+    for slots in (2, 1):
+        for acc in range(1, BANKS // 2 + 1):
+            sizes = Layout(share(config, acc, 1), kernel.source, vectors).sizes
+            rows = min(VECTOR_ROWS, kernel.source.shape[0])
+            if sizes and sizes.slots >= slots and sizes.rows >= rows:
+                return acc
     return None
 
 
