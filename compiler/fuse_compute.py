@@ -70,15 +70,21 @@ def affine(root: Term, views: Sequence[View]) -> tuple[Term, Epilogue]:
     epilogue = Epilogue(root.dtype)
     if root.name == "convert_element_type" and root.dtype == core.bfloat16:
         root = root.args[0]
-    steps: tuple[tuple[str, str], ...] = (("add", "bias"), ("mul", "scale"))
-    for name, field in steps if root.dtype == core.float32 else ():
-        found = [
-            (a, v) for a, b in (root.args, root.args[::-1])
-            if root.name == name and (v := _column(b, views)) is not None
-        ] if len(root.args) == 2 else []  # fmt: skip
-        if found:
-            root, epilogue = found[0][0], replace(epilogue, **{field: found[0][1]})
-    return root, epilogue
+    if root.dtype != core.float32:
+        return root, epilogue
+    root, bias = _with_column(root, "add", views)
+    root, scale = _with_column(root, "mul", views)
+    return root, replace(epilogue, scale=scale, bias=bias)
+
+
+def _with_column(root: Term, name: str, views: Sequence[View]) -> tuple[Term, View | None]:
+    """The other operand of an operation with columns, and the columns."""
+    if root.name == name:
+        for a, b in (root.args, root.args[::-1]):
+            column = _column(b, views)
+            if column is not None:
+                return a, column
+    return root, None
 
 
 def _column(term: Term, views: Sequence[View]) -> View | None:
