@@ -138,6 +138,7 @@ def roofline(config: Any, engine: str, seed: int, count: int, convs: int, as_jso
         tilewright bench roofline --engine rtl --seed commit
     """
     from tilewright import bench_convolutions as c
+    from tilewright import bench_fused as fused
     from tilewright import bench_lanes as lanes
     from tilewright import bench_roofline as b
 
@@ -146,7 +147,7 @@ def roofline(config: Any, engine: str, seed: int, count: int, convs: int, as_jso
     rows = []
     cases = (
         *b.table_cases(config), *c.table_cases(config), *c.depthwise_cases(config),
-        *(lanes.cases(config) if config.array == "bf16" else ()),
+        *((*lanes.cases(config), *fused.cases(config)) if config.array == "bf16" else ()),
         *b.random_cases(config, seed, count), *c.random_cases(config, seed, convs),
     )  # fmt: skip
     for case in cases:
