@@ -23,6 +23,7 @@ class BatchTracer(Tracer):
     """One example of a batch; dimension `dim` of `value` counts the examples."""
 
     __slots__ = ("dim", "value")
+    why = "differs between the examples of vmap"
 
     def __init__(self, trace, value, dim):
         super().__init__(trace, user_source())

@@ -20,6 +20,7 @@ class Tracer(ArrayOperators):
     __array_priority__ = 1000
     __hash__ = None  # type: ignore[assignment]
     __slots__ = ("source", "trace")
+    why = "is only known when the program runs"  # why it has no value now
 
     def __init__(self, trace, source):
         self.trace, self.source = trace, source
@@ -45,15 +46,15 @@ class Tracer(ArrayOperators):
         if value is not None:
             return concrete(value)
         raise ConcretizationError(
-            f"{wanted} needs the value of an array that is only known when the program runs: "
-            f"{self!r}, made at {self.source}. {hint} (at {user_source()})"
+            f"{wanted} needs the value of an array that {self.why}: {self!r}, made at "
+            f"{self.source}. {hint} (at {user_source()})"
         )
 
     def __bool__(self):
         value = self._concrete(
             "a truth value (if, while, and, or, not, in)",
-            "Compute both sides and combine them with arithmetic, minimum or maximum, "
-            "or make the argument static.",
+            "Compute both sides and choose with tnp.where, use lax.cond or lax.while_loop, or make "
+            "the argument static.",
         )
         return bool(value)
 
