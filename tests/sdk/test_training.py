@@ -1,0 +1,130 @@
+"""Networks trained on the chip: forward, backward and Adam are one jitted program per step."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tilewright as tw
+import tilewright.numpy as tnp
+from tilewright import optim
+from tilewright.demo_train import TRAIN, load_digits
+
+SIZES, BATCH, STEPS = (64, 128, 64, 10), 64, 110
+
+
+def digits():
+    """Images (1797, 64) float32 in 0 to 1, labels (1797,) int32."""
+    images, labels = load_digits()
+    return (images / 16).astype(np.float32), labels.astype(np.int32)
+
+
+def start(sizes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        ((rng.normal(size=(m, n)) * np.sqrt(2 / m)).astype(np.float32), np.zeros(n, np.float32))
+        for m, n in pairwise(sizes)
+    ]
+
+
+def batches(count, size, seed=1):
+    """Numbers of the images of each step: epoch after epoch, shuffled."""
+    rng = np.random.default_rng(seed)
+    per_epoch = TRAIN // size
+    for step in range(count):
+        if step % per_epoch == 0:
+            order = rng.permutation(TRAIN)
+        yield order[step % per_epoch * size :][:size]
+
+
+def network(params, x):
+    for w, b in params[:-1]:
+        x = tnp.maximum(x @ w + b, 0)
+    w, b = params[-1]
+    return x @ w + b
+
+
+def loss(params, x, labels):
+    each = optim.softmax_cross_entropy_with_integer_labels(network(params, x), labels)
+    return tnp.mean(each)
+
+
+def train_step(optimiser):
+    @tw.jit
+    def step(params, state, x, labels):
+        value, grads = tw.value_and_grad(loss)(params, x, labels)
+        updates, state = optimiser.update(grads, state, params)
+        return optim.apply_updates(params, updates), state, value
+
+    return step
+
+
+def jax_step(params, mean, square, n, x, labels, rate):
+    """The same step in JAX, products of bfloat16 operands in float32."""
+
+    def value(params):
+        y = x
+        for i, (w, b) in enumerate(params):
+            y = jnp.dot(y.astype("bfloat16"), w.astype("bfloat16"),
+                        preferred_element_type=jnp.float32) + b  # fmt: skip
+            y = jnp.maximum(y, 0) if i < len(params) - 1 else y
+        return -jnp.mean(jnp.sum(jax.nn.one_hot(labels, y.shape[1]) * jax.nn.log_softmax(y), -1))
+
+    found, grads = jax.value_and_grad(value)(params)
+    mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, mean, grads)
+    square = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, square, grads)
+    params = jax.tree.map(
+        lambda p, m, v: p - rate * (m / (1 - 0.9**n)) / (jnp.sqrt(v / (1 - 0.999**n)) + 1e-8),
+        params, mean, square,
+    )  # fmt: skip
+    return params, mean, square, found
+
+
+def test_the_loss_after_20_steps_is_jaxs():
+    x, labels = digits()
+    sizes, rate = (64, 32, 10), 1e-2
+    theirs = start(sizes)
+    mean = square = jax.tree.map(np.zeros_like, theirs)
+    optimiser = optim.adam(rate)
+    step, other = train_step(optimiser), jax.jit(jax_step)
+    with tw.default_device(tw.Device("tw16", "functional")):
+        params = tw.device_put(start(sizes))
+        state = optimiser.init(params)
+        for n, k in enumerate(batches(20, 32), 1):
+            params, state, found = step(params, state, x[k], labels[k])
+            theirs, mean, square, wanted = other(
+                theirs, mean, square, np.float32(n), x[k], labels[k], np.float32(rate))
+        assert float(found) == pytest.approx(float(wanted), rel=0.01)
+        assert step.cache_size() == 1
+
+
+def test_a_step_has_the_same_bits_on_the_engines():
+    """Also on the RTL, on a small chip."""
+    x, labels = digits()
+    sizes, k = (64, 6, 10), np.arange(4)
+    optimiser = optim.adam(1e-2)
+    results = []
+    for engine in ("functional", "cycle", "rtl"):
+        with tw.default_device(tw.Device("tw4", engine)):
+            params = tw.device_put(start(sizes))
+            found = train_step(optimiser)(params, optimiser.init(params), x[k], labels[k])
+            results.append(list(map(np.asarray, tw.tree.leaves(found))))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.full
+def test_digits_from_random_weights_to_97_percent():
+    """All on the cycle engine; about a third of a second per step."""
+    x, labels = digits()
+    optimiser = optim.adam(optim.cosine_decay_schedule(1e-2, STEPS))
+    step, predict = train_step(optimiser), tw.jit(network)
+    with tw.default_device(tw.Device("tw16", "cycle")):
+        params = tw.device_put(start(SIZES))
+        state = optimiser.init(params)
+        for k in batches(STEPS, BATCH):
+            params, state, _ = step(params, state, x[k], labels[k])
+        right = np.asarray(predict(params, x[TRAIN:])).argmax(1) == labels[TRAIN:]
+    assert right.mean() >= 0.97
