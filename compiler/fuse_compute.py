@@ -162,7 +162,8 @@ class _Writer:
         assert total is not None, f"{lanes} was made to fit"
         split = self._split(lanes)
         rows, cols = lanes.shape
-        count = ceil_div(cols, split * b.config.dim) * b.config.dim
+        step = CHUNK if split < CHUNK * CHUNK else split
+        count = ceil_div(ceil_div(cols, b.config.dim), step) * b.config.dim
         wanted = accumulator(total.args[0].dtype)
         parts = b.temp((rows, count), wanted)
         self.add(replace(lanes, split=split), [*outs[:-1], parts])
@@ -170,14 +171,15 @@ class _Writer:
         self.write(Lanes((rows, count), (View.whole(parts),), (stage,), (1,)), outs[-1:])
 
     def _split(self, lanes: Lanes) -> int:
-        """Units of a piece: the most that leave room for two tiles."""
+        """Units of a piece: the most of which two tiles fit, else of which one fits."""
         fitting = []
-        for split in (CHUNK * CHUNK, CHUNK):
-            sizes = Layout(self.builder.config, replace(lanes, split=split)).sizes
-            if sizes is not None:
-                fitting.append((sizes.slots > 1, split))
+        for count in range(CHUNK, 0, -1):
+            sizes = Layout(self.builder.config, replace(lanes, split=count * CHUNK)).sizes
+            if sizes is not None and sizes.slots > 1:
+                return count * CHUNK
+            fitting += [count * CHUNK] if sizes is not None else []
         assert fitting, f"{lanes}: a chunk fits"
-        return max(fitting)[1]
+        return fitting[0]
 
 
 def together(builder: KernelBuilder, lanes: dict[int, Lane]) -> Iterator[list[int]]:

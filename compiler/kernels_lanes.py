@@ -26,7 +26,7 @@ class Lanes:
 
     A term with a reduction has one value for each row. What stages leave for later ones stays on
     the chip. With `split` rows are reduced in pieces of so many units of `dim`, and a piece's
-    result is one unit: lanes are not combined.
+    result is one unit, or one for each chunk if they are fewer than CHUNK: lanes are not combined.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ combines them, and the lanes. So additions come in the order of `primitives_redu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tilewright.compiler.kernels import Lanes, Stage, View
@@ -130,7 +130,8 @@ def stage_steps(lanes: Lanes, stage: Stage, operands: list[Operand],
     level = FULL if stage.wide else ROW
     cols = lanes.shape[1]
     units = lanes.split or ceil_div(cols, dim)
-    how = How(dim, not lanes.split, True, cols % dim != 0)
+    filled = tuple(i for i, x in enumerate(used) if x.view is not None)
+    how = How(dim, not lanes.split, True, cols % dim != 0, filled)
     kinds = [_kind(x, level) for x in used]
     outputs = [Operand(t.dtype, level) for t in terms]
     indexed = any(n.name == "index" for t in terms for n in t.nodes())
@@ -145,8 +146,10 @@ def stage_steps(lanes: Lanes, stage: Stage, operands: list[Operand],
         micro = micro_kernel((*terms[:-1], term), kinds, how)
         return micro and [Step(micro, used, tuple(outputs), level, False, True, indexed)]  # type: ignore[return-value]
     part = Operand(wanted, 1)
-    micro = micro_kernel((*terms[:-1], raw), kinds, How(dim, False, True, how.ragged))
+    micro = micro_kernel((*terms[:-1], raw), kinds, replace(how, lanes=False))
     made = [(micro, Step(micro, used, (*outputs[:-1], part), FULL, True, True, indexed))]  # type: ignore[arg-type]
+    if lanes.split and units < CHUNK * CHUNK:
+        return None if micro is None else [made[0][1]]
     combine = Term(total.name, wanted, (Term("input", wanted, value=0),))
     unit = [(BODY, False)]
     while units_of(part.level, units) > CHUNK:

@@ -69,6 +69,14 @@ def vectors(step: Step, code: int, places: Mapping[Operand, Local], rows: int,
         yield fields, tuple(reads), tuple(writes)
 
 
+def cycles(step: Step, rows: int, cr: tuple[int, int], dim: int) -> int:
+    """Cycles of a step's VECTORs, about."""
+    blocks = ceil_div(cr[1] - cr[0], dim)
+    units = units_of(step.level, blocks)
+    cols = cr[1] - cr[0] if step.level == FULL else units * dim
+    return sum(_slots(step, p, dim) for p in _parts(step, rows, units, cols, dim))
+
+
 def _parts(step: Step, rows: int, units: int, cols: int, dim: int) -> list[_Part]:
     """The way of the fewest slots."""
     ways = []

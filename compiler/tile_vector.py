@@ -13,8 +13,17 @@ from functools import cached_property
 
 from tilewright.compiler.kernels import Kernel, Lanes
 from tilewright.compiler.lane_memory import Allocator, Places, local_of
-from tilewright.compiler.lane_steps import ROW, Operand, is_flat, reduction, steps_of
-from tilewright.compiler.lane_vectors import vectors
+from tilewright.compiler.lane_steps import (
+    FULL,
+    ROW,
+    Operand,
+    is_flat,
+    reduction,
+    steps_of,
+    units_of,
+)
+from tilewright.compiler.lane_vectors import cycles, vectors
+from tilewright.compiler.primitives_reduce import CHUNK
 from tilewright.compiler.schedule import MAX_COUNT, ScheduleError, ceil_div
 from tilewright.compiler.tile_affine import affine_stores, vector_loads
 from tilewright.compiler.tile_map import fields_of_rows
@@ -24,6 +33,7 @@ from tilewright.isa.table import Conv, Mem, Type
 from tilewright.isa.timing import VECTOR_ROWS
 
 SLOTS = (4, 2, 1)
+SWITCH, LATENCY = 16, 160  # cycles of a tile besides its work, about: with others beside it, alone
 VECTORS = -1  # key of the epilogue's vectors among what all tiles share
 CONVERSION = {1: Conv.COPY8, 2: Conv.COPY16, 4: Conv.COPY32}
 Range = tuple[int, int]
@@ -72,6 +82,11 @@ class Layout:
         rows, cols = self.lanes.shape
         return (ceil_div(cols, self.dim), self.dim) if self.is_flat else (rows, cols)
 
+    @property
+    def most(self) -> int:
+        """Elements that an instruction can count; bfloat16 is stored as bytes."""
+        return MAX_COUNT // max(x.dtype.itemsize % 4 or 1 for x in self.outs)
+
     def room(self, slots: int) -> dict[Mem, int]:
         """Rows and granules of a slot."""
         spad = self.config.spad_granules // slots
@@ -101,7 +116,7 @@ class Layout:
     def _tallest(self, slots: int, cols: int, apart: bool = False) -> int:
         """The most rows of a tile of these columns that fit a slot, or 0."""
         room = self.room(slots)
-        low, high = 0, min(self.shape[0], MAX_COUNT // self.dim)
+        low, high = 0, min(self.shape[0], self.most // self.dim)
         while low < high:
             middle = (low + high + 1) // 2
             if apart:
@@ -118,7 +133,7 @@ class Layout:
 
     def _widths(self) -> list[int]:
         """Columns that a tile may have, the most first."""
-        width = min(self.shape[1], MAX_COUNT // self.dim * self.dim)
+        width = min(self.shape[1], self.most // self.dim * self.dim)
         if self.whole:
             return [width] if width == self.shape[1] else []
         if self.lanes.split:
@@ -131,19 +146,37 @@ class Layout:
 
     @cached_property
     def sizes(self) -> Sizes | None:
-        """Tall tiles of whole rows if they fit, in many slots if they fit; None if nothing fits."""
-        rows = self.shape[0]
+        """Tall tiles of whole rows if they fit, in many slots if they fit; None if nothing fits.
+
+        Of rows that are reduced, or go through several steps, what takes the fewest cycles.
+        """
+        rows, found = self.shape[0], []
         for least in (VECTOR_ROWS, 1):
             for slots in SLOTS:
                 for width in self._widths():
-                    tall = self._tallest(slots, width)
-                    if tall >= min(rows, least):
-                        return Sizes(self._height(tall), width, slots)
-                    if slots == 2 and width == self.shape[1] and not self.is_flat:
-                        tall = self._tallest(slots, width, True)
+                    whole = slots == 2 and width == self.shape[1] and not self.is_flat
+                    for apart in (False, True) if whole else (False,):
+                        tall = self._tallest(slots, width, apart)
                         if tall >= min(rows, least):
-                            return Sizes(self._height(tall), width, slots, True)
-        return None
+                            found.append(Sizes(self._height(tall), width, slots, apart))
+                            if len(self.steps.steps) == 1 and not self.whole:
+                                return found[0]
+        return min(found, key=self._cycles, default=None)
+
+    def _cycles(self, s: Sizes) -> int:
+        """About how long all tiles take."""
+        rows, blocks = min(s.rows, self.shape[0]), ceil_div(s.cols, self.dim)
+        work = sum(cycles(x, rows, (0, s.cols), self.dim) for x in self.steps.steps)
+        inputs = [x for x in self.steps.operands if x.view is not None]
+        beats = self.dim / self.config.bus_bytes
+        read, once, write = (
+            int(beats * sum(x.size(rows, blocks) * x.dtype.itemsize for x in some))
+            for some in ([x for x in inputs if x.down], [x for x in inputs if not x.down], self.outs)
+        )
+        once *= 1 if s.apart else s.slots
+        together = max(work, read, write) + SWITCH
+        each = together if s.slots > 1 else work + read + write + LATENCY
+        return once + each * ceil_div(self.shape[0], rows) * ceil_div(self.shape[1], s.cols)
 
     def _height(self, tall: int) -> int:
         """Whole groups of rows, and some tiles so that units work at once."""
@@ -260,7 +293,12 @@ class _Tiler:
         size, (mem, local) = x.dtype.itemsize, local_of(x.dtype)
         rows, cols = self._elements(rr, cr)
         pitch, step = self.source.shape[1], blocks * local
-        if x.level == ROW:
+        if x.level > FULL:  # chunks of pieces
+            pitch = ceil_div(ceil_div(pitch, self.dim), CHUNK) * self.dim
+            first = cols[0] // CHUNK
+            count = units_of(1, blocks)
+            cols, step = (first, first + count * self.dim), count * local
+        elif x.level == ROW:
             pieces = ceil_div(pitch, self.source.split * self.dim) if self.source.split else 1
             width = self.dim if self.source.split else 1
             pitch, step = pieces * width, local

@@ -144,7 +144,8 @@ class _Builder:
         self.renamed = dict(renamed or {})
         for op in ops:
             if op.level == level and op.args:
-                self.list.append(_Word(self._with_args(op, kept)))
+                made = self._with_args(op, kept)
+                self.list.append(_Word(made, made.beside))
                 for a in op.args:
                     self._used(a)
 
@@ -157,7 +158,11 @@ class _Builder:
                 self.list.append(_Word(used))
             args.append(used)
         into = self.renamed[op.into] if op.into else None
-        self.renamed[op] = Result(op.name, tuple(args), op.n, op.level, into)
+        load = op.beside
+        if load is not None and load.into is not None:
+            moved = Result(load.name, (), load.n, load.level, self.renamed[load.into])
+            self.renamed[load] = load = moved
+        self.renamed[op] = Result(op.name, tuple(args), op.n, op.level, into, load)
         return self.renamed[op]
 
     def _used(self, a: Result) -> None:
@@ -175,7 +180,7 @@ class _Builder:
         places: dict[int, Result] = {}
         for load, at in sorted(self.first.items(), key=lambda item: -item[1]):
             place = at - 1
-            while place in places:
+            while place in places or (place >= 0 and words[place].load is not None):
                 place -= 1
             places[place] = load
             spare = max(spare, -place)

@@ -28,6 +28,7 @@ class Result:
     ----------
     name : a micro-operation, "load" (of stream `n`), "const" (of bits `n`) or a special source.
     into : what it replaces in its register, from one unit to the next.
+    beside : a load of the same word.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Result:
     n: int = 0
     level: int = CONST
     into: Result | None = None
+    beside: Result | None = None
 
 
 class Recorder:
@@ -63,11 +65,21 @@ class Recorder:
         return self._made(name, (), 0, level)
 
     def carried(self, name: str, start: int, x: Result) -> Result:
-        """What is left of a row's units x, combined one by one, from the bits `start` on."""
+        """What is left of a row's units x, combined one by one, from the bits `start` on.
+
+        If x is a load, each word combines the unit before, and the tail the last one.
+        """
         first = Result("mov", (self.operand(start),), 0, HEAD)
-        update = Result(name, (first, x), 0, BODY, first)
-        self.results += [first, update]
-        return update
+        self.results.append(first)
+        if x.name != "load":
+            update = Result(name, (first, x), 0, BODY, first)
+            self.results.append(update)
+            return self.after("mov", update)
+        ahead = Result("mov", (self.operand(start),), 0, HEAD)
+        load = Result("load", (), x.n, BODY, ahead)
+        update = Result(name, (first, ahead), 0, BODY, first, load)
+        self.results += [ahead, load, update]
+        return self.after(name, update, load)
 
     def after(self, name: str, *args: Result, n: int = 0) -> Result:
         """One micro-operation behind a row's units."""

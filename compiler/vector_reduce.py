@@ -36,12 +36,14 @@ class How:
     lanes : whether the lanes are combined, too; else each lane keeps its own result.
     across : whether a row's units are neighbouring columns; else rows below each other.
     ragged : whether the last unit has lanes that are no elements.
+    filled : streams in which these are zero.
     """
 
     dim: int = 0
     lanes: bool = True
     across: bool = True
     ragged: bool = False
+    filled: tuple[int, ...] = ()
 
 
 def accumulator(dtype: np.dtype) -> np.dtype:
@@ -65,11 +67,12 @@ def reduced(r, term: Term, x, how: How):
     dtype = term.args[0].dtype
     kind = 0 if dtype in core.FLOATS else 2 if dtype == core.uint32 else 1
     name, first = OPERATION[term.name][kind], start(term)
-    if how.ragged and how.across:
+    filled = x.name == "load" and x.n in how.filled and first == 0
+    if how.ragged and how.across and not filled:
         x = r.run("select", r.source("active", 2), x, first)
     result = r.carried(name, first, x)
     if not how.lanes:
-        return r.after("mov", result)
+        return result
     distance = how.dim // 2
     while distance:
         result = r.after(name, result, r.after("rotate", result, n=distance))

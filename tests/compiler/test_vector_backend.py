@@ -209,3 +209,9 @@ def test_vector_streams_at_the_memory_bound():
     back = compiled(lambda a, x, b: tnp.maximum(a * x + b, 0), a, x, b, config="tw16")
     cycles = time_program(back.config, back.program.code).cycles
     assert 3 * a.nbytes / back.config.bus_bytes / cycles >= 0.95, cycles
+
+
+def test_vector_long_row_of_bfloat16():
+    """A tile's bytes stay below what STORE counts."""
+    x = operands(BF16, (1 << 18,))[0]
+    assert_same_bits(lambda x: x * x - 1, x, config="tw16")
