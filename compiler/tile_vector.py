@@ -169,9 +169,10 @@ class Layout:
         work = sum(cycles(x, rows, (0, s.cols), self.dim) for x in self.steps.steps)
         inputs = [x for x in self.steps.operands if x.view is not None]
         beats = self.dim / self.config.bus_bytes
+        kinds = [x for x in inputs if x.down], [x for x in inputs if not x.down], self.outs
         read, once, write = (
             int(beats * sum(x.size(rows, blocks) * x.dtype.itemsize for x in some))
-            for some in ([x for x in inputs if x.down], [x for x in inputs if not x.down], self.outs)
+            for some in kinds
         )
         once *= 1 if s.apart else s.slots
         together = max(work, read, write) + SWITCH
