@@ -211,7 +211,10 @@ class _Fuser(KernelBuilder):
         node, fill = self.node(operand), self.node(value)
         shape, config = eqn.outputs[0].aval.shape, eqn.params["padding_config"]
         if not isinstance(fill, Number):
-            raise self.unsupported("pad", "padding_value must be known when tracing", *eqn.inputs)
+            other = self.exact(value)
+            if not prod(operand.aval.shape):
+                return other.broadcast(shape, ())
+            return self.pad(self.exact(operand), other, config)
         same = isinstance(node, Number) and node.value.tobytes() == fill.value.tobytes()
         if same or not prod(operand.aval.shape):
             return Number(fill.value, shape)

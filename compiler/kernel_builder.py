@@ -181,7 +181,10 @@ class KernelBuilder:
         return View.whole(out)
 
     def pad(
-        self, view: View, value: np.ndarray | np.generic, config: Sequence[tuple[int, int, int]]
+        self,
+        view: View,
+        value: np.ndarray | np.generic | View,
+        config: Sequence[tuple[int, int, int]],
     ) -> View:
         """A new array: the view padded by (low, high, interior) in each dimension, as `lax.pad`."""
         shape, begin, end, start = [], [], [], []
@@ -198,7 +201,8 @@ class KernelBuilder:
         inner = view.slice(tuple(begin), tuple(end), (1,) * len(shape))
         out = self.temp(tuple(shape), view.dtype)
         if prod(shape):
-            source = Pad(inner, np.asarray(value, view.dtype), tuple(start), steps)
+            fill = value if isinstance(value, View) else np.asarray(value, view.dtype)
+            source = Pad(inner, fill, tuple(start), steps)
             self.add(source, Epilogue(view.dtype), out)
         return View.whole(out)
 

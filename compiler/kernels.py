@@ -186,12 +186,12 @@ class Move:
 class Pad:
     """An array, copied bit by bit to start + i * step of each dimension of the result.
 
-    The other elements of the result are `value`, an array of no dimensions of its dtype. With
+    The other elements of the result are `value`, one number or a view of one element. With
     `phases` the result is (B, H, W, C), and columns are as `Convolve` has them.
     """
 
     x: View
-    value: np.ndarray
+    value: np.ndarray | View
     start: tuple[int, ...]
     step: tuple[int, ...]
     phases: int = 1

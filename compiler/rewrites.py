@@ -16,7 +16,10 @@ from tilewright.compiler import core
 from tilewright.compiler import primitives as p
 from tilewright.compiler.core import FLOATS, INTS, Literal, Params, Primitive
 from tilewright.compiler.primitives_dot import dot_general_p, free_dims
+from tilewright.compiler.primitives_join import concatenate_p
+from tilewright.compiler.primitives_lanes import select_n_p
 from tilewright.compiler.primitives_pad import pad_p, rev_p
+from tilewright.compiler.vector_lower import LOWER
 from tilewright.sim import numerics
 
 MOVES = (p.broadcast_in_dim_p, p.reshape_p, p.transpose_p, p.slice_p)
@@ -32,6 +35,11 @@ EXACT = {
     core.uint8: (core.uint8, core.int32, core.uint32, *FLOATS),
     core.int32: (core.int32,),
     core.uint32: (core.uint32,),
+}
+# What computes, and so makes subnormals zeros and NaNs canonical; all else may copy bits.
+_ARITHMETIC = {*LOWER, "dot_general", "conv_general_dilated", "reduce_window_max"} - {
+    "select_n",
+    "bitcast_convert_type",
 }
 
 
@@ -83,11 +91,14 @@ def is_clean(builder, atom):
     eqn = builder.definition(atom)
     if eqn is None:
         return False
-    if eqn.primitive in (*MOVES, pad_p, rev_p):
+    if eqn.primitive in (*MOVES, pad_p, rev_p, concatenate_p):
         return all(is_clean(builder, a) for a in eqn.inputs)
+    if eqn.primitive is select_n_p:
+        bf16 = atom.aval.dtype == core.bfloat16
+        return bf16 or all(is_clean(builder, a) for a in eqn.inputs[1:])
     if eqn.primitive is p.convert_element_type_p and eqn.inputs[0].aval.dtype == atom.aval.dtype:
         return is_clean(builder, eqn.inputs[0])
-    return True
+    return eqn.primitive.name in _ARITHMETIC
 
 
 def convert_bits(value, dtype):

@@ -126,7 +126,7 @@ def pad_by(x, value, config):
     return trace.bind(pad_p, x, convert(value, aval.dtype, aval.weak_type), padding_config=config)
 
 
-def _pad_pairs(name, value, ndim, kinds):
+def pad_pairs(name, value, ndim, kinds):
     """Return NumPy's pad_width or constant_values as one (before, after) per dimension."""
     try:
         pairs = np.broadcast_to(np.asarray(value), (ndim, 2))
@@ -147,7 +147,7 @@ def pad(array, pad_width, mode="constant", constant_values=0):
     (aval,) = operand_avals("pad", (array,))
     if mode != "constant":
         raise UnsupportedError(f"pad: mode must be 'constant', not {mode!r} (at {user_source()})")
-    widths = _pad_pairs("pad_width", pad_width, aval.ndim, "iu") if aval.ndim else []
+    widths = pad_pairs("pad_width", pad_width, aval.ndim, "iu") if aval.ndim else []
     if any(n < 0 for pair in widths for n in pair):
         raise OperandError(
             f"pad: pad_width must be at least 0, not {pad_width!r} (at {user_source()})"
@@ -156,7 +156,7 @@ def pad(array, pad_width, mode="constant", constant_values=0):
         if not any(n for pair in widths for n in pair):
             return array
         return pad_by(array, constant_values, tuple((low, high, 0) for low, high in widths))
-    values = _pad_pairs("constant_values", constant_values, aval.ndim, "biuf")
+    values = pad_pairs("constant_values", constant_values, aval.ndim, "biuf")
     for axis, (pair, fills) in enumerate(zip(widths, values, strict=True)):
         for side, (width, fill) in enumerate(zip(pair, fills, strict=True)):
             if width:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import product
 from math import prod
 
+import numpy as np
 from tilewright.compiler.kernels import Buffer, Join, Kernel, Pad, View, dense_strides
 from tilewright.compiler.schedule import ceil_div, cell_granules
 from tilewright.compiler.tile_stage import Stage
@@ -75,11 +76,8 @@ def _fills(plan: Plan, kernel: Kernel, number: int, source: Pad, slots: _Slots) 
     length = min(longest, room)
     units = ceil_div(length, d)
     units += units % 2  # 4 byte elements lie in pairs of granules
-    value = int.from_bytes(source.value.tobytes(), "little")
     row = Local(Mem.SPAD, 0, units)
-    fields = {"mem": Mem.SPAD, "conv": FILL_CONV[size], "fill": 1, "value": value, "loc": 0,
-              "l0": 1 if size == 1 else 2, "c0": ceil_div(length, size)}  # fmt: skip
-    ops = [Op("load", fields, (), (row,), number)]
+    ops = [_filled(source.value, size, length, row, number)]
     for n, first, count, step in runs:
         for at in range(0, n, length):
             width = min(length, n - at)
@@ -90,6 +88,20 @@ def _fills(plan: Plan, kernel: Kernel, number: int, source: Pad, slots: _Slots) 
                 store = BYTES | {"loc": 0, "c0": width, "c1": rows, "s1": step}
                 ops.append(Op("store", store, (row,), (place,), number, "dst", out, start))
     return ops
+
+
+def _filled(value: np.ndarray | View, size: int, length: int, row: Local, number: int) -> Op:
+    """LOAD of a row of `length` bytes: an immediate value, or an element read again and again."""
+    fields: dict[str, int] = {"mem": Mem.SPAD, "loc": row.lo, "l0": 1}
+    if isinstance(value, View):
+        first = value.offset * size
+        fields |= {"conv": Conv.COPY8, "c0": size, "c1": length // size, "s1": 0, "pack": 2}
+        read = Dram(value.buffer, first, first + size)
+        return Op("load", fields, (read,), (row,), number, "dram", value.buffer, first)
+    bits = int.from_bytes(value.tobytes(), "little")
+    fields |= {"conv": FILL_CONV[size], "fill": 1, "value": bits, "l0": 1 if size == 1 else 2,
+               "c0": ceil_div(length, size)}  # fmt: skip
+    return Op("load", fields, (), (row,), number)
 
 
 def _outside(shape: tuple[int, ...], source: Pad, size: int) -> Iterator[tuple[int, int, int, int]]:

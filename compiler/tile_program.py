@@ -14,10 +14,12 @@ from tilewright.compiler.kernels import (
     Down,
     Join,
     KernelProgram,
+    KernelSource,
     Lanes,
     Map,
     Pad,
     Pool,
+    View,
     operands_of,
 )
 from tilewright.compiler.refine import choose
@@ -48,6 +50,11 @@ def _given(schedules: Schedules | None, number: int, kind: type[S]) -> S | None:
     raise ScheduleError(f"kernel {number}: its schedule must be a {kind.__name__}, not {found!r}")
 
 
+def _is_known(source: KernelSource) -> bool:
+    """Whether it pads with a number."""
+    return isinstance(source, Pad) and not isinstance(source.value, View)
+
+
 def _staged(kernels: KernelProgram) -> dict[int, Staged]:
     """By number of a convolution, the pad kernel whose result only this convolution reads."""
     found: dict[int, Staged] = {}
@@ -56,7 +63,7 @@ def _staged(kernels: KernelProgram) -> dict[int, Staged]:
             n for n, k in enumerate(kernels.kernels)
             if any(v.buffer is pad.out for v in operands_of(k))
         ]  # fmt: skip
-        if not isinstance(pad.source, Pad) or len(readers) != 1 or pad.out in kernels.outputs:
+        if not _is_known(pad.source) or len(readers) != 1 or pad.out in kernels.outputs:
             continue
         source = kernels.kernels[readers[0]].source
         if not isinstance(source, Convolve) or source.w.buffer is pad.out:

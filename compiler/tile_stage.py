@@ -127,6 +127,7 @@ class Stage:
         units = ceil_div(most, self.dim)
         row = Local(Mem.SPAD, self.first, self.first + units + units % 2)
         if length > 0 and not self.zeros:
+            assert not isinstance(self.source.value, View), f"{self.source} has no known value"
             value = int.from_bytes(self.source.value.tobytes(), "little")
             fields = {"mem": Mem.SPAD, "conv": FILL[self.size], "fill": 1, "value": value,
                       "loc": self.first, "l0": 1 if self.size == 1 else 2,

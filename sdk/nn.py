@@ -13,6 +13,7 @@ from tilewright.compiler import ops as _ops
 from tilewright.compiler.errors import MissingError as _MissingError
 from tilewright.compiler.errors import OperandError as _OperandError
 from tilewright.compiler.source import user_source as _user_source
+from tilewright.custom import custom_jvp as _custom_jvp
 from tilewright.nn_attention import dot_product_attention
 from tilewright.nn_normal import (
     batch_norm,
@@ -32,14 +33,22 @@ def _float(x):
     return _ops.inexact(_tnp.asarray(x))
 
 
+@_custom_jvp
 def relu(x):
-    """The larger of x and 0."""
+    """The larger of x and 0; its derivative at 0 is 0."""
     return _tnp.maximum(x, 0)
 
 
+relu.defjvps(lambda g, ans, x: _tnp.where(x > 0, g, 0))
+
+
+@_custom_jvp
 def relu6(x):
-    """x between 0 and 6."""
+    """x between 0 and 6; its derivative at both is 0."""
     return _tnp.minimum(_tnp.maximum(x, 0), 6.0)
+
+
+relu6.defjvps(lambda g, ans, x: _tnp.where((x > 0) & (x < 6), g, 0))
 
 
 def leaky_relu(x, negative_slope=1e-2):

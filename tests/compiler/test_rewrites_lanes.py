@@ -76,6 +76,21 @@ def test_rule(name):
             assert found == left, (np.dtype(dtype), simple)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_what_copies_bits_is_not_clean(dtype):
+    """x * 1 makes subnormals zeros and NaNs canonical, unless that has been done."""
+    for function in (
+        lambda x: tnp.where(x > 0, x, x[0]) * 1,
+        lambda x: tnp.concatenate([x, x + x]) * 1,
+        lambda x: lax.bitcast_convert_type(x, x.dtype) * 1,
+        lambda x: tnp.max(x[None], 0) * 1,
+        lambda x: tnp.roll(x, 1) - 0.0,
+    ):
+        assert_same_bits(function, inputs((4, 6), dtype, 3))
+    x = inputs((4, 6), F32, 4)
+    assert_same_bits(lambda x: lax.bitcast_convert_type(x, F32) * 1, x.view(I32))
+
+
 OPERATIONS = (
     lambda x, y: x + y, lambda x, y: x - y, lambda x, y: -x * y, lambda x, y: tnp.abs(x),
     lambda x, y: tnp.where(x > y, x, y), lambda x, y: tnp.where(~(x > y), x, 1),

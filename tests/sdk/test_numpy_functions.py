@@ -183,6 +183,24 @@ MOVES = [
     (lambda np: lambda a: np.linspace(a[0], 5.0, 7), A),
     (lambda np: lambda a: np.linspace(0, a, 5, endpoint=False, axis=-1), A),
     (lambda np: lambda a: np.array([[a[0, 0], 1], [2, a[1, 1]]]), A),
+    (lambda np: lambda a, b: np.array([np.allclose(a, a), np.array_equal(a, b)]), A, B),
+    (lambda np: lambda a: np.array_equal(a, a + 0), A),
+    (lambda np: lambda a, b: np.array_equiv(a, b[0]), A, B),
+    (lambda np: lambda c: np.count_nonzero(c, 1), C),
+    (lambda np: lambda a: (np.ptp(a, 1), np.ptp(a)), A),
+    (lambda np: lambda a, b: np.average(a, 1, b[0]), A, B),
+    (lambda np: lambda a: np.average(a, 0), A),
+    (lambda np: lambda a: np.trace(a[:, 1:]), A),
+    (lambda np: lambda a: (np.diff(a), np.diff(a, 2, 0)), A),
+    (lambda np: lambda a: np.cross(a[:2, :3], a[1:, 1:]), A),
+    (lambda np: lambda a, b: np.kron(a, b), A, B),
+    (lambda np: lambda v: np.kron(v, v[:2]), V),
+    (lambda np: lambda v: np.polyval(v[:4], v), V),
+    (lambda np: lambda a: np.pad(a, ((1, 2), (3, 0)), "edge"), A),
+    (lambda np: lambda a: np.pad(a, 2, "reflect"), A),
+    (lambda np: lambda a: np.pad(a, (1, 5), "symmetric"), A),
+    (lambda np: lambda a: np.pad(a, ((0, 1), (6, 2)), "wrap"), A),
+    (lambda np: lambda a, v: np.pad(a, 1, constant_values=v[0]), A, V),
     (lambda np: lambda a: np.select([a > 3, a < -3], [a, -a], 7), A),
 ]
 
@@ -191,6 +209,16 @@ MOVES = [
 def test_data_movement_is_jaxs(case):
     function, *args = case
     compare(function(tnp), function(jnp), *args)
+
+
+def test_summaries_without_nans_are_jaxs():
+    x = values(DTYPES[0], (5, 6))
+    x[1] = np.nan
+    for name in ("nansum", "nanmax", "nanmin", "nanprod", "nanmean"):
+        compare(
+            lambda x, n=name: getattr(tnp, n)(x, 1), lambda x, n=name: getattr(jnp, n)(x, 1), x,
+            tolerance=1e-5,
+        )  # fmt: skip
 
 
 def test_creation_outside_of_a_trace_is_jaxs():
@@ -225,6 +253,8 @@ def test_functions_have_the_chips_bits(config):
         assert_same_bits(lambda x, y, n=name: getattr(tnp, n)(x, y), x, y, config=config)
     assert_same_bits(lambda a, b: (tnp.roll(a, 1, 1), tnp.tile(b, 2), tnp.triu(a)), A, B)
     assert_same_bits(lambda a: (a + tnp.eye(3, 4), tnp.repeat(a, 2, 0), tnp.diag(a)), A)
+    assert_same_bits(lambda a: (tnp.pad(a, 2, "reflect"), tnp.pad(a, 1, "edge")), A)
+    assert_same_bits(lambda a, v: tnp.pad(a, 1, constant_values=v[0]), A, V)
     assert_same_bits(lambda a: (a // 3, a % 3, 3**tnp.abs(a), tnp.power(a, a)), A)
 
 
