@@ -17,6 +17,8 @@ from tilewright.compiler.core import Eqn, Literal, Params, Var
 from tilewright.compiler.fuse_down import down
 from tilewright.compiler.fuse_epilogue import one_kernel, sums_of
 from tilewright.compiler.fuse_lanes import (
+    MOST_OPERATIONS,
+    MOST_VIEWS,
     SHARED,
     Lane,
     as_rows,
@@ -71,6 +73,10 @@ def elementwise(fuser: _Fuser, eqn: Eqn) -> Lane:
     joined = _joined(fuser, eqn, lanes, _like(shape, lanes))
     if fits(joined):
         return joined
+    fuser.notes.append(
+        f"equation {fuser.number} ({eqn.primitive.name}) begins a kernel: with its operands' own "
+        f"there would be more than {MOST_VIEWS} arrays or {MOST_OPERATIONS} operations"
+    )
     return _joined(fuser, eqn, [None] * len(lanes), Lane(shape, joined.term, ()))
 
 
@@ -238,6 +244,10 @@ def _one(fuser: _Fuser, lane: Lane, name: str, dtype: np.dtype,
     p, r, c = size
     eqns = (*(n for n in lane.eqns if n != fuser.number), fuser.number)
     if c > 1:
+        fuser.notes.append(
+            f"equation {fuser.number} ({name}) is a kernel of its own: it reduces rows below each "
+            f"other, {r} of {c} columns"
+        )
         view = down(fuser, lane, name, dtype, size, eqns)
         return Lane((p, c), stored(view), ())
     cut = next((d for d in range(len(lane.shape) + 1) if prod(lane.shape[:d]) == p

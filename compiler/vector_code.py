@@ -170,8 +170,16 @@ class _Builder:
             self.first.setdefault(a, len(self.list) - 1)
 
     def store(self, root: Result, stream: int) -> None:
-        """One more word stores a result."""
-        self.list.append(_Word(store=self.renamed.get(root, root), stream=stream))
+        """A word behind all loads, and behind the operation that makes it, stores a result."""
+        kept = self.renamed.get(root, root)
+        made = [at for at, word in enumerate(self.list) if kept in (word.alu, word.load)]
+        first = max((*made, *(at - 1 for at in self.first.values())), default=-1) + 1
+        free = (w for w in self.list[first:] if w.store is None and root.args)
+        word = next(free, None) if made else None
+        if word is None:
+            word = _Word()
+            self.list.append(word)
+        word.store, word.stream = kept, stream
         self._used(root)
 
     def words(self) -> list[_Word]:

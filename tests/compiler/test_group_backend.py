@@ -139,3 +139,19 @@ def test_group_on_rtl_and_cycle_engine():
         results[engine] = bytes_of, result.cycles
     assert results["functional"][0] == results["cycle"][0] == results["rtl"][0]
     assert results["cycle"][1] == results["rtl"][1]
+
+
+def test_reasons_for_kernels_of_their_own_print():
+    x = array(RNG, (6, 8), F32)
+    assert "equation 0 (reduce_sum) is a kernel of its own: it reduces rows below each other, " \
+        "6 of 8 columns" in str(compiled(lambda x: x.sum(0) * 2, x).kernels)  # fmt: skip
+    arrays = [array(RNG, (4, 9), F32) for _ in range(10)]
+
+    def total(*arrays):
+        y = arrays[0]
+        for a in arrays[1:]:
+            y = tnp.maximum(y * a, a)
+        return y
+
+    text = str(assert_same_bits(total, *arrays).kernels)
+    assert "begins a kernel: with its operands' own there would be more than 8 arrays" in text
