@@ -13,8 +13,10 @@ of range is clamped.
 *slices) -> (*carry, *slices of ys)`` for each index of the first dimension of all xs, which has
 size `length`; the results are the last carry and the ys. `consts` and `carry` are counts.
 
-``linear``, of cond and scan, says for each operand whether they are linear in it, as derivatives
-are in tangents.
+``linear``, of cond, scan and jit, says for each operand whether they are linear in it, as
+derivatives are in tangents.
+
+``jit[jaxpr, name](*operands)``: a jitted function within a transformation of concrete values.
 
 ``custom[call, jaxpr, consts](*consts, *args)``: a function that brings its own derivative
 (`compiler.custom`) within one of these programs.
@@ -30,6 +32,7 @@ cond_p = Primitive("cond", uses_dim=True, multiple_results=True)
 while_p = Primitive("while", uses_dim=True, multiple_results=True)
 scan_p = Primitive("scan", uses_dim=True, multiple_results=True)
 custom_p = Primitive("custom", uses_dim=True, multiple_results=True)
+jit_p = Primitive("jit", uses_dim=True, multiple_results=True)
 
 
 class BodyTrace(Trace):
@@ -150,4 +153,15 @@ def _custom_avals(*avals, call, jaxpr, consts):
 
 @custom_p.rule("impl")
 def _custom_impl(*args, call, jaxpr, consts, dim):
+    return eval_jaxpr(jaxpr, args, dim=dim)
+
+
+@jit_p.rule("abstract")
+def _jit_avals(*avals, jaxpr, name, linear=()):
+    _check(f"the operands of {name}", avals, jaxpr)
+    return list(jaxpr.out_avals)
+
+
+@jit_p.rule("impl")
+def _jit_impl(*args, jaxpr, name, dim, linear=()):
     return eval_jaxpr(jaxpr, args, dim=dim)

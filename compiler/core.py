@@ -203,13 +203,17 @@ class Eqn:
 
 @dataclass(frozen=True, eq=False)
 class Jaxpr:
-    """A closed program: `consts[i]` is the value of `constvars[i]`."""
+    """A closed program: `consts[i]` is the value of `constvars[i]`.
+
+    `memo` is for what is made of a program once: its derivative, its compiled form.
+    """
 
     invars: tuple[Var, ...]
     constvars: tuple[Var, ...]
     consts: tuple[Any, ...]
     eqns: tuple[Eqn, ...]
     outvars: tuple[Var | Literal, ...]
+    memo: dict = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self):
         for name in ("invars", "constvars", "consts", "eqns", "outvars"):

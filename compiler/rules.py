@@ -197,6 +197,7 @@ def at_front(size, args, dims):
 def load():
     """Register the rules of all primitives; a second call costs nothing."""
     from tilewright.compiler import (  # noqa: F401 (importing them registers)
+        rules_call,
         rules_contract,
         rules_control,
         rules_elementwise,

@@ -111,7 +111,7 @@ def _cond_transpose(cts, index, *args, branches, linear=()):
     return [None, *result]
 
 
-def _batched_program(jaxpr, size, batched, wanted):
+def batched_program(jaxpr, size, batched, wanted):
     """Record a program of all examples, dimension 0; return it, its consts, and what is batched.
 
     Parameters
@@ -143,11 +143,11 @@ def _cond_batch(size, args, dims, *, branches, linear=()):
     none = [False] * len(branches[0].outvars)
     if index_dim is not None:
         everything = [True] * len(none)
-        every = [inline(_batched_program(b, size, batched, everything)[0], args) for b in branches]
+        every = [inline(batched_program(b, size, batched, everything)[0], args) for b in branches]
         return _choose(index, every), [0] * len(none)
-    found = [_batched_program(b, size, batched, none)[1] for b in branches]
+    found = [batched_program(b, size, batched, none)[1] for b in branches]
     wanted = [any(column) for column in zip(*found, strict=True)]
-    programs = tuple(_batched_program(b, size, batched, wanted)[0] for b in branches)
+    programs = tuple(batched_program(b, size, batched, wanted)[0] for b in branches)
     outs = bind(cond_p, index, *args, branches=programs, linear=linear)
     return outs, [0 if w else None for w in wanted]
 
@@ -228,17 +228,17 @@ def _while_batch(size, args, dims, *, cond_jaxpr, cond_consts, body_jaxpr, body_
     count = len(args) - start
     while True:
         state = batched[start:]
-        _, (differs,) = _batched_program(
+        _, (differs,) = batched_program(
             cond_jaxpr, size, [*batched[:cond_consts], *state], [False])
         if differs:
             state = [True] * count
-        body, found = _batched_program(
+        body, found = batched_program(
             body_jaxpr, size, [*batched[cond_consts:start], *state], state)  # fmt: skip
         grown = [s or f for s, f in zip(state, found, strict=True)]
         if grown == batched[start:]:
             break
         batched[start:] = grown
-    condition, _ = _batched_program(
+    condition, _ = batched_program(
         cond_jaxpr, size, [*batched[:cond_consts], *batched[start:]], [False])
     operands = [batched_at(x, d, size) if b else x
                 for x, d, b in zip(args, dims, batched, strict=True)]  # fmt: skip

@@ -6,14 +6,14 @@ whose steps only the program knows, is refused.
 
 from tilewright.compiler import primitives as p
 from tilewright.compiler import primitives_lanes as lanes
-from tilewright.compiler.control import cond_p, custom_p, scan_p, while_p
+from tilewright.compiler.control import cond_p, custom_p, jit_p, scan_p, while_p
 from tilewright.compiler.core import Literal
 from tilewright.compiler.errors import UnsupportedError
 from tilewright.compiler.primitives_join import concatenate_p
 from tilewright.compiler.source import attributed
 from tilewright.compiler.trace import aval_of, bind, new_trace
 
-CONTROL = (cond_p, custom_p, scan_p, while_p)
+CONTROL = (cond_p, custom_p, jit_p, scan_p, while_p)
 MOST = 50_000  # equations of an unrolled program
 
 
@@ -45,7 +45,7 @@ def _size(jaxpr):
             total += eqn.params["length"] * (_size(eqn.params["jaxpr"]) + 2)
         elif eqn.primitive is cond_p:
             total += sum(map(_size, eqn.params["branches"]))
-        elif eqn.primitive is custom_p:
+        elif eqn.primitive in (custom_p, jit_p):
             total += _size(eqn.params["jaxpr"])
         else:
             total += 1
@@ -109,7 +109,7 @@ def _cond(operands, eqn):
     return chosen
 
 
-def _custom(operands, eqn):
+def _call(operands, eqn):
     return _run(eqn.params["jaxpr"], operands)
 
 
@@ -120,4 +120,4 @@ def _while(operands, eqn):
     )
 
 
-EXPAND = {cond_p: _cond, custom_p: _custom, scan_p: _scan, while_p: _while}
+EXPAND = {cond_p: _cond, custom_p: _call, jit_p: _call, scan_p: _scan, while_p: _while}

@@ -10,6 +10,7 @@ from typing import Any
 from tilewright.array import Array, put_leaf
 from tilewright.compiled import Compiled, lower_jaxpr
 from tilewright.compiler import ops, trace
+from tilewright.compiler.control import jit_p
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Params, Var
 from tilewright.compiler.source import user_source
 from tilewright.compiler.unroll import CONTROL
@@ -47,8 +48,12 @@ def apply(primitive: Any, args: Any, params: dict[str, Any]) -> Any:
     device = _device(operands)
     typed = list(zip(operands, avals, strict=True))
     kinds = tuple(o.key if isinstance(o, Literal) else a for o, a in typed)
-    key = (primitive, kinds, Params(params), device.config)
-    compiled = _programs.get(key)
+    known, key = _programs, (primitive, kinds, Params(params), device.config)
+    if primitive is jit_p:
+        known = params["jaxpr"].memo
+    elif primitive in CONTROL:  # programs that were made for this call
+        known = {}
+    compiled = known.get(key)
     if compiled is None:
         atoms = tuple(o if isinstance(o, Literal) else Var(a) for o, a in typed)
         invars = tuple(a for a in atoms if isinstance(a, Var))
@@ -56,8 +61,7 @@ def apply(primitive: Any, args: Any, params: dict[str, Any]) -> Any:
         eqn = Eqn(primitive, atoms, results, Params(params), source)
         jaxpr = Jaxpr(invars, (), (), (eqn,), results)
         compiled = lower_jaxpr(jaxpr, primitive.name, device.config).compile()
-        if primitive not in CONTROL:  # whose programs are new at each call
-            _programs[key] = compiled
+        known[key] = compiled
     leaves = [put_leaf(o, device) for o in operands if not isinstance(o, Literal)]
     found = compiled.execute(leaves, device, source)
     return found if primitive.multiple_results else found[0]

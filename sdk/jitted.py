@@ -1,7 +1,8 @@
 """`tw.jit`: trace a function once per kind of arguments, compile it, run it on the chip.
 
 The kind is the structure of the arguments, the aval of every leaf, the static values and the chip.
-Within another trace a jitted function is the function itself: its equations are recorded there.
+While another function is recorded, a jitted function is the function itself: its equations are
+recorded there. Within a derivative or `vmap` of concrete values it is one equation, `jit`.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class Jitted:
         if self._donated & self._static_nums:
             raise ValueError(f"a static argument of {self.name} cannot be donated")
         self._cache: dict[Any, Compiled] = {}
+        self._traced: dict[Any, Any] = {}  # (program, constants, structure of its result)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -181,8 +183,10 @@ class Jitted:
         return self._lower(avals, in_tree, statics, device.config)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if trace.current_trace() is not None or jit_disabled.get():
+        if jit_disabled.get() or trace.is_recording():
             return self.fun(*args, **kwargs)
+        if trace.current_trace() is not None:
+            return self._within(args, kwargs)
         dynamic, named, statics = self._split(args, kwargs)
         leaves, in_tree, avals = self._avals(dynamic, named)
         device = common_device(self.name, leaves)
@@ -203,9 +207,36 @@ class Jitted:
                         leaf.delete()
         return tree.unflatten(compiled.lowered.out_tree, results)
 
+    def _within(self, args: Any, kwargs: Any) -> Any:
+        """The call within a transformation of concrete values: one equation, traced once."""
+        from tilewright.compiler.control import closed, jit_p  # late: most programs only use jit
+
+        dynamic, named, statics = self._split(args, kwargs)
+        leaves, in_tree, avals = self._avals(dynamic, named)
+        key = (in_tree, avals, self._key(statics), default_precision.get())
+        found = self._traced.get(key)
+        if found is None:
+            self._bound(args, kwargs)
+            fun, out_tree = self._merged(statics), None
+
+            def flat(*values: Any) -> list[Any]:
+                nonlocal out_tree
+                some, others = tree.unflatten(in_tree, values)
+                outs, out_tree = trace.result_leaves(fun, fun(*some, **others))
+                return outs
+
+            found = (*closed(flat, avals), out_tree)
+            if not any(isinstance(c, trace.Tracer) for c in found[1]):
+                self._traced[key] = found
+        program, consts, out_tree = found
+        values = map(trace.lift, leaves)
+        outs = trace.bind(jit_p, *consts, *values, jaxpr=program, name=self.name)
+        return tree.unflatten(out_tree, outs)
+
     def clear_cache(self) -> None:
         """Forget all compiled programs."""
         self._cache.clear()
+        self._traced.clear()
 
     def cache_size(self) -> int:
         """Return how many kinds of arguments were compiled."""

@@ -58,13 +58,16 @@ def _places(leaves: list[Any], axes: _Axes) -> _Axes:
     """The axes, non-negative."""
     places: _Axes = []
     for leaf, axis in zip(leaves, axes, strict=True):
+        if axis is None:  # any value, also one that is no array
+            places.append(None)
+            continue
         aval = trace.aval_of(leaf)
-        if axis is not None and not -aval.ndim <= axis < aval.ndim:
+        if not -aval.ndim <= axis < aval.ndim:
             raise OperandError(
                 f"vmap: axis {axis} of an argument {aval} must be in [{-aval.ndim}, {aval.ndim}): "
                 f"it has rank {aval.ndim} (at {user_source()})"
             )
-        places.append(None if axis is None else axis % aval.ndim)
+        places.append(axis % aval.ndim)
     return places
 
 
@@ -117,8 +120,11 @@ def vmap(
                 f"vmap: in_axes must have an entry for each of {len(args)} positional arguments, "
                 f"not {in_axes!r} (at {user_source()})"
             )
-        leaves, in_tree = lifted_leaves("vmap", (args, kwargs))
+        leaves, in_tree = tree.flatten((args, kwargs))
         given = leaf_axes("in_axes", (in_axes, 0), in_tree)
+        mapped_leaves = [x for x, d in zip(leaves, given, strict=True) if d is not None]
+        lifted = iter(lifted_leaves("vmap", mapped_leaves)[0])
+        leaves = [x if d is None else next(lifted) for x, d in zip(leaves, given, strict=True)]
         places = _places(leaves, given)
         size = _batch_size(leaves, places, axis_size)
         flat = FlatFunction(lambda a, k: fun(*a, **k), in_tree)

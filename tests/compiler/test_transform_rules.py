@@ -28,7 +28,7 @@ LINEAR = {
     "add", "sub", "neg", "mul", "div", "select_n", "convert_element_type", "broadcast_in_dim",
     "reshape", "transpose", "slice", "pad", "rev", "dot_general", "conv_general_dilated",
     "reduce_sum", "cumsum", "concatenate", "custom_backward",
-    "cond", "scan", "while",
+    "cond", "jit", "scan", "while",
 }  # fmt: skip
 NO_OPERANDS = {"iota"}
 

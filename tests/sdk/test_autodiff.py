@@ -173,6 +173,17 @@ def test_a_jitted_function_inside():
     same(tw.grad(lambda x: inner(x, 3))(0.5), jax.grad(lambda x: jnp.sin(x) * 3)(0.5))
     same(tw.vmap(tw.grad(inner), (0, None))(X[0], 2), 2 * np.cos(X[0]))
 
+    def program(api, np_, x):
+        scaled = api.jit(lambda y: {"s": np_.sin(y) * x, "n": y + 1})  # closes over a tracer
+        f = lambda y: np_.sum(scaled(y)["s"] * y)  # noqa: E731
+        each = api.vmap(api.grad(lambda a: scaled(a)["s"][0]))(np_.stack([x, x + 1]))
+        nested = api.grad(lambda x: np_.sum(api.jit(api.grad(f))(x)))(x)
+        return api.grad(f)(x), api.hessian(f)(x), each, nested
+
+    ours = program(tw, tnp, X[0]), tw.grad(lambda x: tnp.sum(program(tw, tnp, x)[1]))(X[0])
+    theirs = program(jax, jnp, X[0]), jax.grad(lambda x: jnp.sum(program(jax, jnp, x)[1]))(X[0])
+    same(ours, theirs, rtol=1e-3, atol=1e-4)
+
 
 def test_integers_have_no_tangents():
     n = np.arange(3, dtype=np.int32)

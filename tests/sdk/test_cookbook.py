@@ -1,9 +1,9 @@
 """The calls of JAX's quickstart, autodiff cookbook, control flow and "sharp bits" pages.
 
 The programs are our own; each runs here and in JAX, with the import changed. Calls covered: jit
-with static_argnums and static_argnames, lower, grad, value_and_grad, vmap, jvp, vjp, jacfwd, jacrev,
-hessian, custom_jvp, custom_vjp, make_jaxpr; lax.cond, fori_loop, scan, stop_gradient, while_loop;
-numpy's arange, asarray, clip, dot, exp, log, log1p, round, sin, sum, tanh, vdot, where.
+with static_argnums and static_argnames, lower, grad, value_and_grad, vmap, jvp, vjp, jacfwd,
+jacrev, hessian, custom_jvp, custom_vjp, make_jaxpr; lax.cond, fori_loop, scan, stop_gradient,
+while_loop; numpy's arange, asarray, clip, dot, exp, log, log1p, round, sin, sum, tanh, vdot, where.
 """
 
 from functools import partial

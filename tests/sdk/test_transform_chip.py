@@ -88,3 +88,24 @@ def test_a_training_step_changes_parameters_as_jax_does():
         a, b = ours(a), theirs(b)
     assert ours.cache_size() == 1
     np.testing.assert_allclose(a, b, rtol=0.05, atol=0.03)
+
+
+def test_a_jitted_function_within_transformations_is_compiled_once():
+    seen = []
+
+    def f(w, x):
+        seen.append(x)
+        return tnp.vdot(layer(tnp, w, x), B)
+
+    jitted = tw.jit(f)
+    gradient = tw.grad(jitted)
+    first, again = gradient(W, X[0]), gradient(W, X[1])
+    assert len(seen) == 1
+    assert "Tracer" in repr(seen[0])
+    for found, x in ((first, X[0]), (again, X[1])):
+        wanted = jax.grad(lambda w, x=x: jnp.vdot(layer(jnp, w, x), B))(W)
+        np.testing.assert_allclose(found, wanted, rtol=0.05, atol=0.02)
+    each = tw.vmap(tw.grad(jitted), (None, 0))(W, X)
+    np.testing.assert_allclose(each[1], again, rtol=0.05, atol=0.02)
+    second = tw.jvp(gradient, (W, X[0]), (W, X[0]))[1]
+    assert second.shape == W.shape
