@@ -1,10 +1,12 @@
-"""Basic indexing, ``x[...]``, as one `slice` and one `reshape` equation."""
+"""Basic indexing, ``x[...]``: ints, slices, None and Ellipsis."""
 
 import operator
+from dataclasses import dataclass
 
 from tilewright.compiler import primitives as p
 from tilewright.compiler import trace
 from tilewright.compiler.errors import UnsupportedError
+from tilewright.compiler.primitives_pad import rev_p
 from tilewright.compiler.source import user_source
 
 
@@ -41,42 +43,66 @@ def _int_entry(entry, size, axis):
     return at % size
 
 
-def basic_index(x, index):
-    """Return ``x[index]``.
+@dataclass(frozen=True)
+class Box:
+    """What an index takes: a slice of each dimension, which of them are reversed, and the shape."""
+
+    starts: tuple[int, ...]
+    limits: tuple[int, ...]
+    steps: tuple[int, ...]
+    reversed: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def sizes(self):
+        """Elements of each dimension, before integers' ones are dropped."""
+        ends = zip(self.starts, self.limits, self.steps, strict=True)
+        return tuple(-(-(limit - start) // step) for start, limit, step in ends)
+
+
+def box_of(old, index):
+    """Return the Box that an index takes of a shape.
 
     **Raises** IndexError (out of bounds, too many), UnsupportedError (an array, a bool or a tracer
-    as index; a negative step).
+    as index).
     """
-    old = trace.aval_of(x).shape
-    starts, limits, steps, shape = [], [], [], []
-    axis = 0
+    ends, flips, shape = [], [], []
     for entry in _expand(index, len(old)):
         if entry is None:
             shape.append(1)
             continue
+        axis = len(ends)
         size = old[axis]
         if isinstance(entry, slice):
-            start, stop, step = entry.indices(size)
-            if step < 1:
-                raise UnsupportedError(
-                    f"the step of a slice must be positive, not {step} (at {user_source()})"
-                )
-            stop = max(start, stop)
-            shape.append(-(-(stop - start) // step))
+            places = range(*entry.indices(size))
+            shape.append(len(places))
+            if places.step < 0:
+                places = places[::-1]
+                flips.append(axis)
+            ends.append((places.start, max(places.start, places.stop), places.step)
+                        if len(places) else (0, 0, 1))  # fmt: skip
         else:
             start = _int_entry(entry, size, axis)
-            stop, step = start + 1, 1
-        starts.append(start)
-        limits.append(stop)
-        steps.append(step)
-        axis += 1
-    whole = tuple(starts) == (0,) * len(old) and tuple(limits) == old and set(steps) <= {1}
-    if not whole:
-        strides = tuple(steps) if set(steps) != {1} else None
-        params = {"strides": strides} if strides else {}
+            ends.append((start, start + 1, 1))
+    starts, limits, steps = zip(*ends, strict=True) if ends else ((), (), ())
+    limits = tuple(min(limit, n) for limit, n in zip(limits, old, strict=True))
+    return Box(starts, limits, steps, tuple(flips), tuple(shape))
+
+
+def basic_index(x, index):
+    """Return ``x[index]``: a `slice`, a `rev` for negative steps, and a `reshape`.
+
+    **Raises** as `box_of`.
+    """
+    old = trace.aval_of(x).shape
+    box = box_of(old, index)
+    if box.starts != (0,) * len(old) or box.limits != old or set(box.steps) - {1}:
+        params = {"strides": box.steps} if set(box.steps) != {1} else {}
         x = trace.bind(
-            p.slice_p, x, start_indices=tuple(starts), limit_indices=tuple(limits), **params
+            p.slice_p, x, start_indices=box.starts, limit_indices=box.limits, **params
         )
-    if trace.aval_of(x).shape != tuple(shape):
-        x = trace.bind(p.reshape_p, x, new_sizes=tuple(shape))
+    if box.reversed:
+        x = trace.bind(rev_p, x, dimensions=box.reversed)
+    if trace.aval_of(x).shape != box.shape:
+        x = trace.bind(p.reshape_p, x, new_sizes=box.shape)
     return x

@@ -15,7 +15,14 @@ from tilewright.compiler.operands import (
 from tilewright.compiler.primitives import slice_p
 from tilewright.compiler.primitives_join import concatenate_p
 from tilewright.compiler.primitives_pad import rev_p
-from tilewright.compiler.shaping import broadcast_to, expand_dims, moveaxis, ravel, reshape
+from tilewright.compiler.shaping import (
+    broadcast_to,
+    expand_dims,
+    moveaxis,
+    ravel,
+    reshape,
+    swapaxes,
+)
 from tilewright.compiler.source import user_source
 
 
@@ -259,3 +266,22 @@ def meshgrid(*xi, indexing="xy"):
         line[order.index(i)] = sizes[i]
         out.append(broadcast_to(reshape(x, tuple(line)), shape))
     return out
+
+
+def rot90(m, k=1, axes=(0, 1)):
+    """The array turned k times by 90 degrees, from the first axis towards the second."""
+    first, second = axis_indices(tuple(axes), trace.aval_of(m).ndim)
+    turns = k % 4
+    if turns == 0:
+        return m
+    if turns == 2:
+        return flip(m, (first, second))
+    if turns == 1:
+        return swapaxes(flip(m, second), first, second)
+    return flip(swapaxes(m, first, second), second)
+
+
+def broadcast_arrays(*args):
+    """All arrays in the shape to which they broadcast."""
+    shape = promote.broadcast_shapes(*(a.shape for a in operand_avals("broadcast_arrays", args)))
+    return [broadcast_to(x, shape) for x in args]

@@ -184,3 +184,24 @@ def one_hot(x, num_classes, dtype=np.float32, axis=-1):
     places = counts(kind, tuple(line), at)
     same = ew.equal(expand_dims(convert(x, kind), at), places)
     return convert(same, dtype_named("one_hot", dtype))
+
+
+def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None):
+    """Powers of a base whose exponents are a `linspace`."""
+    exponents = ew.multiply(linspace(start, stop, num, endpoint), float(np.log2(base)))
+    powers = ew.exp2(exponents)
+    return powers if dtype is None else convert(powers, dtype_named("logspace", dtype))
+
+
+def _known_places(places):
+    return tuple(trace.lift(p.astype(np.int32)) for p in places)
+
+
+def tril_indices(n, k=0, m=None):
+    """Rows and columns of the elements at and below the k-th diagonal."""
+    return _known_places(np.tril_indices(n, k, m))
+
+
+def triu_indices(n, k=0, m=None):
+    """Rows and columns of the elements at and above the k-th diagonal."""
+    return _known_places(np.triu_indices(n, k, m))

@@ -74,8 +74,15 @@ class ArrayOperators:
     def __setitem__(self, index, value):
         raise UnsupportedError(
             f"arrays of Tilewright are immutable: x[{index!r}] = ... (at {user_source()}); "
-            "build a new array instead"
+            "use x.at[...].set(...), which gives a new array"
         )
+
+    @property
+    def at(self):
+        """``x.at[index].set(y)``, ``.add(y)``, ...: a new array with these elements replaced."""
+        from tilewright.compiler.updating import At  # late, as `ops`
+
+        return At(self)
 
     def __len__(self):
         if not self.shape:

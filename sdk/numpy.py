@@ -30,6 +30,7 @@ from tilewright.compiler.ops import (
     atleast_2d,
     atleast_3d,
     average,
+    broadcast_arrays,
     broadcast_to,
     ceil,
     column_stack,
@@ -63,6 +64,7 @@ from tilewright.compiler.ops import (
     linspace,
     log,
     log1p,
+    logspace,
     matmul,
     matrix_transpose,
     max,
@@ -85,6 +87,7 @@ from tilewright.compiler.ops import (
     rint,
     roll,
     rollaxis,
+    rot90,
     round,
     sign,
     sin,
@@ -101,13 +104,16 @@ from tilewright.compiler.ops import (
     transpose,
     tri,
     tril,
+    tril_indices,
     triu,
+    triu_indices,
     var,
     vdot,
     vsplit,
     vstack,
 )
 from tilewright.compiler.primitives import convert as _convert
+from tilewright.compiler.promote import broadcast_shapes as _broadcast_shapes
 from tilewright.compiler.promote import canonical_dtype as _canonical_dtype
 from tilewright.compiler.promote import promote_types as _promote_types
 from tilewright.compiler.source import user_source as _user_source
@@ -244,6 +250,13 @@ dtype = _np.dtype
 finfo = _ml_dtypes.finfo
 iinfo = _np.iinfo
 
+floating = _np.floating
+integer = _np.integer
+inexact = _np.inexact
+number = _np.number
+signedinteger = _np.signedinteger
+unsignedinteger = _np.unsignedinteger
+
 newaxis = None
 pi = _np.pi
 e = _np.e
@@ -307,6 +320,16 @@ def ones(shape, dtype=float32):
     return full(shape, 1, dtype)
 
 
+def empty(shape, dtype=float32):
+    """Return an array of zeros: there is no memory that nobody wrote."""
+    return zeros(shape, dtype)
+
+
+def empty_like(a, dtype=None):
+    """Return zeros with the shape (and, by default, the dtype) of `a`."""
+    return full_like(a, 0, dtype)
+
+
 def full_like(a, fill_value, dtype=None):
     """Return an array with the shape (and, by default, the dtype) of `a`."""
     aval = _trace.aval_of(a)
@@ -336,6 +359,23 @@ def ndim(a):
 def size(a):
     """Return the number of elements of an array."""
     return _trace.aval_of(a).size
+
+
+def broadcast_shapes(*shapes):
+    """Return the shape to which shapes broadcast."""
+    return _broadcast_shapes(*shapes)
+
+
+def promote_types(a, b):
+    """Return the dtype to which two dtypes promote."""
+    return result_type(_np.dtype(a), _np.dtype(b))
+
+
+def issubdtype(arg1, arg2):
+    """Tell whether a dtype is of a kind, such as `floating`; bfloat16 is a floating one."""
+    if arg1 in (bfloat16, _core.bfloat16):
+        return arg2 in (floating, inexact, number, _np.generic, bfloat16, _core.bfloat16)
+    return _np.issubdtype(arg1, arg2)
 
 
 def result_type(*args):
@@ -396,6 +436,8 @@ __all__ = [
     "bitwise_right_shift",
     "bitwise_xor",
     "bool_",
+    "broadcast_arrays",
+    "broadcast_shapes",
     "broadcast_to",
     "cbrt",
     "ceil",
@@ -423,6 +465,8 @@ __all__ = [
     "dtype",
     "e",
     "einsum",
+    "empty",
+    "empty_like",
     "equal",
     "exp",
     "exp2",
@@ -437,6 +481,7 @@ __all__ = [
     "flipud",
     "float32",
     "float_power",
+    "floating",
     "floor",
     "floor_divide",
     "fmax",
@@ -453,10 +498,12 @@ __all__ = [
     "identity",
     "iinfo",
     "indices",
+    "inexact",
     "inf",
     "inner",
     "int8",
     "int32",
+    "integer",
     "invert",
     "isclose",
     "isfinite",
@@ -464,6 +511,7 @@ __all__ = [
     "isnan",
     "isneginf",
     "isposinf",
+    "issubdtype",
     "kron",
     "left_shift",
     "less",
@@ -479,6 +527,7 @@ __all__ = [
     "logical_not",
     "logical_or",
     "logical_xor",
+    "logspace",
     "matmul",
     "matrix_transpose",
     "max",
@@ -501,6 +550,7 @@ __all__ = [
     "negative",
     "newaxis",
     "not_equal",
+    "number",
     "ones",
     "ones_like",
     "outer",
@@ -512,6 +562,7 @@ __all__ = [
     "pow",
     "power",
     "prod",
+    "promote_types",
     "ptp",
     "rad2deg",
     "radians",
@@ -525,11 +576,13 @@ __all__ = [
     "rint",
     "roll",
     "rollaxis",
+    "rot90",
     "round",
     "select",
     "shape",
     "sign",
     "signbit",
+    "signedinteger",
     "sin",
     "sinh",
     "size",
@@ -550,11 +603,14 @@ __all__ = [
     "transpose",
     "tri",
     "tril",
+    "tril_indices",
     "triu",
+    "triu_indices",
     "true_divide",
     "trunc",
     "uint8",
     "uint32",
+    "unsignedinteger",
     "var",
     "vdot",
     "vsplit",

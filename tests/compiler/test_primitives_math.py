@@ -6,11 +6,23 @@ import numpy as np
 import pytest
 import scipy.special
 import tilewright.lax as lax
+from tilewright import sim
 from tilewright.compiler.core import ShapedArray, eval_jaxpr
 from tilewright.compiler.errors import OperandError
 from tilewright.compiler.trace import trace_to_jaxpr
 
-from tests.compiler.backend_case import BF16, F32, I8, I32, U8, U32, array, assert_same_bits
+from tests.compiler.backend_case import (
+    BF16,
+    F32,
+    I8,
+    I32,
+    U8,
+    U32,
+    array,
+    assert_same_bits,
+    compiled,
+    jaxpr_of,
+)
 
 RNG = np.random.default_rng(21)
 SPECIAL = np.float32(
@@ -168,3 +180,28 @@ def test_iota(dtype):
     assert_same_bits(lambda x: (x + count(), count()), x)
     assert np.array_equal(run(lambda: lax.iota(dtype, 5000)), jax.lax.iota(dtype, 5000))
     assert_same_bits(lambda: lax.iota(dtype, 5000))
+
+
+def test_engines_leave_the_same_bits_and_cycles():
+    """Divisions, powers, joins, padding by a computed value: functional, cycle and RTL."""
+    x, y = array(RNG, (5, 6), F32, True), array(RNG, (5, 6), I32, True)
+
+    def f(x, y):
+        z = lax.pad(lax.div(y, y - 7), y[0, 0], ((1, 0, 0), (0, 2, 0)))
+        powers = lax.pow(x, lax.rev(x, (1,)))
+        return lax.concatenate([powers, lax.rem(x, x.T.reshape((5, 6)))], 1), z
+
+    back = compiled(f, x, y, config="tw4")
+    want = eval_jaxpr(jaxpr_of(f, x, y), (x, y), dim=4)
+    found = {}
+    for engine in ("functional", "cycle", "rtl"):
+        memory = sim.load_memory(back.program)
+        for data, port in zip((x, y), back.program.inputs, strict=True):
+            memory.write(port.addr, data.tobytes())
+        result = sim.run(back.program, memory, engine=engine)
+        assert result.fault is None, result.fault
+        out = [bytes(memory.read(p.addr, w.nbytes))
+               for p, w in zip(back.program.outputs, want, strict=True)]  # fmt: skip
+        assert out == [np.ascontiguousarray(w).tobytes() for w in want], engine
+        found[engine] = result.cycles
+    assert found["cycle"] == found["rtl"]

@@ -165,7 +165,6 @@ def test_concretization_names_type_and_line(function, message):
         (lambda x: tnp.add(x, "a"), OperandError, "add takes arrays and numbers, not str"),
         (lambda x: x[2], IndexError, "index 2 is out of bounds for axis 0 of size 2"),
         (lambda x: x[0, 0, 0], IndexError, "3 indices for an array of rank 2"),
-        (lambda x: x[::-1], UnsupportedError, "step of a slice must be positive"),
         (lambda x: x[x], UnsupportedError, "an index must be an int"),
         (lambda x: x[np.array([0, 1])], UnsupportedError, "an index must be an int"),
         (lambda x: x.transpose(0, 0), OperandError, "axes must be distinct"),
@@ -185,7 +184,7 @@ def test_errors_name_operation_types_and_line(function, error, message):
 def test_missing_method_is_an_attribute_error_but_unsupported_is_not():
     make_jaxpr(lambda x: x if not hasattr(x, "sum") else x.sum())(f32(2))
     with pytest.raises(UnsupportedError) as caught:
-        make_jaxpr(lambda x: x[::-1])(f32(2))
+        make_jaxpr(lambda x: x[x])(f32(2))
     assert not isinstance(caught.value, AttributeError)  # else a property would hide it
 
 

@@ -201,6 +201,13 @@ MOVES = [
     (lambda np: lambda a: np.pad(a, (1, 5), "symmetric"), A),
     (lambda np: lambda a: np.pad(a, ((0, 1), (6, 2)), "wrap"), A),
     (lambda np: lambda a, v: np.pad(a, 1, constant_values=v[0]), A, V),
+    (lambda np: lambda a: (a[::-1], a[::-2, 3:0:-2], a[-1:0:-1, None, 2], a[5:1:-1]), A),
+    (lambda np: lambda a: [np.rot90(a, k) for k in range(-1, 4)], A),
+    (lambda np: lambda c: np.rot90(c, 1, (2, 0)), C),
+    (lambda np: lambda a, b: np.broadcast_arrays(a, b[:1]), A, B),
+    (lambda np: lambda a: a * np.logspace(0, 2, 4), A),
+    (lambda np: lambda a: a[0, 0] + np.stack(np.tril_indices(4, -1)), A),
+    (lambda np: lambda a: a[0, 0] + np.stack(np.triu_indices(3, 0, 5)), A),
     (lambda np: lambda a: np.select([a > 3, a < -3], [a, -a], 7), A),
 ]
 
@@ -221,6 +228,23 @@ def test_summaries_without_nans_are_jaxs():
         )  # fmt: skip
 
 
+def test_elements_are_replaced_as_jaxs():
+    for index in (1, (0, 2), (slice(None), 1), (slice(0, 3, 2), slice(None, None, -1)), ...,
+                  (slice(1, 1),), (None, 2), slice(-2, None)):  # fmt: skip
+        for name in ("set", "add", "multiply", "max", "min"):
+            def change(x, y):
+                return getattr(x.at[index], name)(y)  # noqa: B023
+
+            compare(change, change, A, B[0, 0])
+    compare(lambda a, v: a.at[:, 1:4].set(v[:3]), lambda a, v: a.at[:, 1:4].set(v[:3]), A, V)
+    compare(lambda a: a.at[1].apply(lambda r: r * 2), lambda a: a.at[1].apply(lambda r: r * 2), A)
+    assert_same_bits(lambda a: a.at[1:, ::2].set(7).at[0].add(a[2]), A)
+    x = values(DTYPES[0], (4, 5))
+    assert_same_bits(lambda x: x.at[1:3].multiply(2.0)[::-1, ::-2], x)
+    with tw.default_device(tw.Device("tw4", "functional")):
+        assert np.array_equal(tw.device_put(A).at[0, 1].set(5), jnp.asarray(A).at[0, 1].set(5))
+
+
 def test_creation_outside_of_a_trace_is_jaxs():
     for make in (
         lambda np: np.arange(7), lambda np: np.arange(3, 20, 4), lambda np: np.arange(0.5, 3),
@@ -232,6 +256,15 @@ def test_creation_outside_of_a_trace_is_jaxs():
         got, want = make(tnp), make(jnp)
         assert (got.dtype, got.shape) == (want.dtype, want.shape)
         np.testing.assert_allclose(np.asarray(got), np.asarray(want), rtol=4e-7)
+
+
+def test_dtypes_have_kinds_and_promote():
+    for a in DTYPES:
+        for kind in ("floating", "integer", "inexact", "number", "unsignedinteger"):
+            assert tnp.issubdtype(a, getattr(tnp, kind)) == jnp.issubdtype(a, getattr(jnp, kind))
+    assert tnp.promote_types("int8", "float32") == jnp.promote_types("int8", "float32")
+    assert tnp.broadcast_shapes((3, 1), (4,)) == (3, 4)
+    assert tnp.empty((2, 3), tnp.bfloat16).shape == tnp.empty_like(A[:2, :3]).shape == (2, 3)
 
 
 def test_functions_run_at_once():
