@@ -15,7 +15,7 @@ import numpy as np
 from tilewright.compiler import core
 from tilewright.compiler.fuse_group import Root, group
 from tilewright.compiler.fuse_lanes import MOST_OPERATIONS, MOST_VIEWS, Lane, arranged, flat
-from tilewright.compiler.kernels import Buffer, Epilogue, Kernel, Lanes, Stage, View
+from tilewright.compiler.kernels import Buffer, Epilogue, Kernel, Lanes, Stage, View, dense_strides
 from tilewright.compiler.lane_steps import combined, reduction, steps_of
 from tilewright.compiler.primitives_reduce import CHUNK
 from tilewright.compiler.schedule import ceil_div
@@ -28,9 +28,22 @@ if TYPE_CHECKING:
 
 
 def compute(builder: KernelBuilder, lanes: Sequence[Lane], outs: Sequence[Buffer]) -> None:
-    """Kernels that write lanes of one space to buffers."""
+    """Kernels that write lanes of one space to buffers; equal ones are computed once."""
     if not prod(lanes[0].shape):
         return
+    made: dict[tuple[Term, bool], Buffer] = {}
+    copies = []
+    for lane, out in zip(lanes, outs, strict=True):
+        known = made.setdefault((lane.term, lane.row), out)
+        copies += [(known, out, lane.shape)] if known is not out else []
+    again = {id(out) for _, out, _ in copies}
+    pairs = [(x, b) for x, b in zip(lanes, outs, strict=True) if id(b) not in again]
+    _compute(builder, [x for x, _ in pairs], [b for _, b in pairs])
+    for known, out, shape in copies:
+        builder.move(View(known, shape, dense_strides(shape)), out)
+
+
+def _compute(builder: KernelBuilder, lanes: Sequence[Lane], outs: Sequence[Buffer]) -> None:
     first = max(lanes, key=lambda x: x.cut is not None)
     space = first.space
     terms = [x.term for x in lanes]

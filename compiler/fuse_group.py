@@ -130,9 +130,10 @@ class _Planner:
 
     def _emit(self, target: Term) -> bool:
         """Make stages until the target is known; whether that worked."""
-        total = any(t.name in REDUCTIONS and id(t) not in self.known for t in self._cone(target))
-        wide = total or self.wide[id(target)] or id(target) in self.forced
         while True:
+            cone = self._cone(target)
+            total = any(t.name in REDUCTIONS and id(t) not in self.known for t in cone)
+            wide = total or self.wide[id(target)] or id(target) in self.forced
             beside = self._beside(target) if total else None
             terms = (target,) if beside is None else (beside, target)
             stage = self._stage(terms, wide)
@@ -187,9 +188,14 @@ class _Planner:
         return None
 
     def _part(self, target: Term) -> Term | None:
-        """The largest part of a term that fits, which makes the rest smaller."""
+        """The largest part of a term that fits, which makes the rest smaller.
+
+        First of all a reduction whose row's operations are too many for the tail.
+        """
         found: tuple[tuple[bool, int], Term] | None = None
         for t in self._cone(target)[:-1]:
+            if t.name in REDUCTIONS and id(t) not in self.known:
+                return t
             if not t.args or id(t) in self.known or t.name in REDUCTIONS:
                 continue
             size = sum(1 for u in self._cone(t) if u.args and id(u) not in self.known)

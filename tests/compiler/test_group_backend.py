@@ -155,3 +155,15 @@ def test_reasons_for_kernels_of_their_own_print():
 
     text = str(assert_same_bits(total, *arrays).kernels)
     assert "begins a kernel: with its operands' own there would be more than 8 arrays" in text
+
+
+def test_row_operations_that_the_tail_has_no_words_for():
+    x = array(RNG, (10, 4), BF16)
+    for config in ("dim=32,spad_kib=64,acc_kib=32", "tw4"):
+        assert_same_bits(lambda x: tnp.tanh(tnp.tanh(x.min(1))) * 2, x, config=config)
+
+
+def test_one_row_value_of_two_shapes():
+    x = array(RNG, (382,), F32)
+    for config in ("dim=2,spad_kib=1,acc_kib=1", "tw4"):
+        assert_same_bits(lambda x: (x.sum(), x.sum(keepdims=True), x.max()), x, config=config)
