@@ -286,5 +286,5 @@ def test_mistakes_are_named(function, message):
 def test_what_is_missing_is_named():
     with pytest.raises(UnsupportedError, match="1 or 2 spatial dimensions, not 3"):
         lax.conv(X[..., None], W[..., None], (1, 1, 1), "VALID")
-    with pytest.raises(UnsupportedError, match="mode must be one of .*not 'mean'"):
+    with pytest.raises(UnsupportedError, match=r"mode must be one of .*not 'mean'"):
         tnp.pad(X, 1, mode="mean")
