@@ -4,13 +4,12 @@ So a jitted function that is differentiated at concrete values is compiled once 
 backward, however often it is called.
 """
 
-from tilewright.compiler.control import closed, jit_p
+from tilewright.compiler.control import jit_p
 from tilewright.compiler.core import Jaxpr
-from tilewright.compiler.forward import Zero, instantiate
-from tilewright.compiler.linear import Undefined, transpose_flat
+from tilewright.compiler.forward import Zero
+from tilewright.compiler.linear import Undefined
 from tilewright.compiler.rules import batched_at
-from tilewright.compiler.rules_control import batched_program
-from tilewright.compiler.rules_scan import Split
+from tilewright.compiler.rules_programs import Split, backward_program, batched_program
 from tilewright.compiler.trace import aval_of, bind
 
 
@@ -47,32 +46,12 @@ def _jit_jvp(primals, tangents, *, jaxpr, name, linear=()):
     return outs, full
 
 
-def _backward(jaxpr, linear, used):
-    """The program from what is known and the cotangents `used` to the cotangents of operands."""
-    places = [i for i, is_linear in enumerate(linear) if is_linear]
-    known = [i for i, is_linear in enumerate(linear) if not is_linear]
-
-    def backward(*values):
-        inner = Jaxpr(
-            [jaxpr.invars[i] for i in places], [jaxpr.invars[i] for i in known],
-            values[: len(known)], jaxpr.eqns, jaxpr.outvars,
-        )  # fmt: skip
-        full = list(map(Zero, jaxpr.out_avals))
-        for i, ct in zip(used, values[len(known) :], strict=True):
-            full[i] = ct
-        return list(map(instantiate, transpose_flat(inner, full)))
-
-    avals = [jaxpr.in_avals[i] for i in known] + [jaxpr.out_avals[i] for i in used]
-    program, consts = closed(backward, avals)
-    assert not consts, "a backward pass closes over nothing"
-    return program
-
-
 @jit_p.rule("transpose")
 def _jit_transpose(cts, *args, jaxpr, name, linear=()):
     linear = linear or tuple(isinstance(a, Undefined) for a in args)
     used = tuple(i for i, ct in enumerate(cts) if not isinstance(ct, Zero))
-    program = once(jaxpr, ("transpose", linear, used), lambda: _backward(jaxpr, linear, used))
+    key = ("transpose", linear, used)
+    program = once(jaxpr, key, lambda: backward_program(jaxpr, linear, used))
     known = [a for a, is_linear in zip(args, linear, strict=True) if not is_linear]
     found = iter(bind(jit_p, *known, *(cts[i] for i in used), jaxpr=program, name=name))
     return [next(found) if is_linear else None for is_linear in linear]

@@ -2,14 +2,18 @@
 
 from tilewright.compiler import primitives as p
 from tilewright.compiler.batching import batched_at, vmap_flat
-from tilewright.compiler.control import closed, cond_p, custom_p, while_p
-from tilewright.compiler.core import Jaxpr
+from tilewright.compiler.control import cond_p, custom_p, while_p
 from tilewright.compiler.errors import UnsupportedError
 from tilewright.compiler.forward import Zero, filled, instantiate, jvp_flat
-from tilewright.compiler.linear import LinearTrace, Undefined, transpose_flat
+from tilewright.compiler.linear import LinearTrace, Undefined
 from tilewright.compiler.primitives_reduce import reduce_or_p
 from tilewright.compiler.rules import broadcast, number, select
-from tilewright.compiler.rules_scan import Split
+from tilewright.compiler.rules_programs import (
+    Split,
+    backward_program,
+    batched_program,
+    program,
+)
 from tilewright.compiler.source import user_source
 from tilewright.compiler.trace import apply_custom, aval_of, bind, current_trace, inline
 
@@ -59,7 +63,7 @@ def _with_residuals(splits, chosen, const_avals):
             rest += found[count:] if mine else [filled(a, 0) for a in other.residual_avals]
         return [*found[:count], *rest]
 
-    return _program(branch, [*const_avals, *split.primal.in_avals[len(split.consts) :]])
+    return program(branch, [*const_avals, *split.primal.in_avals[len(split.consts) :]])
 
 
 def _linear_branch(splits, chosen, avals):
@@ -73,66 +77,17 @@ def _linear_branch(splits, chosen, avals):
         known = [values[args + i] if direct else values[start + i] for direct, i in split.sources]
         return inline(split.linear.jaxpr, values[len(values) - given :], known)
 
-    return _program(branch, avals)
-
-
-def _program(fun, avals):
-    program, consts = closed(fun, avals)
-    assert not consts, "a branch's derivative closes over nothing"
-    return program
+    return program(branch, avals)
 
 
 @cond_p.rule("transpose")
 def _cond_transpose(cts, index, *args, branches, linear=()):
     linear = linear[1:] or [isinstance(a, Undefined) for a in args]
-    places = [i for i, is_linear in enumerate(linear) if is_linear]
-    known = [i for i, is_linear in enumerate(linear) if not is_linear]
     used = [i for i, ct in enumerate(cts) if not isinstance(ct, Zero)]
-    operands = [*(args[i] for i in known), *(cts[i] for i in used)]
-    avals = list(map(aval_of, operands))
-
-    def transposed(branch):
-        def backward(*values):
-            inner = Jaxpr(
-                [branch.invars[i] for i in places], [branch.invars[i] for i in known],
-                values[: len(known)], branch.eqns, branch.outvars,
-            )  # fmt: skip
-            full = list(map(Zero, branch.out_avals))
-            for i, ct in zip(used, values[len(known) :], strict=True):
-                full[i] = ct
-            return list(map(instantiate, transpose_flat(inner, full)))
-
-        return _program(backward, avals)
-
-    outs = bind(cond_p, index, *operands, branches=tuple(map(transposed, branches)))
-    result = [None] * len(args)
-    for i, ct in zip(places, outs, strict=True):
-        result[i] = ct
-    return [None, *result]
-
-
-def batched_program(jaxpr, size, batched, wanted):
-    """Record a program of all examples, dimension 0; return it, its consts, and what is batched.
-
-    Parameters
-    ----------
-    batched : which inputs are.
-    wanted : which results must be.
-    """
-    avals = [a.update(shape=(size, *a.shape)) if b else a
-             for a, b in zip(jaxpr.in_avals, batched, strict=True)]  # fmt: skip
-    found = []
-
-    def body(*values):
-        places = [0 if b else None for b in batched]
-        outs, dims = vmap_flat(lambda *xs: inline(jaxpr, xs), size, values, places)
-        found[:] = [d is not None for d in dims]
-        return [batched_at(v, d, size) if d is not None or w else v
-                for v, d, w in zip(outs, dims, wanted, strict=True)]  # fmt: skip
-
-    program, consts = closed(body, avals)
-    assert not consts, "a program in an equation closes over nothing"
-    return program, found
+    known = [a for a, is_linear in zip(args, linear, strict=True) if not is_linear]
+    programs = tuple(backward_program(branch, linear, used) for branch in branches)
+    found = iter(bind(cond_p, index, *known, *(cts[i] for i in used), branches=programs))
+    return [None, *(next(found) if is_linear else None for is_linear in linear)]
 
 
 @cond_p.rule("batch")
@@ -182,7 +137,7 @@ def _while_jvp(primals, tangents, *, cond_jaxpr, cond_consts, body_jaxpr, body_c
     operands = [*primals[:start], *given[:fixed], *primals[start:], *given[fixed:]]
     avals = [aval_of(x) for x in (*primals[:cond_consts], *operands[start + fixed :])]
     keep = cond_consts + count
-    condition = _program(lambda *v: inline(cond_jaxpr, v[:keep]), avals)
+    condition = program(lambda *v: inline(cond_jaxpr, v[:keep]), avals)
     found = bind(
         while_p, *operands, cond_jaxpr=condition, cond_consts=cond_consts, body_jaxpr=joint,
         body_consts=body_consts + fixed,
@@ -210,7 +165,7 @@ def _joint_body(jaxpr, nonzero, consts):
         wanted = nonzero[consts:]
         return [*outs, *(instantiate(t) for t, w in zip(found, wanted, strict=True) if w)]
 
-    return _program(body, [avals[i] for i, _ in order]), has_tangent
+    return program(body, [avals[i] for i, _ in order]), has_tangent
 
 
 @while_p.rule("transpose")
@@ -268,7 +223,7 @@ def _until_all_are_done(condition, body, cond_consts, body_consts):
                 for n, old in zip(new, carry, strict=True)]  # fmt: skip
 
     avals = [*condition.in_avals[:cond_consts], *body.in_avals]
-    return _program(going, condition.in_avals), _program(step, avals), fixed
+    return program(going, condition.in_avals), program(step, avals), fixed
 
 
 @custom_p.rule("jvp")

@@ -4,51 +4,16 @@ The derivative is two scans. The first one also keeps, step by step, what the de
 needs (its residuals); the second one is linear in the tangents, so that it can run backward.
 """
 
-from tilewright.compiler.batching import batched_at, move_dim, vmap_flat
-from tilewright.compiler.control import BodyTrace, closed, hoisted, scan_p
+from tilewright.compiler.batching import batched_at, move_dim
+from tilewright.compiler.control import scan_p
 from tilewright.compiler.core import FLOATS, Jaxpr
 from tilewright.compiler.errors import UnsupportedError
 from tilewright.compiler.forward import Zero, instantiate
-from tilewright.compiler.linear import Undefined, linearize_flat, transpose_flat
+from tilewright.compiler.linear import Undefined
 from tilewright.compiler.rules import add
+from tilewright.compiler.rules_programs import Split, batched_program, program, transposed
 from tilewright.compiler.source import user_source
-from tilewright.compiler.trace import aval_of, bind, inline, running
-
-
-class Split:
-    """The derivative of a program, split into what is known and what is linear.
-
-    Parameters
-    ----------
-    jaxpr : from inputs to results.
-    nonzero : which inputs have tangents.
-    wanted : results that have tangents also if they are zero.
-    direct : inputs that may be residuals themselves.
-
-    Attributes
-    ----------
-    primal, consts : the program from consts and inputs to results and further residuals.
-    sources : for each residual ``(True, input)`` or ``(False, number of the further residual)``.
-    linear : what has tangents, as `Linear`; its jaxpr's constants are the residuals.
-    """
-
-    def __init__(self, jaxpr, nonzero, wanted, direct):
-        with running(BodyTrace()) as trace:
-            ins = list(map(trace.new_arg, jaxpr.in_avals))
-            outs, self.linear = linearize_flat(lambda *xs: inline(jaxpr, xs), ins, nonzero, wanted)
-            places = {id(ins[i].var): i for i in direct}
-            self.sources, further = [], []
-            for const in self.linear.jaxpr.consts:
-                place = places.get(id(const.var)) if trace.owns(const) else None
-                self.sources.append((False, len(further)) if place is None else (True, place))
-                if place is None:
-                    further.append(const)
-            self.primal, self.consts = hoisted(trace.jaxpr([*outs, *further]))
-
-    @property
-    def residual_avals(self):
-        """The avals of the further residuals."""
-        return self.primal.out_avals[len(self.linear.out_avals) :]
+from tilewright.compiler.trace import aval_of, bind
 
 
 def _converged(jaxpr, nonzero, consts, carry):
@@ -104,59 +69,70 @@ def _tangent_scan(split, primals, tangents, residuals, length, reverse, consts, 
     )  # fmt: skip
 
 
-@scan_p.rule("transpose")
-def _scan_transpose(cts, *args, jaxpr, length, reverse, consts, carry, linear=()):
-    linear = linear or [isinstance(a, Undefined) or consts <= i < consts + carry
-                        for i, a in enumerate(args)]  # fmt: skip
-    state = range(consts, consts + carry)
-    if any(not linear[i] or jaxpr.in_avals[i].dtype not in FLOATS for i in state):
-        raise UnsupportedError(
-            f"a scan can be transposed only if it is linear in its whole carry (at {user_source()})"
-        )
-    known = [i for i in range(len(args)) if not linear[i]]
-    fixed, rows = [i for i in known if i < consts], [i for i in known if i >= consts]
-    sums = [i for i in range(consts) if linear[i]]
-    slices = [i for i in range(consts + carry, len(args)) if linear[i]]
-    used = [i for i, ct in enumerate(cts) if i >= carry and not isinstance(ct, Zero)]
-    variables = jaxpr.invars
-    sizes = [len(fixed), len(sums), carry, len(used), len(rows)]
+class _Operands:
+    """Which operands of a scan are what, as positions: known or linear; fixed, carry or rows."""
 
-    def body(*values):
+    def __init__(self, args, linear, consts, carry):
+        self.state = range(consts, consts + carry)
+        count = range(len(args))
+        linear = linear or [isinstance(args[i], Undefined) or i in self.state for i in count]
+        self.is_linear = linear
+        self.known = [i for i in count if not linear[i]]
+        self.fixed = [i for i in self.known if i < consts]
+        self.rows = [i for i in self.known if i >= consts]
+        self.sums = [i for i in count if linear[i] and i < consts]
+        self.slices = [i for i in count if linear[i] and i >= consts + carry]
+
+
+def _backward_step(jaxpr, places, carry, used):
+    """The body run backward: (fixed, sums so far, cotangents of carry and of rows, known rows)."""
+    sizes = [len(places.fixed), len(places.sums), carry, len(used), len(places.rows)]
+
+    def step(*values):
         parts, start = [], 0
         for n in sizes:
             parts.append(values[start : start + n])
             start += n
-        const_values, totals, ct_state, ct_rows, row_values = parts
-        inner = Jaxpr(
-            [variables[i] for i in (*sums, *state, *slices)], [variables[i] for i in known],
-            [*const_values, *row_values], jaxpr.eqns, jaxpr.outvars,
+        fixed, sums, state, ct_rows, rows = parts
+        found = transposed(
+            jaxpr, [*places.sums, *places.state, *places.slices], places.known, [*fixed, *rows],
+            [*range(carry), *used], [*state, *ct_rows],
         )  # fmt: skip
-        full = [*ct_state, *(Zero(a) for a in jaxpr.out_avals[carry:])]
-        for i, ct in zip(used, ct_rows, strict=True):
-            full[i] = ct
-        found = transpose_flat(inner, full)
         new = [t if isinstance(ct, Zero) else add(t, ct)
-               for t, ct in zip(totals, found, strict=False)]  # fmt: skip
+               for t, ct in zip(sums, found, strict=False)]  # fmt: skip
         return [*new, *map(instantiate, found[len(sums) :])]
 
-    ct_rows = [cts[i] for i in used]
+    return step
+
+
+@scan_p.rule("transpose")
+def _scan_transpose(cts, *args, jaxpr, length, reverse, consts, carry, linear=()):
+    """A scan the other way round, whose carry also sums the cotangents of what is fixed."""
+    places, avals = _Operands(args, linear, consts, carry), jaxpr.in_avals
+    if any(not places.is_linear[i] or avals[i].dtype not in FLOATS for i in places.state):
+        raise UnsupportedError(
+            f"a scan can be transposed only if it is linear in its whole carry (at {user_source()})"
+        )
+    used = [i for i, ct in enumerate(cts) if i >= carry and not isinstance(ct, Zero)]
     operands = [
-        *(args[i] for i in fixed),
-        *(instantiate(Zero(variables[i].aval)) for i in sums),
+        *(args[i] for i in places.fixed),
+        *(instantiate(Zero(avals[i])) for i in places.sums),
         *map(instantiate, cts[:carry]),
-        *ct_rows,
-        *(args[i] for i in rows),
+        *(cts[i] for i in used),
+        *(args[i] for i in places.rows),
     ]
-    first_row = len(fixed) + len(sums) + carry
-    avals = [aval_of(x) if i < first_row else aval_of(x).update(shape=aval_of(x).shape[1:])
-             for i, x in enumerate(operands)]  # fmt: skip
-    program, extra = closed(body, avals)
+    step_avals = [
+        *(avals[i] for i in (*places.fixed, *places.sums, *places.state)),
+        *(jaxpr.out_avals[i] for i in used),
+        *(avals[i] for i in places.rows),
+    ]
     outs = bind(
-        scan_p, *extra, *operands, jaxpr=program, length=length, reverse=not reverse,
-        consts=len(extra) + len(fixed), carry=len(sums) + carry,
+        scan_p, *operands, jaxpr=program(_backward_step(jaxpr, places, carry, used), step_avals),
+        length=length, reverse=not reverse, consts=len(places.fixed),
+        carry=len(places.sums) + carry,
     )  # fmt: skip
     result = [None] * len(args)
-    for i, ct in zip((*sums, *state, *slices), outs, strict=True):
+    for i, ct in zip((*places.sums, *places.state, *places.slices), outs, strict=True):
         result[i] = ct
     return result
 
@@ -164,20 +140,10 @@ def _scan_transpose(cts, *args, jaxpr, length, reverse, consts, carry, linear=()
 @scan_p.rule("batch")
 def _scan_batch(size, args, dims, *, jaxpr, length, reverse, consts, carry, linear=()):
     batched = [d is not None for d in dims]
-    while True:
-        avals = [a.update(shape=(size, *a.shape)) if b else a
-                 for a, b in zip(jaxpr.in_avals, batched, strict=True)]  # fmt: skip
-        out_dims = []
-
-        def body(*values, batched=batched, out_dims=out_dims):
-            places = [0 if b else None for b in batched]
-            outs, found = vmap_flat(lambda *xs: inline(jaxpr, xs), size, values, places)
-            out_dims[:] = found
-            return [batched_at(v, d, size) if d is not None or (i < carry and batched[consts + i])
-                    else v for i, (v, d) in enumerate(zip(outs, found, strict=True))]  # fmt: skip
-
-        program, extra = closed(body, avals)
-        grown = [i for i in range(carry) if out_dims[i] is not None and not batched[consts + i]]
+    while True:  # a carry that is batched in a step is in all
+        wanted = [*batched[consts : consts + carry], *(False for _ in jaxpr.outvars[carry:])]
+        body, found = batched_program(jaxpr, size, batched, wanted)
+        grown = [i for i in range(carry) if found[i] and not batched[consts + i]]
         if not grown:
             break
         for i in grown:
@@ -189,9 +155,8 @@ def _scan_batch(size, args, dims, *, jaxpr, length, reverse, consts, carry, line
         else:
             operands.append(batched_at(x, d, size) if batched[i] else x)
     outs = bind(
-        scan_p, *extra, *operands, jaxpr=program, length=length, reverse=reverse,
-        consts=len(extra) + consts, carry=carry,
-        linear=(*(False for _ in extra), *linear) if linear else (),
+        scan_p, *operands, jaxpr=body, length=length, reverse=reverse, consts=consts, carry=carry,
+        linear=linear,
     )  # fmt: skip
-    places = [0 if batched[consts + i] else None for i in range(carry)]
-    return outs, places + [None if d is None else 1 for d in out_dims[carry:]]
+    places = [0 if b else None for b in batched[consts : consts + carry]]
+    return outs, places + [1 if f else None for f in found[carry:]]

@@ -101,7 +101,10 @@ def _stack(rows, aval):
 
 def _cond(operands, eqn):
     index, *args = operands
-    every = [_run(branch, args) for branch in eqn.params["branches"]]
+    branches = eqn.params["branches"]
+    if isinstance(index, Literal):
+        return _run(branches[min(max(int(index.value), 0), len(branches) - 1)], args)
+    every = [_run(branch, args) for branch in branches]
     chosen = every[-1]
     for i in reversed(range(len(every) - 1)):
         here = bind(p.le_p, index, Literal(i, aval_of(index).update(weak_type=False)))

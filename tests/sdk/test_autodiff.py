@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tilewright as tw
 import tilewright.numpy as tnp
+from tilewright.compiler import trace
 from tilewright.compiler.core import eval_jaxpr
 from tilewright.compiler.errors import (
     ConcretizationError,
@@ -232,6 +233,16 @@ def test_leaked_tracers_of_transformations():
             tnp.sin(tracer)
         with pytest.raises(LeakedTracerError, match="whose tracing has ended"):
             tw.make_jaxpr(lambda x, t=tracer: x + t)(1.0)
+
+
+def test_a_failure_leaves_no_trace_active():
+    def fails(x):
+        raise KeyError("mine")
+
+    for call in (tw.grad(fails), tw.vmap(fails), tw.vmap(tw.grad(tw.jit(fails)))):
+        with pytest.raises(KeyError, match="mine"):
+            call(X[0])
+        assert trace.current_trace() is None
 
 
 def test_equations_of_the_backward_pass_carry_the_users_line():

@@ -216,3 +216,9 @@ def test_on_the_chip():
             tw.jit(lambda x: lax.while_loop(lambda v: v < 9, lambda v: v * 2, x))(1.0)
         with pytest.raises(UnsupportedError, match=r"unrolled.*1000000 steps at"):
             tw.jit(lambda x: lax.fori_loop(0, 1_000_000, lambda i, v: v * 2, x))(1.0)
+
+
+def test_only_the_branch_of_a_known_index_is_compiled():
+    with tw.default_device(tw.Device("tw4", "functional")):
+        f = tw.jit(lambda x: lax.switch(1, [tnp.sin, tnp.negative, tnp.exp], x))
+        assert [e.primitive.name for e in f.lower(H).compile().jaxpr.eqns] == ["neg"]
