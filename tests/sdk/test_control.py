@@ -26,6 +26,23 @@ def rnn(np_, L, w, h, xs):
     return L.scan(step, h, xs)
 
 
+def lstm_cell(np_, w, carry, x):
+    """One step: w is (inputs and state, 4 gates)."""
+    h, c = carry
+    n = h.shape[0]
+    gates = np_.matmul(np_.concatenate([x, h]), w, precision="highest")
+    sigmoid = lambda v: 1 / (1 + np_.exp(-v))  # noqa: E731
+    i, f, o = (sigmoid(gates[k * n : (k + 1) * n]) for k in range(3))
+    c = f * c + i * np_.tanh(gates[3 * n :])
+    h = o * np_.tanh(c)
+    return (h, c), h
+
+
+def lstm(np_, L, w, h, xs):
+    wide = np_.concatenate([np_.concatenate([w, w + 1, w - 1, -w], 1)] * 2, 0)
+    return L.scan(lambda carry, x: lstm_cell(np_, wide, carry, x), (h, np_.zeros_like(h)), xs)
+
+
 def reverse_sum(np_, L, w, h, xs):
     last, ys = L.scan(lambda c, x: (c + np_.sin(x), c * x), h, xs, reverse=True)
     return last, ys
@@ -62,7 +79,7 @@ def in_a_scan(np_, L, w, h, xs):
     return L.scan(step, (np_.zeros((3,), np_.float32), 0), xs)[1]
 
 
-PROGRAMS = {f.__name__: f for f in (rnn, reverse_sum, power, mapped, branch,
+PROGRAMS = {f.__name__: f for f in (rnn, lstm, reverse_sum, power, mapped, branch,
                                     branch_without_derivative, in_a_scan)}  # fmt: skip
 
 
@@ -207,6 +224,9 @@ def test_on_the_chip():
         found, wanted = ours(W, H, X), jax.jit(theirs)(W, H, X)
         for a, b in zip(tw.tree.leaves(found), tw.tree.leaves(wanted), strict=True):
             np.testing.assert_allclose(a, b, rtol=0.05, atol=0.05)
+        ours = tw.jit(tw.grad(lambda w: tnp.sum(lstm(tnp, lax, w, H, X)[1])))
+        theirs = jax.jit(jax.grad(lambda w: jnp.sum(lstm(jnp, jax.lax, w, H, X)[1])))
+        np.testing.assert_allclose(ours(W), theirs(W), rtol=0.02, atol=0.02)
         _, ys = lax.scan(lambda c, x: (c + x[0], x * c), 1.0, X)  # at once
         np.testing.assert_allclose(ys, X * (1 + np.cumsum(X[:, :1], 0) - X[:, :1]), rtol=1e-5)
         assert float(tw.jit(lambda x: lax.cond(x > 1, tnp.sin, tnp.cos, x))(0.5)) == pytest.approx(
