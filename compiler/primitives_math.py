@@ -18,6 +18,7 @@ log2_p, cbrt_p, tan_p, atan_p, asin_p, acos_p, cosh_p, sinh_p, asinh_p, acosh_p,
                  "atanh")
 )  # fmt: skip
 erf_inv_p = float_primitive("erf_inv", vector_elementary.erf_inv)
+erfc_p = float_primitive("erfc", vector_elementary.erfc)
 round_nearest_afz_p = float_primitive("round_nearest_afz", vector_elementary.round_afz)
 pow_p = float_primitive("pow", vector_elementary.power)
 atan2_p = float_primitive("atan2", vector_elementary.atan2)

@@ -21,7 +21,8 @@ _OTHERS = (
     *(lanes.abs_p, lanes.sign_p, lanes.floor_p, lanes.ceil_p, lanes.sqrt_p, lanes.rsqrt_p),
     *(lanes.exp_p, lanes.exp2_p, lanes.log_p, lanes.log1p_p, lanes.expm1_p, lanes.logistic_p),
     *(lanes.tanh_p, lanes.erf_p, lanes.sin_p, lanes.cos_p, lanes.integer_pow_p, lanes.not_p),
-    *(m.pow_p, m.rem_p, m.atan2_p, m.is_finite_p, m.log2_p, m.cbrt_p, m.tan_p, lanes.select_n_p),
+    *(m.pow_p, m.rem_p, m.atan2_p, m.is_finite_p, m.log2_p, m.cbrt_p, m.tan_p, m.erfc_p),
+    lanes.select_n_p,
     *_BITWISE, *_SHIFTS,
 )  # fmt: skip
 _OPPOSITE = {p.eq_p: p.ne_p, p.ne_p: p.eq_p}

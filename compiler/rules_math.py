@@ -49,6 +49,10 @@ define_factor(
     m.erf_inv_p,
     lambda x, out: mul(number(sqrt(pi) / 2, x), bind(lanes.exp_p, mul(out, out))),
 )
+define_factor(
+    m.erfc_p,
+    lambda x, out: mul(number(-2 / sqrt(pi), x), bind(lanes.exp_p, neg(mul(x, x)))),
+)
 
 
 def _one_for_zero(x):
@@ -96,7 +100,7 @@ for _primitive in STEPS:
 
 SMOOTH = (
     m.log2_p, m.cbrt_p, m.tan_p, m.atan_p, m.asin_p, m.acos_p, m.cosh_p, m.sinh_p, m.asinh_p,
-    m.acosh_p, m.atanh_p, m.erf_inv_p, m.pow_p, m.atan2_p, m.rem_p,
+    m.acosh_p, m.atanh_p, m.erf_inv_p, m.erfc_p, m.pow_p, m.atan2_p, m.rem_p,
 )  # fmt: skip
 for _primitive in (*STEPS, *SMOOTH):
     batch_elementwise(_primitive)

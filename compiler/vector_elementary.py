@@ -7,6 +7,7 @@ float64, rounded to float32); special cases follow C99's annex F, as XLA does.
 import math
 
 from tilewright.compiler.vector_sequences import (
+    LOG2E,
     Machine,
     Operand,
     circle,
@@ -187,6 +188,34 @@ def atanh(m: Machine, x: Operand) -> Operand:
     return signed(m, m.run("mul_f32", whole, 0.5), x)
 
 
+def erfc(m: Machine, x: Operand) -> Operand:
+    """1 - erf(x): directly below 1, else exp(-x^2) P(1 / x^2) / x, or 2 less that.
+
+    x^2 is taken in two parts. **Source** of P : S. Moshier, Cephes, as XLA.
+    """
+    size = m.run("min_f32", m.run("abs_f32", x), 16.0)
+    z = m.run("mul_f32", size, size)
+    low = m.run("fma_f32", size, size, m.run("neg_f32", z))
+    decay = m.run("exp2_fx", m.run("mul_fx", z, -LOG2E, n=6))
+    decay = m.run("fnma_f32", decay, low, decay)
+    q = m.run("recip_f32", size)
+    y = m.run("mul_f32", q, q)
+    near = polynomial(m, y, 0.5638259427386472, -0.2741127028184656, 0.3404879937665872,
+                      -0.4944515323274145, 0.6210004621745983, -0.5824733027278666,
+                      0.3687424674597105, -0.1387039388740657, 0.02326819970068386)  # fmt: skip
+    far = polynomial(m, y, 0.5641895067754075, -0.2820767439740514, 0.4218463358204948,
+                     -1.015265279202700, 2.921019019210786, -7.495518717768503,
+                     12.97719955372516, -10.47766399936249)  # fmt: skip
+    p = m.run("select", m.run("lt_f32", size, 2.0), near, far)
+    tail = m.run("mul_f32", m.run("mul_f32", decay, q), p)
+    tail = m.run("select", m.run("lt_f32", x, 0.0), m.run("sub_f32", 2.0, tail), tail)
+    s = polynomial(m, z, 0.12837916612625122, -0.37612637877464294, 0.11283782869577408,
+                   -0.02686544507741928, 0.005221074912697077, -0.00084847112884745,
+                   0.00011270542745478451, -9.680132279754616e-06)  # fmt: skip
+    middle = m.run("fnma_f32", x, s, m.run("sub_f32", 1.0, x))
+    return m.run("select", m.run("lt_f32", size, 1.0), middle, tail)
+
+
 def erf_inv(m: Machine, x: Operand) -> Operand:
     """x P(w), w = -log(1 - x^2), in two ranges of w.
 
@@ -244,5 +273,5 @@ def round_afz(m: Machine, x: Operand) -> Operand:
 UNARY = {
     "log2": log2, "cbrt": cbrt, "tan": tan, "atan": atan, "asin": asin, "acos": acos,
     "cosh": cosh, "sinh": sinh, "asinh": asinh, "acosh": acosh, "atanh": atanh,
-    "erf_inv": erf_inv, "round_nearest_afz": round_afz,
+    "erf_inv": erf_inv, "erfc": erfc, "round_nearest_afz": round_afz,
 }  # fmt: skip

@@ -76,6 +76,11 @@ def tan(x):
     return _elementwise("tan", _math.tan_p, x)
 
 
+def erfc(x):
+    """1 - erf(x), accurate where that is small; at most 5 ulp."""
+    return _elementwise("erfc", _math.erfc_p, x)
+
+
 def rem(x, y):
     """Remainder of x / y rounded towards zero, exact; an integer by 0 is itself."""
     return _elementwise("rem", _math.rem_p, x, y)

@@ -89,7 +89,7 @@ def gelu(x, approximate=True):
     if approximate:
         inner = _sqrt(2 / _pi) * (x + 0.044715 * x * x * x)
         return x * (0.5 * (1.0 + _tnp.tanh(inner)))
-    return 0.5 * x * (1.0 + _lax.erf(x * _sqrt(0.5)))
+    return 0.5 * x * _lax.erfc(-x * _sqrt(0.5))
 
 
 def identity(x):

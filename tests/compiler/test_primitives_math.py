@@ -30,7 +30,7 @@ SPECIAL = np.float32(
      1.5e-38, -1.5e-38, 1e10, 16777217, 8388609, 8388607, -8388607, 2.0**31]
 )
 UNARY = ("cbrt", "tan", "atan", "asin", "acos", "sinh", "cosh", "asinh", "acosh", "atanh",
-         "erf_inv")  # fmt: skip
+         "erf_inv", "erfc")  # fmt: skip
 WIDE = (np.exp2(RNG.uniform(-126, 127, 9000)) * RNG.choice([-1, 1], 9000)).astype(np.float32)
 MIDDLE = (np.exp2(RNG.uniform(-20, 6, 9000)) * RNG.choice([-1, 1], 9000)).astype(np.float32)
 UNIT = np.concatenate([RNG.uniform(-1, 1, 5000), 1 - np.exp2(RNG.uniform(-23, 0, 4000))])
@@ -44,6 +44,7 @@ ACCURACY = {
     "cosh": (np.cosh, GROWING, 4), "asinh": (np.arcsinh, np.concatenate([WIDE, MIDDLE]), 4),
     "acosh": (np.arccosh, 1 + np.abs(WIDE) + np.abs(MIDDLE), 4),
     "atanh": (np.arctanh, UNIT[np.abs(UNIT) < 1], 4),
+    "erfc": (scipy.special.erfc, np.concatenate([MIDDLE, np.abs(MIDDLE)]), 5),
     "erf_inv": (scipy.special.erfinv, UNIT[np.abs(UNIT) < 0.9], 4),
     "sin": (np.sin, ANGLES, 4), "cos": (np.cos, ANGLES, 4),
 }  # fmt: skip
