@@ -145,22 +145,31 @@ def stage_steps(lanes: Lanes, stage: Stage, operands: list[Operand],
         term = raw if lanes.split else terms[-1]
         micro = micro_kernel((*terms[:-1], term), kinds, how)
         return micro and [Step(micro, used, tuple(outputs), level, False, True, indexed)]  # type: ignore[return-value]
-    part = Operand(wanted, 1)
     micro = micro_kernel((*terms[:-1], raw), kinds, replace(how, lanes=False))
-    made = [(micro, Step(micro, used, (*outputs[:-1], part), FULL, True, True, indexed))]  # type: ignore[arg-type]
+    if micro is None:
+        return None
+    part = Operand(wanted, 1)
+    first = Step(micro, used, (*outputs[:-1], part), FULL, True, True, indexed)
     if lanes.split and units < CHUNK * CHUNK:
-        return None if micro is None else [made[0][1]]
+        return [first]
     combine = Term(total.name, wanted, (Term("input", wanted, value=0),))
-    unit = [(BODY, False)]
-    while units_of(part.level, units) > CHUNK:
-        above = Operand(wanted, part.level + 1)
-        micro = micro_kernel((combine,), unit, How(dim, False))
-        made.append((micro, Step(micro, (part,), (above,), part.level, True, True)))  # type: ignore[arg-type]
-        part = above
     last = combine if lanes.split else combined(terms[-1], total, wanted)
-    micro = micro_kernel((last,), unit, How(dim, not lanes.split))
-    made.append((micro, Step(micro, (part,), (outputs[-1],), part.level, False, True)))  # type: ignore[arg-type]
-    return None if any(m is None for m, _ in made) else [s for _, s in made]
+    rest = _folds(combine, last, part, units, outputs[-1], How(dim, not lanes.split))
+    return rest and [first, *rest]
+
+
+def _folds(combine: Term, last: Term, part: Operand, units: int, out: Operand,
+           how: How) -> list[Step] | None:  # fmt: skip
+    """Steps that combine what chunks left, until one unit of each row is left."""
+    unit, made = [(BODY, False)], list[Step]()
+    while units_of(part.level, units) > CHUNK:
+        above = Operand(part.dtype, part.level + 1)
+        micro = micro_kernel((combine,), unit, replace(how, lanes=False))
+        assert micro is not None, f"{combine} is one operation"
+        made.append(Step(micro, (part,), (above,), part.level, True, True))
+        part = above
+    micro = micro_kernel((last,), unit, how)
+    return micro and [*made, Step(micro, (part,), (out,), part.level, False, True)]  # type: ignore[return-value]
 
 
 def combined(term: Term, total: Term, wanted: np.dtype) -> Term:

@@ -94,7 +94,7 @@ class DownLayout:
 
     def _flat(self) -> bool:
         """Whether several P are rows one below the other, of all inputs that have rows."""
-        if self.rows != self.source.shape[1] or self.rows > CHUNK:
+        if self.rows != self.source.shape[1]:
             return False
         return all(
             v.strides[0] == v.strides[1] * v.shape[1] and x.down and x.across
