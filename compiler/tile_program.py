@@ -35,7 +35,7 @@ from tilewright.compiler.tile_pad import tile_join, tile_pad
 from tilewright.compiler.tile_pool import tile_pool
 from tilewright.compiler.tile_vector import tile_vector
 from tilewright.compiler.tiles import Op, Plan, TileProgram
-from tilewright.compiler.weave import Pair, pairs
+from tilewright.compiler.weave import Group, groups
 from tilewright.isa.config import ChipConfig
 
 Schedules = Mapping[int, Schedule | ConvSchedule]  # by kernel number
@@ -87,14 +87,14 @@ def tile(
     ops: list[Op] = []
     texts: list[str] = []
     half = 0
-    paired: dict[int, Pair] = {}
-    for pair in [] if schedules else pairs(config, kernels.kernels):
-        paired |= {pair.array: pair, pair.lanes: pair}
+    grouped: dict[int, Group] = {}
+    for group in [] if schedules else groups(config, kernels.kernels):
+        grouped |= dict.fromkeys(group.texts, group)
     for number, kernel in enumerate(kernels.kernels):
-        if number in paired:  # both where VECTOR's kernel is
-            pair = paired[number]
-            more = list(pair.ops) if number == pair.lanes else []
-            texts.append(pair.texts[number == pair.lanes])
+        if number in grouped:
+            group = grouped[number]
+            more = list(group.ops) if number == group.at else []
+            texts.append(group.texts[number])
         elif isinstance(kernel.source, Contract):
             schedule = _given(schedules, number, Schedule) or choose(config, kernel)
             more, half = tile_contract(plan, kernel, number, schedule, half)

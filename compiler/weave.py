@@ -1,10 +1,11 @@
 """Two kernels at once: one of the array and one of VECTOR, each in its own banks.
 
 What VECTOR does by itself (softmax, a normalisation) would keep the array idle. A contraction that
-depends on nothing of it can run beside it: both are tiled for a share of the local memories, and
-their operations are put into one order, by the time at which each could start. Pairs are made of
-neighbours in the program, moved together where no kernel in between depends on them, and kept only
-if the exact timing says that they take less time than one after the other.
+depends on nothing of it can run beside it; so can the contractions that it reads and that read it,
+whose rows come and go one after the other. All are tiled for a share of the local memories, and
+their operations are put into one order, by the time at which each could start. Kernels are moved
+beside each other where none in between depends on them, and kept so only if the exact timing says
+that they take less time than one after the other.
 """
 
 from __future__ import annotations
@@ -27,33 +28,50 @@ from tilewright.isa.timing import VECTOR_ROWS
 
 LEAST = 4000  # cycles that a kernel takes at least to be worth it
 MOST = 8000  # operations that are put into order and timed
+LATE = 600  # cycles by which VECTOR's LOADs come later than they could: others queue behind them
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A contraction and a kernel of VECTOR, by number, their operations and schedules as text."""
+class Group:
+    """Kernels that run at once, by number; where they stand in the program is where `at` did."""
 
-    array: int
-    lanes: int
+    at: int
     ops: tuple[Op, ...]
-    texts: tuple[str, str]
+    texts: dict[int, str]  # schedules, by number
 
 
-def pairs(config: ChipConfig, kernels: Sequence[Kernel]) -> list[Pair]:
-    """The pairs of a program that pay."""
-    found: list[Pair] = []
+def groups(config: ChipConfig, kernels: Sequence[Kernel]) -> list[Group]:
+    """The groups of a program that pay, none with a kernel of another one."""
+    found: list[Group] = []
     taken: set[int] = set()
     for number, kernel in enumerate(kernels):
-        if isinstance(kernel.source, Lanes) and number not in taken:
-            for other in _partners(config, kernels, number):
-                if other not in taken and (pair := _pair(config, kernels, other, number)):
-                    found.append(pair)
-                    taken |= {number, other}
+        if not isinstance(kernel.source, Lanes) or number in taken:
+            continue
+        for others in (*_partners(config, kernels, number), _around(kernels, number)):
+            if others and taken.isdisjoint(others):
+                group = _group(config, kernels, others, number)
+                if group is not None:
+                    found.append(group)
+                    taken |= {number, *others}
                     break
     return found
 
 
-def _partners(config: ChipConfig, kernels: Sequence[Kernel], number: int) -> list[int]:
+def _around(kernels: Sequence[Kernel], number: int) -> tuple[int, ...]:
+    """Contractions before and behind a kernel, if it reads the one and the other reads it."""
+    around = number - 1, number + 1
+    if around[0] < 0 or around[1] == len(kernels):
+        return ()
+    before, lanes, behind = kernels[number - 1 : number + 2]
+    reads = [{v.buffer for v in operands_of(k)} for k in (lanes, behind)]
+    linked = before.out in reads[0] and not reads[1].isdisjoint(lanes.outs)
+    both = isinstance(before.source, Contract) and isinstance(behind.source, Contract)
+    return around if linked and both else ()
+
+
+def _partners(
+    config: ChipConfig, kernels: Sequence[Kernel], number: int
+) -> list[tuple[int, ...]]:
     """Contractions that can be moved beside a kernel, the nearest first."""
     out = []
     for other, kernel in enumerate(kernels):
@@ -66,7 +84,7 @@ def _partners(config: ChipConfig, kernels: Sequence[Kernel], number: int) -> lis
         }  # fmt: skip
         if not any(v.buffer in before for k in later for v in operands_of(k)):
             out.append(other)
-    return sorted(out, key=lambda other: abs(other - number))
+    return [(other,) for other in sorted(out, key=lambda other: abs(other - number))]
 
 
 def _macs(config: ChipConfig, kernel: Kernel) -> float:
@@ -77,31 +95,50 @@ def _macs(config: ChipConfig, kernel: Kernel) -> float:
     return b * m * n * k * len(source.passes) / config.dim**2
 
 
-def _pair(
-    config: ChipConfig, kernels: Sequence[Kernel], array: int, lanes: int
-) -> Pair | None:
-    """Both kernels in one order, if that is faster."""
+def _group(
+    config: ChipConfig, kernels: Sequence[Kernel], arrays: Sequence[int], lanes: int
+) -> Group | None:
+    """Contractions, one after the other, and a kernel of VECTOR at once, if that is faster."""
     alone, _ = tile_vector(Plan(config, A_BANKS), kernels[lanes], lanes)
     busy = sum(duration(config, op) for op in alone if op.unit == Unit.VECTOR)
-    acc = _share(config, kernels[lanes])
-    if busy < LEAST or acc is None:
+    if busy < LEAST:
         return None
+    full = list(alone)
+    for number in arrays:
+        own = choose(config, kernels[number])
+        full += tile_contract(Plan(config, A_BANKS), kernels[number], number, own, 0)[0]
+    if len(full) > MOST:
+        return None
+    full.sort(key=lambda op: op.kernel)
+    limit = _cycles(config, full)
+    best: Group | None = None
+    for acc in _shares(config, kernels[lanes], len(arrays) > 1):
+        group = _shared(config, kernels, arrays, lanes, acc)
+        cycles = _cycles(config, group.ops) if group else limit
+        if cycles < limit:
+            best, limit = group, cycles
+    return best
+
+
+def _shared(
+    config: ChipConfig, kernels: Sequence[Kernel], arrays: Sequence[int], lanes: int, acc: int
+) -> Group | None:
+    """The same with so many accumulator banks for VECTOR; None if a schedule does not fit."""
     left = share(config, BANKS - acc, BANKS - 1)
-    try:
-        schedule = choose(left, kernels[array])
-    except ScheduleError:
-        return None
-    first, _ = tile_contract(Plan(left, A_BANKS), kernels[array], array, schedule, 0)
+    ops: list[Op] = []
+    texts, half = {}, 0
+    for number in arrays:
+        try:
+            schedule = choose(left, kernels[number])
+        except ScheduleError:
+            return None
+        more, half = tile_contract(Plan(left, A_BANKS), kernels[number], number, schedule, half)
+        ops += more
+        texts[number] = f"{schedule} beside {kernels[lanes].name}"
     second, text = tile_vector(Plan(share(config, acc, 1), A_BANKS), kernels[lanes], lanes)
-    if len(first) + len(second) > MOST:
-        return None
-    ops = woven(config, first, moved(second, left.acc_rows, left.spad_granules))
-    own = choose(config, kernels[array])
-    full, _ = tile_contract(Plan(config, A_BANKS), kernels[array], array, own, 0)
-    if _cycles(config, ops) >= _cycles(config, full) + _cycles(config, alone):
-        return None
-    texts = f"{schedule} beside {kernels[lanes].name}", f"{text} beside {kernels[array].name}"
-    return Pair(array, lanes, tuple(ops), texts)
+    texts[lanes] = f"{text} beside {', '.join(kernels[n].name for n in arrays)}"
+    both = woven(config, ops, moved(second, left.acc_rows, left.spad_granules))
+    return Group(lanes, tuple(both), texts)
 
 
 def _cycles(config: ChipConfig, ops: Sequence[Op]) -> int:
@@ -111,17 +148,22 @@ def _cycles(config: ChipConfig, ops: Sequence[Op]) -> int:
     return exact_cycles(config, copies)
 
 
-def _share(config: ChipConfig, kernel: Kernel) -> int | None:
-    """Accumulator banks in which a kernel of VECTOR has groups of rows, in two slots or one."""
+def _shares(config: ChipConfig, kernel: Kernel, long: bool) -> list[int]:
+    """Accumulator banks to try for a kernel of VECTOR.
+
+    The least in which it has groups of rows, in two slots or one; beside several contractions it
+    has time, so few rows will do.
+    """
     assert isinstance(kernel.source, Lanes)
-    vectors = len(kernel.epilogue.vectors)
-    for slots in (2, 1):
+    vectors, out = len(kernel.epilogue.vectors), []
+    for slots, least in ((2, VECTOR_ROWS), (1, VECTOR_ROWS), (1, 2 if long else VECTOR_ROWS)):
         for acc in range(1, BANKS // 2 + 1):
             sizes = Layout(share(config, acc, 1), kernel.source, vectors).sizes
-            rows = min(VECTOR_ROWS, kernel.source.shape[0])
+            rows = min(least, kernel.source.shape[0])
             if sizes and sizes.slots >= slots and sizes.rows >= rows:
-                return acc
-    return None
+                out.append(acc)
+                break
+    return list(dict.fromkeys(out))[: 2 if long else 1]
 
 
 def woven(config: ChipConfig, *streams: list[Op]) -> list[Op]:
@@ -145,7 +187,8 @@ def woven(config: ChipConfig, *streams: list[Op]) -> list[Op]:
             start = free[op.unit]
             for (unit, _), n in needs[s][at[s]].items():
                 frees = (op.unit == Unit.LOAD and unit == Unit.MATMUL) or unit == Unit.STORE
-                start = max(start, end[s][n] + (0 if frees else after[unit]))
+                late = LATE if s and op.unit == Unit.LOAD else 0
+                start = max(start, end[s][n] + max(late, 0 if frees else after[unit]))
             ready = writers.ready(s, op, at, end)
             if ready is not None and (best is None or max(start, ready) < best[0]):
                 best = max(start, ready), s

@@ -10,7 +10,7 @@ from tilewright.compiler.schedule import A_BANKS
 from tilewright.compiler.share import moved, share, whole
 from tilewright.compiler.tile_vector import tile_vector
 from tilewright.compiler.tiles import Local, Plan
-from tilewright.compiler.weave import pairs, woven
+from tilewright.compiler.weave import groups, woven
 from tilewright.isa.config import parse_config
 from tilewright.isa.table import Mem
 from tilewright.sim.cycle import time_program
@@ -42,7 +42,7 @@ def test_weave_keeps_bits_and_takes_less_time(config, sizes, monkeypatch):
     numbers = [op.kernel for op in back.tiles.ops]
     changes = sum(a != b for a, b in pairwise(numbers))
     assert changes > 2 * len(back.kernels.kernels)  # they take turns
-    monkeypatch.setattr("tilewright.compiler.tile_program.pairs", lambda *a: [])
+    monkeypatch.setattr("tilewright.compiler.tile_program.groups", lambda *a: [])
     plain = compiled(attention, *args, config=config)
     cycles = [time_program(b.config, b.program.code).cycles for b in (back, plain)]
     assert cycles[0] < cycles[1], cycles
@@ -52,13 +52,13 @@ def test_weave_does_not_move_what_is_needed_in_between():
     """The only contraction beside the softmax is the one that it reads, or one that reads it."""
     x, w, *_ = arguments(37, 70, 50)
     back = assert_same_bits(lambda x, w: softmax(x @ w) @ w.T, x, w, config="tw4")
-    assert not pairs(back.config, back.kernels.kernels)
+    assert not groups(back.config, back.kernels.kernels)
 
 
 def test_weave_given_schedules_are_kept():
     args = arguments(37, 70, 50)
     back = compiled(attention, *args, config="tw4")
-    assert pairs(back.config, back.kernels.kernels)
+    assert groups(back.config, back.kernels.kernels)
     from tilewright.compiler.schedule import Schedule
 
     again = compile_kernels(back.config, back.kernels, {0: Schedule(8, 8, 16)})
@@ -106,3 +106,20 @@ def test_woven_keeps_each_order_and_reads_what_was_written():
                            if not isinstance(p, Local) and p.buffer is place.buffer
                            and p.meets(place)]  # fmt: skip
                 assert all(merged.index(w) < at for w in writers)
+
+
+def test_weave_a_normalisation_between_two_contractions():
+    """Rows are normalised under the products that make them and that take them."""
+    rng = np.random.default_rng(3)
+    x, w, v = array(rng, (40, 64), F32), array(rng, (64, 24), BF16), array(rng, (24, 200), BF16)
+    g = array(rng, (24,), F32)
+
+    def f(x, w, v, g):
+        y = x @ w
+        c = y - y.mean(-1, keepdims=True)
+        return (c / tnp.sqrt((c * c).mean(-1, keepdims=True) + 1e-3) * g) @ v
+
+    back = assert_same_bits(f, x, w, v, g, config="tw4")
+    assert len(back.kernels.kernels) == 3
+    found = groups(back.config, back.kernels.kernels)
+    assert all(sorted(group.texts) == [0, 1, 2] for group in found)
