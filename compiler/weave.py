@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
+import numpy as np
 from tilewright.compiler.dispatch import Needs, duration, latencies
-from tilewright.compiler.kernels import Contract, Kernel, Lanes, operands_of
+from tilewright.compiler.kernels import Buffer, Contract, Kernel, Lanes, operands_of
 from tilewright.compiler.refine import choose, exact_cycles
 from tilewright.compiler.schedule import A_BANKS, ScheduleError
 from tilewright.compiler.share import moved, share
 from tilewright.compiler.sync import needs_of, synchronise
-from tilewright.compiler.tile_contract import tile_contract
+from tilewright.compiler.tile_contract import problem, tile_contract
 from tilewright.compiler.tile_vector import Layout, tile_vector
 from tilewright.compiler.tiles import Dram, Op, Plan
 from tilewright.isa.config import BANKS, ChipConfig
@@ -28,7 +30,10 @@ from tilewright.isa.timing import VECTOR_ROWS
 
 LEAST = 4000  # cycles that a kernel takes at least to be worth it
 MOST = 8000  # operations that are put into order and timed
-LATE = 600  # cycles by which VECTOR's LOADs come later than they could: others queue behind them
+LATE = 900  # cycles by which VECTOR's LOADs come later than they could: others queue behind them
+
+
+_chosen: dict[object, int | None] = {}
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,19 @@ def _around(kernels: Sequence[Kernel], number: int) -> tuple[int, ...]:
     if around[0] < 0 or around[1] == len(kernels):
         return ()
     before, lanes, behind = kernels[number - 1 : number + 2]
-    reads = [{v.buffer for v in operands_of(k)} for k in (lanes, behind)]
-    linked = before.out in reads[0] and not reads[1].isdisjoint(lanes.outs)
+    linked = before.out in _reads(lanes) and not _reads(behind).isdisjoint(lanes.outs)
     both = isinstance(before.source, Contract) and isinstance(behind.source, Contract)
-    return around if linked and both else ()
+    apart = not any(_overwrites(b, a) for a, b in pairwise((before, lanes, behind)))
+    return around if linked and both and apart and not _overwrites(behind, before) else ()
+
+
+def _reads(kernel: Kernel) -> set[Buffer]:
+    return {v.buffer for v in operands_of(kernel)}
+
+
+def _overwrites(late: Kernel, early: Kernel) -> bool:
+    """Whether a kernel writes what an earlier one reads or writes: a donated argument's place."""
+    return not (_reads(early) | set(early.outs)).isdisjoint(late.outs)
 
 
 def _partners(
@@ -78,11 +92,9 @@ def _partners(
         if not isinstance(kernel.source, Contract) or _macs(config, kernel) < LEAST:
             continue
         first, last = sorted((number, other))
-        later = kernels[first + 1 : last + 1] if other < number else (kernel,)
-        before = {kernel.out} if other < number else {
-            b for k in kernels[first:last] for b in k.outs
-        }  # fmt: skip
-        if not any(v.buffer in before for k in later for v in operands_of(k)):
+        between = [k for k in kernels[first : last + 1] if k is not kernel]
+        pairs = [(kernel, k) if other < number else (k, kernel) for k in between]
+        if not any(_overwrites(b, a) or not _reads(b).isdisjoint(a.outs) for a, b in pairs):
             out.append(other)
     return [(other,) for other in sorted(out, key=lambda other: abs(other - number))]
 
@@ -99,6 +111,27 @@ def _group(
     config: ChipConfig, kernels: Sequence[Kernel], arrays: Sequence[int], lanes: int
 ) -> Group | None:
     """Contractions, one after the other, and a kernel of VECTOR at once, if that is faster."""
+    key = config, _form(kernels[lanes]), tuple(problem(kernels[n]) for n in arrays)
+    if key not in _chosen:
+        _chosen[key] = _fastest(config, kernels, arrays, lanes)
+    acc = _chosen[key]
+    return _shared(config, kernels, arrays, lanes, acc) if acc else None
+
+
+def _form(kernel: Kernel) -> tuple[object, ...]:
+    """What the timing of a kernel of VECTOR depends on."""
+    source = kernel.source
+    assert isinstance(source, Lanes)
+    views = tuple((v.strides, v.dtype) for v in source.views)
+    codes = tuple(np.asarray(c.buffer.value).tobytes() for c in source.codes)
+    vectors = len(kernel.epilogue.vectors)
+    return source.shape, views, codes, vectors, tuple(b.dtype for b in kernel.outs)
+
+
+def _fastest(
+    config: ChipConfig, kernels: Sequence[Kernel], arrays: Sequence[int], lanes: int
+) -> int | None:
+    """The accumulator banks of VECTOR's kernel; None if one after the other is faster."""
     alone, _ = tile_vector(Plan(config, A_BANKS), kernels[lanes], lanes)
     busy = sum(duration(config, op) for op in alone if op.unit == Unit.VECTOR)
     if busy < LEAST:
@@ -111,12 +144,12 @@ def _group(
         return None
     full.sort(key=lambda op: op.kernel)
     limit = _cycles(config, full)
-    best: Group | None = None
+    best: int | None = None
     for acc in _shares(config, kernels[lanes], len(arrays) > 1):
         group = _shared(config, kernels, arrays, lanes, acc)
         cycles = _cycles(config, group.ops) if group else limit
         if cycles < limit:
-            best, limit = group, cycles
+            best, limit = acc, cycles
     return best
 
 

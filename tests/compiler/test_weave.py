@@ -5,17 +5,22 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import tilewright.numpy as tnp
+from tilewright import sim
+from tilewright.compiler.donate import donate
 from tilewright.compiler.emit import compile_kernels
+from tilewright.compiler.fuse import fuse
 from tilewright.compiler.schedule import A_BANKS
 from tilewright.compiler.share import moved, share, whole
+from tilewright.compiler.simplify import simplify
 from tilewright.compiler.tile_vector import tile_vector
 from tilewright.compiler.tiles import Local, Plan
 from tilewright.compiler.weave import groups, woven
 from tilewright.isa.config import parse_config
 from tilewright.isa.table import Mem
+from tilewright.sim import checker
 from tilewright.sim.cycle import time_program
 
-from tests.compiler.backend_case import BF16, F32, array, assert_same_bits, compiled
+from tests.compiler.backend_case import BF16, F32, array, assert_same_bits, compiled, jaxpr_of
 
 
 def softmax(s):
@@ -127,3 +132,21 @@ def test_weave_a_normalisation_between_two_contractions(config, monkeypatch):
     plain = compiled(f, x, w, v, g, config=config)
     cycles = [time_program(b.config, b.program.code).cycles for b in (back, plain)]
     assert cycles[0] < cycles[1], cycles
+
+
+def test_weave_leaves_what_overwrites_a_donated_argument_in_its_place():
+    """The result of the softmax takes the place of what the other product reads."""
+    rng = np.random.default_rng(5)
+    x, s = array(rng, (60, 100), F32), array(rng, (60, 120), F32)
+    w, v = array(rng, (120, 100), BF16), array(rng, (60, 120), F32)
+
+    def f(s, v, w, x):
+        return v @ w, softmax(s + v), x @ w.T
+
+    chip = parse_config("tw8")
+    kernels = donate(fuse(simplify(jaxpr_of(f, s, v, w, x)), chip), (1,))
+    assert kernels.outputs[1] is kernels.inputs[1]
+    for group in groups(chip, kernels.kernels):
+        assert 0 not in group.texts, group.texts
+    back = compile_kernels(chip, kernels)
+    checker.check(back.program, sim.load_memory(back.program)).require()
