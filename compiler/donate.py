@@ -16,9 +16,10 @@ from tilewright.compiler.kernels import (
     Kernel,
     KernelProgram,
     Lanes,
+    Map,
     View,
     operands_of,
-    with_views,
+    renamed,
 )
 
 
@@ -33,14 +34,14 @@ def donate(program: KernelProgram, donated: Collection[int]) -> KernelProgram:
     places: dict[Buffer, Buffer] = {}
     for out in dict.fromkeys(program.outputs):
         for old in free:
-            if _may_replace(program, old, out):
+            if may_replace(program, old, out):
                 places[out] = old
                 free.remove(old)
                 break
     return _renamed(program, places) if places else program
 
 
-def _may_replace(program: KernelProgram, old: Buffer, out: Buffer) -> bool:
+def may_replace(program: KernelProgram, old: Buffer, out: Buffer) -> bool:
     """Whether a result may be written where an input lies."""
     if (old.shape, old.dtype) != (out.shape, out.dtype) or out.kind != "output" or not old.nbytes:
         return False
@@ -52,7 +53,7 @@ def _may_replace(program: KernelProgram, old: Buffer, out: Buffer) -> bool:
     writer = program.kernels[writers[0]]
     if last < writers[0]:
         return True
-    return isinstance(writer.source, Lanes) and all(v.is_dense for v in _views(writer, old))
+    return isinstance(writer.source, Lanes | Map) and all(v.is_dense for v in _views(writer, old))
 
 
 def _views(kernel: Kernel, buffer: Buffer) -> Iterator[View]:
@@ -60,13 +61,6 @@ def _views(kernel: Kernel, buffer: Buffer) -> Iterator[View]:
 
 
 def _renamed(program: KernelProgram, places: dict[Buffer, Buffer]) -> KernelProgram:
-    def view(v):
-        return replace(v, buffer=places.get(v.buffer, v.buffer)) if isinstance(v, View) else v
-
-    kernels = []
-    for k in program.kernels:
-        out, *more = (places.get(b, b) for b in k.outs)
-        source, epilogue = with_views(k.source, view), k.epilogue.with_views(view)
-        kernels.append(replace(k, source=source, epilogue=epilogue, out=out, more=tuple(more)))
+    kernels = tuple(renamed(k, places) for k in program.kernels)
     outputs = tuple(places.get(b, b) for b in program.outputs)
-    return replace(program, kernels=tuple(kernels), outputs=outputs)
+    return replace(program, kernels=kernels, outputs=outputs)

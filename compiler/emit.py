@@ -11,20 +11,22 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import pairwise
+from itertools import groupby
 
 import numpy as np
 from tilewright.compiler.kernels import Buffer, KernelProgram
-from tilewright.compiler.loops import Word
+from tilewright.compiler.loops import Word, plain
 from tilewright.compiler.roll import roll
+from tilewright.compiler.tile_control import FREE, straight
 from tilewright.compiler.tile_program import Schedules, tile
 from tilewright.compiler.tiles import Op, TileProgram
-from tilewright.isa.config import INSTR_BYTES, ChipConfig
+from tilewright.isa.config import INSTR_BYTES, REGISTERS, ChipConfig
 from tilewright.isa.encoding import Instr, Reg, encode
 from tilewright.isa.program import Origin, Port, Program
-from tilewright.isa.table import INSTRUCTIONS
+from tilewright.isa.table import INSTRUCTIONS, Unit
 
 ALIGN = 64
+QUIET = ("load", "matmul", "vector", "store", "fence")  # operations without a register
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,14 @@ class Compiled:
         """All buffers in the order of the default layout."""
         return list(self.addresses)
 
+    @property
+    def straight(self) -> Program:
+        """The program without loops and branches over kernels, to be checked instead of it."""
+        ops = straight(self.tiles.ops)
+        if len(ops) == len(self.tiles.ops):
+            return self.program
+        return _assembled(self.config, self.kernels, ops, self.addresses)[0]
+
     @cached_property
     def _tables(self) -> tuple[np.ndarray, ...]:
         numbers = np.array([r.number * 64 + r.at // 8 for r in self.relocs], np.int64)
@@ -78,7 +88,7 @@ class Compiled:
 
 def layout(kernels: KernelProgram) -> dict[Buffer, int]:
     """Default DRAM addresses: constants, temporaries, inputs, outputs."""
-    temps = [b for k in kernels.kernels for b in k.outs if b.kind == "temp"]
+    temps = [b for k in kernels.all for b in k.outs if b.kind == "temp"]
     outputs = [b for b in kernels.outputs if b.kind == "output"]
     addresses: dict[Buffer, int] = {}
     at = 0
@@ -119,8 +129,15 @@ def compile_kernels(config: ChipConfig, kernels: KernelProgram,
     """Kernels to a program."""
     tiles = tile(config, kernels, schedules)
     addresses = layout(kernels)
+    program, relocs = _assembled(config, kernels, tiles.ops, addresses)
+    return Compiled(config, kernels, tiles, program, addresses, relocs)
+
+
+def _assembled(config: ChipConfig, kernels: KernelProgram, ops: Sequence[Op],
+               addresses: Mapping[Buffer, int]) -> tuple[Program, tuple[Reloc, ...]]:  # fmt: skip
+    """The program of operations, and where its addresses are."""
     words, relocs = [], []
-    code = [*_rolled(config, tiles.ops), Word("halt", {}, -1)]
+    code = [*_rolled(config, ops), Word("halt", {}, -1)]
     for number, step in enumerate(code):
         fields = step.fields
         if step.buffer is not None:
@@ -129,7 +146,7 @@ def compile_kernels(config: ChipConfig, kernels: KernelProgram,
             fields[step.address] = value - (value > spec.high) * (1 << 32)
             relocs.append(Reloc(number, at, step.buffer, step.offset))
         words.append(word(step.name, fields, step.regs))
-    known = [Origin(k.name, ",".join(map(str, k.eqns)), str(k.user)) for k in kernels.kernels]
+    known = [Origin(k.name, ",".join(map(str, k.eqns)), str(k.user)) for k in kernels.all]
     origins = [known[w.kernel] if w.kernel >= 0 else Origin() for w in code]
     data = tuple(
         (addresses[b], np.ascontiguousarray(b.value).tobytes()) for b in kernels.consts if b.nbytes
@@ -141,21 +158,31 @@ def compile_kernels(config: ChipConfig, kernels: KernelProgram,
         tuple(_port(b, addresses) for b in kernels.outputs),
         tuple(origins), size,
     )  # fmt: skip
-    return Compiled(config, kernels, tiles, program, addresses, tuple(relocs))
+    return program, tuple(relocs)
 
 
 def _rolled(config: ChipConfig, ops: Sequence[Op]) -> list[Word]:
-    """All instructions, with loops between fences; jumps are made to fit their place."""
+    """All instructions, with loops between those of the sequencer; jumps know their targets."""
     words: list[Word] = []
-    fences = [i for i, op in enumerate(ops) if op.name == "fence"]
-    for lo, hi in pairwise([-1, *fences, len(ops)]):
-        if lo >= 0:
-            words.append(Word("fence", {}, ops[lo].kernel))
-        part = roll(config, ops[lo + 1 : hi])
-        for step in part:
-            if "target" in step.fields:
-                step.fields["target"] += len(words)
-        words += part
+    jumps: list[Word] = []
+    labels: dict[int, int] = {}
+    registers = REGISTERS if all(op.name in QUIET for op in ops) else FREE
+    for is_alone, some in groupby(ops, lambda op: op.unit is Unit.SEQ or op.register is not None):
+        if not is_alone:
+            part = roll(config, list(some), registers)
+            for step in part:
+                if "target" in step.fields:
+                    step.fields["target"] += len(words)
+            words += part
+            continue
+        for op in some:
+            if op.name == "label":
+                labels[op.fields["id"]] = len(words)
+                continue
+            words.append(plain(op))
+            jumps += words[-1:] if "target" in op.fields else []
+    for jump in jumps:
+        jump.fields["target"] = labels[jump.fields["target"]]
     return words
 
 

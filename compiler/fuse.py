@@ -16,6 +16,7 @@ import numpy as np
 from tilewright.compiler import core
 from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var
+from tilewright.compiler.fuse_control import CONTROL, control
 from tilewright.compiler.fuse_conv import as_contraction, convolution
 from tilewright.compiler.fuse_epilogue import Region, regions, start
 from tilewright.compiler.fuse_join import concatenate, iota
@@ -46,10 +47,15 @@ def fuse(jaxpr: Jaxpr, config: ChipConfig) -> KernelProgram:
     fuser = _Fuser(jaxpr, config)
     for number, eqn in enumerate(jaxpr.eqns):
         fuser.number, fuser.source = number, eqn.source
-        (out,) = eqn.outputs
-        if id(out) in fuser.uses:
-            fuser.nodes[id(out)] = fuser.equation(eqn)
+        if not any(id(v) in fuser.uses for v in eqn.outputs):
+            continue
+        results = control(fuser, eqn, fuse) if _is_control(eqn) else [fuser.equation(eqn)]
+        fuser.nodes |= dict(zip(map(id, eqn.outputs), results, strict=True))
     return fuser.finish()
+
+
+def _is_control(eqn: Eqn) -> bool:
+    return eqn.primitive.name in CONTROL
 
 
 class _Fuser(KernelBuilder):

@@ -29,8 +29,9 @@ from tilewright.compiler.kernels import (
     Move,
     Pad,
     View,
+    numbered,
     operands_of,
-    with_views,
+    renamed,
 )
 from tilewright.compiler.source import UNKNOWN, Source
 from tilewright.isa.config import ChipConfig
@@ -275,16 +276,10 @@ class KernelBuilder:
 
     def _rename(self, old: Buffer, new: Buffer) -> None:
         """Let `new`, of any shape, stand for a temporary everywhere: a result needs no copy."""
-
-        def view(v):
-            return replace(v, buffer=new) if isinstance(v, View) and v.buffer is old else v
-
-        for i, k in enumerate(self.kernels):
-            s, e = with_views(k.source, view), k.epilogue.with_views(view)
-            out, *more = (new if b is old else b for b in k.outs)
-            self.kernels[i] = replace(k, source=s, epilogue=e, out=out, more=tuple(more))
+        self.kernels = [renamed(k, {old: new}) for k in self.kernels]
         for key, node in self.nodes.items():
-            self.nodes[key] = view(node)
+            if isinstance(node, View) and node.buffer is old:
+                self.nodes[key] = replace(node, buffer=new)
 
 
 def _buffers(kernel: Kernel) -> list[Buffer]:
@@ -299,4 +294,4 @@ def _needed(kernels: list[Kernel], outputs: list[Buffer]) -> list[Kernel]:
         if not wanted.isdisjoint(kernel.outs):
             kept.append(kernel)
             wanted |= set(_buffers(kernel))
-    return [replace(k, name=f"k{i}") for i, k in enumerate(reversed(kept))]
+    return list(numbered(reversed(kept)))

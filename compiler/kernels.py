@@ -9,32 +9,43 @@ dense row-major buffer::
                | pool(x[B,H,W,C], ...) | map(x[R,C]) | move(x[...]) | pad(x[...], value, ...)
                | join(views, along d) | vector(terms of views [R,C])
                | down(reduction over R of views [P,R,C])
+               | loop(n times kernels) | while(flag after kernels do kernels)
+               | switch(index, kernels or kernels) | row(x[...], of an array of n)
     epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype [pool]
                | vector(term of sums and views [B,M,N]) -> dtype
 
 `move`, `pad` and `join` copy bits; `map` applies the epilogue to an array; `vector` computes terms,
-with reductions of rows, on VECTOR: several stages and results, and no epilogue. Everything is
-immutable and prints.
+with reductions of rows, on VECTOR: several stages and results, and no epilogue. What holds kernels
+runs them one after the other (`kernels_control`). Everything is immutable and prints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from tilewright.compiler.core import FLOATS, SHORT_NAMES
+from tilewright.compiler.kernels_control import (
+    Control,
+    Loop,
+    Row,
+    Switch,
+    While,
+    inside,
+)
 from tilewright.compiler.kernels_lanes import Down, Lanes, Stage
 from tilewright.compiler.source import UNKNOWN, Source
 from tilewright.compiler.terms import Term
 from tilewright.compiler.views import Buffer, View, collapse, dense_strides
 
 __all__ = [
-    "SINGLE", "Axis", "Buffer", "Contract", "Convolve", "Down", "Epilogue", "Finish", "Join",
-    "Kernel", "KernelProgram", "KernelSource", "Lanes", "Map", "Move", "Pad", "Passes", "Pool",
-    "Stage", "Vector", "View", "collapse", "dense_strides", "operands_of", "views_of",
-    "with_views",
+    "SINGLE", "Axis", "Buffer", "Contract", "Control", "Convolve", "Down", "Epilogue", "Finish",
+    "Join", "Kernel", "KernelProgram", "KernelSource", "Lanes", "Loop", "Map", "Move", "Pad",
+    "Passes", "Pool", "Row", "Stage", "Switch", "Vector", "View", "While", "collapse",
+    "dense_strides", "inside", "numbered", "operands_of", "renamed", "views_of", "with_views",
 ]  # fmt: skip
 
 #: Which part of each float32 operand is multiplied, pass by pass (`primitives_dot.PASSES`).
@@ -213,7 +224,7 @@ class Join:
         return f"join({', '.join(map(str, self.views))}, along {self.dim})"
 
 
-KernelSource = Contract | Convolve | Pool | Map | Move | Pad | Join | Lanes | Down
+KernelSource = Contract | Convolve | Pool | Map | Move | Pad | Join | Lanes | Down | Row | Control
 
 
 def operands_of(kernel: Kernel) -> list[View]:
@@ -230,7 +241,41 @@ def views_of(source: KernelSource) -> list[View]:
         return [*source.views, *source.codes]
     if isinstance(source, Join):
         return list(source.views)
-    return [v for v in vars(source).values() if isinstance(v, View)]
+    own = [v for v in vars(source).values() if isinstance(v, View)]
+    within = inside(source) if isinstance(source, Control) else ()
+    return [*own, *(v for k in within for v in operands_of(k))]
+
+
+def renamed(kernel: Kernel, places: Mapping[Buffer, Buffer]) -> Kernel:
+    """The same kernel on other buffers; those that are not named stay."""
+
+    def view(v: Any) -> Any:
+        known = isinstance(v, View) and v.buffer in places
+        return replace(v, buffer=places[v.buffer]) if known else v
+
+    out, *more = (places.get(b, b) for b in kernel.outs)
+    if isinstance(kernel.source, Control):
+        source: KernelSource = kernel.source.mapped(lambda k: renamed(k, places), view)
+    else:
+        source = with_views(kernel.source, view)
+    epilogue = kernel.epilogue.with_views(view)
+    return replace(kernel, source=source, epilogue=epilogue, out=out, more=tuple(more))
+
+
+def numbered(kernels: Iterable[Kernel], name: str = "k") -> tuple[Kernel, ...]:
+    """The kernels with names that tell their places: k0, k1, inside of that k1.0, k1.1 ..."""
+    out = []
+    for i, kernel in enumerate(kernels):
+        source, mine = kernel.source, f"{name}{i}"
+        if isinstance(source, Control):
+            named = iter(numbered((k for part in source.parts for k in part), f"{mine}."))
+            source = source.mapped(partial(_next, named), lambda v: v)
+        out.append(replace(kernel, name=mine, source=source))
+    return tuple(out)
+
+
+def _next(kernels: Iterator[Kernel], _: Kernel) -> Kernel:
+    return next(kernels)
 
 
 def with_views(source: KernelSource, change: Callable[[View], View]) -> KernelSource:
@@ -335,7 +380,8 @@ class Kernel:
         return (self.out, *self.more)
 
     def __str__(self) -> str:
-        return f"{self.name}: {', '.join(map(str, self.outs))} = {self.source} {self.epilogue}"
+        what = f"{self.name}: {', '.join(map(str, self.outs))} = {self.source}"
+        return what if isinstance(self.source, Control) else f"{what} {self.epilogue}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -353,9 +399,16 @@ class KernelProgram:
     notes: tuple[str, ...] = field(default=())
 
     @property
+    def all(self) -> tuple[Kernel, ...]:
+        """The kernels, each with those inside of it behind it: their numbers in a tile program."""
+        found = [(k, *inside(k.source)) if isinstance(k.source, Control) else (k,)
+                 for k in self.kernels]  # fmt: skip
+        return tuple(k for some in found for k in some)
+
+    @property
     def written(self) -> set[Buffer]:
         """All that kernels write."""
-        return {b for k in self.kernels for b in k.outs}
+        return {b for k in self.all for b in k.outs}
 
     def __str__(self) -> str:
         head = f"inputs {', '.join(map(str, self.inputs))}"

@@ -55,7 +55,10 @@ Nodes = list["int | Loop"]
 
 
 def plain(op: Op) -> Word:
-    """The instruction of an operation outside of loops."""
+    """The instruction of an operation outside of the loops that are found here."""
+    if op.register is not None:
+        fields = op.fields | op.sync | {op.address: op.register}
+        return Word(op.name, fields, op.kernel, (op.address,))
     return Word(op.name, op.fields | op.sync, op.kernel, (), op.address, op.buffer, op.offset)
 
 
@@ -86,12 +89,14 @@ class Writer:
     Parameters
     ----------
     frugal : loops in which addresses of different value share a register that walks between them.
+    registers : how many there are to use, from 0 on.
     """
 
-    def __init__(self, ops: Sequence[Op], values: np.ndarray, frugal: Collection[Loop]):
+    def __init__(self, ops: Sequence[Op], values: np.ndarray, frugal: Collection[Loop],
+                 registers: int = REGISTERS):  # fmt: skip
         self.ops, self.values, self.frugal = ops, values, frugal
         self.words: list[Word] = []
-        self.free = list(range(REGISTERS - 1, -1, -1))
+        self.free = list(range(registers - 1, -1, -1))
         self.held: list[_Held] = []
         self.where: dict[tuple[int, str], _Held] = {}
         self.extra = 0

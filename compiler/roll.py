@@ -16,7 +16,7 @@ import numpy as np
 from tilewright.compiler.loops import Loop, Nodes, NoRegister, Word, Writer
 from tilewright.compiler.periods import Motion, Run, motion, runs, tables
 from tilewright.compiler.tiles import Op
-from tilewright.isa.config import ChipConfig
+from tilewright.isa.config import REGISTERS, ChipConfig
 from tilewright.isa.extent import EXTENT_CYCLES
 from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, TYPE_BYTES, Conv, Type, Unit
 from tilewright.isa.timing import MATMUL_MIN_PERIOD
@@ -29,11 +29,11 @@ TRIES = 6  # runs that are tried for a range at a time
 MANY = 256  # runs that may be chosen beside the best one
 
 
-def roll(config: ChipConfig, ops: Sequence[Op]) -> list[Word]:
-    """All instructions, with loops where they pay."""
-    roller = _Roller(config, ops)
+def roll(config: ChipConfig, ops: Sequence[Op], registers: int = REGISTERS) -> list[Word]:
+    """All instructions, with loops where they pay, that use so many registers."""
+    roller = _Roller(config, ops, registers)
     nodes = roller.search(0, len(ops), [])
-    writer = Writer(ops, roller.values, roller.frugal)
+    writer = Writer(ops, roller.values, roller.frugal, registers)
     writer.nodes(nodes, [])
     return writer.words
 
@@ -41,8 +41,8 @@ def roll(config: ChipConfig, ops: Sequence[Op]) -> list[Word]:
 class _Roller:
     """One list of operations and the search for its loops."""
 
-    def __init__(self, config: ChipConfig, ops: Sequence[Op]):
-        self.config, self.ops = config, ops
+    def __init__(self, config: ChipConfig, ops: Sequence[Op], registers: int = REGISTERS):
+        self.config, self.ops, self.registers = config, ops, registers
         self.shape, self.values = tables(ops)
         self.long = len(ops) >= LONG
         self.frugal: set[Loop] = set()
@@ -142,7 +142,7 @@ class _Roller:
         most = run.count * (SLACK * max(busy.values()) - dispatch)
         best = 0
         for frugal in ((), (loop,)):
-            writer = Writer(self.ops, self.values, frugal)
+            writer = Writer(self.ops, self.values, frugal, self.registers)
             try:
                 writer.nodes([loop], [])
             except NoRegister:

@@ -7,6 +7,8 @@ result computes the same bits for every input and every `dim`; `eval_jaxpr` is t
 variables may then be inputs, literals, or one variable twice.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from tilewright.compiler import primitives as p
 from tilewright.compiler import primitives_lanes as lanes
@@ -28,8 +30,11 @@ def simplify(jaxpr):
     check_jaxpr(jaxpr)
     builder = Builder(jaxpr)
     for eqn in jaxpr.eqns:
-        (out,) = eqn.outputs
         inputs = tuple(builder.resolve(a) for a in eqn.inputs)
+        if eqn.primitive.multiple_results:
+            builder.eqns.append(replace(eqn, inputs=inputs))
+            continue
+        (out,) = eqn.outputs
         result = builder.emit(Expr(eqn.primitive, inputs, eqn.params), eqn.source)
         if result.aval != out.aval:
             raise JaxprError(f"a rule for {eqn.primitive} made {out.aval} into {result.aval}")

@@ -62,6 +62,10 @@ class Edges:
             There is no way to let it wait.
         """
         unit = self.ops[number].unit
+        if unit is Unit.SEQ:  # touches nothing
+            for events in self.events.values():
+                events.append(_NOTHING)
+            return
         clock = self.start[unit]
         todo = {n: at for n, at in needs.items() if clock[_place(*n)] < at}
         tokens: dict[Unit, int] = {}

@@ -10,15 +10,19 @@ from typing import TypeVar
 
 from tilewright.compiler.kernels import (
     Contract,
+    Control,
     Convolve,
     Down,
     Join,
+    Kernel,
     KernelProgram,
     KernelSource,
     Lanes,
     Map,
+    Move,
     Pad,
     Pool,
+    Row,
     View,
     operands_of,
 )
@@ -28,6 +32,7 @@ from tilewright.compiler.schedule import A_BANKS, Schedule, ScheduleError
 from tilewright.compiler.schedule_conv import ConvSchedule
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import tile_contract
+from tilewright.compiler.tile_control import Controller, count_of, tile_row
 from tilewright.compiler.tile_conv import Staged, planned, tile_conv
 from tilewright.compiler.tile_down import tile_down
 from tilewright.compiler.tile_map import tile_map, tile_move
@@ -82,53 +87,99 @@ def tile(
     ----------
     schedules : by kernel number, for contractions and convolutions; the others get the default one.
     """
-    plan = Plan(config, A_BANKS)
-    pads = _staged(kernels)
-    ops: list[Op] = []
-    texts: list[str] = []
-    half = 0
-    grouped: dict[int, Group] = {}
-    for group in [] if schedules else groups(config, kernels.kernels):
-        grouped |= dict.fromkeys(group.texts, group)
-    for number, kernel in enumerate(kernels.kernels):
-        if number in grouped:
-            group = grouped[number]
-            more = list(group.ops) if number == group.at else []
-            texts.append(group.texts[number])
-        elif isinstance(kernel.source, Contract):
-            schedule = _given(schedules, number, Schedule) or choose(config, kernel)
-            more, half = tile_contract(plan, kernel, number, schedule, half)
-            texts.append(str(schedule))
-        elif isinstance(kernel.source, Convolve):
-            given = _given(schedules, number, ConvSchedule)
-            pad = pads.get(number)
-            sizes = planned(config, kernel, given) if given else choose_conv(config, kernel, pad)
-            more, half = tile_conv(plan, kernel, number, sizes, half, pad)
-            texts.append(str(sizes.schedule))
-        elif isinstance(kernel.source, Pool):
-            more = tile_pool(plan, kernel, number)
-            texts.append("windows on the way out")
-        elif isinstance(kernel.source, Pad) and any(n == number for n, _ in pads.values()):
-            more = []
-            texts.append("rows ahead of the convolution's tiles")
-        elif isinstance(kernel.source, Pad):
-            more = tile_pad(plan, kernel, number)
-            texts.append("rows through the scratchpad")
-        elif isinstance(kernel.source, Join):
-            more = tile_join(plan, kernel, number)
-            texts.append("rows through the scratchpad")
-        elif isinstance(kernel.source, Down):
-            more, text = tile_down(plan, kernel, number)
-            texts.append(text)
-        elif isinstance(kernel.source, Lanes):
-            more, text = tile_vector(plan, kernel, number)
-            texts.append(text)
-        elif isinstance(kernel.source, Map):
-            more, half = tile_map(plan, kernel, number, half)
-            texts.append("rows through a half")
-        else:
-            more = tile_move(plan, kernel, number)
-            texts.append("pieces through the scratchpad")
-        ops += more
+    tiler = _Tiler(config)
+    ops = tiler.program(kernels, schedules)
     synchronise(ops, config)
-    return TileProgram(kernels.kernels, tuple(ops), tuple(texts))
+    return TileProgram(kernels.all, tuple(ops), tuple(tiler.texts))
+
+
+class _Tiler:
+    """The operations of kernels, and their schedules as text, in the order of their numbers."""
+
+    def __init__(self, config: ChipConfig):
+        self.config, self.plan = config, Plan(config, A_BANKS)
+        self.texts: list[str] = []
+        self.half = 0
+        self.control = Controller(self.plan, self.inside)
+
+    def program(self, kernels: KernelProgram, schedules: Schedules | None) -> list[Op]:
+        """All operations."""
+        simple = not any(isinstance(k.source, Control) for k in kernels.kernels)
+        pads = _staged(kernels) if simple else {}
+        grouped: dict[int, Group] = {}
+        for group in groups(self.config, kernels.kernels) if simple and not schedules else []:
+            grouped |= dict.fromkeys(group.texts, group)
+        ops: list[Op] = []
+        number = 0
+        for place, kernel in enumerate(kernels.kernels):
+            if place in grouped:
+                group = grouped[place]
+                ops += group.ops if place == group.at else []
+                self.texts.append(group.texts[place])
+            elif place in pads:
+                ops += self.convolution(kernel, number, schedules, pads[place])
+            elif any(n == place for n, _ in pads.values()):
+                self.texts.append("rows ahead of the convolution's tiles")
+            else:
+                ops += self.kernel(kernel, number, 0, schedules)
+            number += count_of((kernel,))
+        return ops
+
+    def inside(self, kernels: tuple[Kernel, ...], number: int, depth: int) -> list[Op]:
+        """All operations of kernels within another one."""
+        ops: list[Op] = []
+        for kernel in kernels:
+            ops += self.kernel(kernel, number, depth, None)
+            number += count_of((kernel,))
+        return ops
+
+    def kernel(
+        self, kernel: Kernel, number: int, depth: int, schedules: Schedules | None
+    ) -> list[Op]:
+        """All operations of one kernel."""
+        plan, source = self.plan, kernel.source
+        if isinstance(source, Contract):
+            schedule = _given(schedules, number, Schedule) or choose(self.config, kernel)
+            ops, self.half = tile_contract(plan, kernel, number, schedule, self.half)
+            self.texts.append(str(schedule))
+        elif isinstance(source, Convolve):
+            ops = self.convolution(kernel, number, schedules, None)
+        elif isinstance(source, Down | Lanes):
+            ops, text = (tile_down if isinstance(source, Down) else tile_vector)(
+                plan, kernel, number
+            )
+            self.texts.append(text)
+        elif isinstance(source, Map):
+            ops, self.half = tile_map(plan, kernel, number, self.half)
+            self.texts.append("rows through a half")
+        elif isinstance(source, Control):
+            self.texts.append("one kernel after the other")
+            ops = self.control.ops(kernel, number, depth)
+        elif isinstance(source, Row):
+            self.texts.append("pieces through the scratchpad")
+            ops = tile_row(plan, kernel, number, depth)
+        else:
+            make, text = SIMPLE[type(source)]
+            self.texts.append(text)
+            ops = make(plan, kernel, number)
+        return ops
+
+    def convolution(
+        self, kernel: Kernel, number: int, schedules: Schedules | None, pad: Staged | None
+    ) -> list[Op]:
+        """All operations of a convolution, and of the kernel that pads its image."""
+        given = _given(schedules, number, ConvSchedule)
+        config = self.config
+        sizes = planned(config, kernel, given) if given else choose_conv(config, kernel, pad)
+        ops, self.half = tile_conv(self.plan, kernel, number, sizes, self.half, pad)
+        self.texts.append(str(sizes.schedule))
+        return ops
+
+
+#: How a kernel is tiled that needs no schedule, and what is said of it.
+SIMPLE = {
+    Pool: (tile_pool, "windows on the way out"),
+    Pad: (tile_pad, "rows through the scratchpad"),
+    Join: (tile_join, "rows through the scratchpad"),
+    Move: (tile_move, "pieces through the scratchpad"),
+}

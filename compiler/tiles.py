@@ -18,7 +18,6 @@ from tilewright.isa.table import Mem, Unit
 
 UNIT_OF = {
     "load": Unit.LOAD, "matmul": Unit.MATMUL, "vector": Unit.VECTOR, "store": Unit.STORE,
-    "fence": Unit.SEQ,
 }  # fmt: skip
 
 
@@ -62,10 +61,12 @@ Place = Local | Dram
 
 @dataclass(eq=False)
 class Op:
-    """One instruction to be.
+    """One instruction to be, of a unit or of the sequencer; or a label, at which jumps arrive.
 
     `address` is the field that holds the DRAM address, whose value is `buffer`'s address +
-    `offset`. `waits` and `signals` are filled in by `sync`.
+    `offset`; but if `register` is one, the field holds that register's number, and the address is
+    what it would be in the first step of the loops around. `waits` and `signals` are filled in by
+    `sync`. A jump's `target` is the `id` of a label.
     """
 
     name: str
@@ -77,10 +78,11 @@ class Op:
     buffer: Buffer | None = None
     offset: int = 0
     sync: dict[str, int] = field(default_factory=dict)
+    register: int | None = None
 
     @property
     def unit(self) -> Unit:
-        return UNIT_OF[self.name]
+        return UNIT_OF.get(self.name, Unit.SEQ)
 
     def __str__(self) -> str:
         what = " ".join(

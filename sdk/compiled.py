@@ -85,7 +85,8 @@ class Lowered:
         if settings.check_programs:
             from tilewright.sim import checker
 
-            checker.check(back.program, sim.load_memory(back.program)).require()
+            straight = back.straight
+            checker.check(straight, sim.load_memory(straight)).require()
         return Compiled(self, simple, back)
 
 

@@ -110,7 +110,7 @@ def scan(
     f : function of (carry, x); the carry keeps its structure, shapes and dtypes.
     xs : pytree of arrays with equal first dimensions, or None (give `length`).
     reverse : from the last row to the first; ys keep the order of xs.
-    unroll : ignored: all steps are unrolled.
+    unroll : ignored: a few steps are unrolled, more are a loop on the chip.
 
     Raises
     ------

@@ -232,10 +232,7 @@ def test_on_the_chip():
         assert float(tw.jit(lambda x: lax.cond(x > 1, tnp.sin, tnp.cos, x))(0.5)) == pytest.approx(
             np.cos(0.5), rel=1e-6
         )
-        with pytest.raises(UnsupportedError, match=r"a while loop cannot run.*test_control\.py"):
-            tw.jit(lambda x: lax.while_loop(lambda v: v < 9, lambda v: v * 2, x))(1.0)
-        with pytest.raises(UnsupportedError, match=r"unrolled.*1000000 steps at"):
-            tw.jit(lambda x: lax.fori_loop(0, 1_000_000, lambda i, v: v * 2, x))(1.0)
+        assert tw.jit(lambda x: lax.while_loop(lambda v: v < 9, lambda v: v * 2, x))(1.0) == 16
 
 
 def test_only_the_branch_of_a_known_index_is_compiled():
