@@ -60,6 +60,7 @@ class Array(ArrayOperators):
     __pow__, __rpow__ = _operator("power"), _operator("power", True)
     __floordiv__, __rfloordiv__ = _operator("floor_divide"), _operator("floor_divide", True)
     __mod__, __rmod__ = _operator("remainder"), _operator("remainder", True)
+    __divmod__, __rdivmod__ = _operator("divmod"), _operator("divmod", True)
     __matmul__, __rmatmul__ = _operator("matmul"), _operator("matmul", True)
 
     def __init__(self, device: Device, aval: ShapedArray, block: Block, future: Future[Any]):

@@ -273,6 +273,8 @@ def test_functions_run_at_once():
         assert np.array_equal(tnp.concatenate([a, b]), np.concatenate([A, B]))
         assert np.array_equal(a // 3, A // 3)
         assert np.array_equal(5 % (abs(a) + 1), 5 % (abs(A) + 1))
+        assert all(map(np.array_equal, divmod(a, 3), divmod(A, 3)))
+        assert all(map(np.array_equal, tnp.divmod(a, 4), divmod(A, 4)))
         assert np.array_equal(tnp.roll(a, 1, 0), np.roll(A, 1, 0))
         assert np.array_equal(tnp.triu(a), np.triu(A))
         assert np.array_equal(tnp.asarray([a[0], b[0]]), np.stack([A[0], B[0]]))
