@@ -112,4 +112,5 @@ def _threefry(k1, k2, count, *, word):
     shape = np.broadcast_shapes(*(v.shape for v in (k1, k2, count)))
     k1, k2, count = (np.ascontiguousarray(np.broadcast_to(v, shape)) for v in (k1, k2, count))
     words = vector_integers.threefry2x32(NumPyMachine(), k1, k2, np.zeros_like(count), count)
-    return np.asarray(words[0] ^ words[1] if word == 2 else words[word], np.uint32)
+    found = words[0] ^ words[1] if word == 2 else words[word]
+    return np.asarray(found, np.uint32).reshape(shape)

@@ -58,3 +58,20 @@ def test_attention():
         ours = tw.grad(loss(nn.dot_product_attention, tnp), (0, 1, 2))(q, k, v)
     theirs = jax.jit(jax.grad(loss(jax.nn.dot_product_attention, jnp), (0, 1, 2)))(q, k, v)
     compare(ours, theirs, 1e-3, 1e-4)
+
+
+def test_random_numbers_in_transformations():
+    """The bits are Threefry's, as JAX's: of many keys, in a scan (scalars), in a derivative."""
+
+    def program(api, np_, L, random, key):
+        draw = lambda k, _: (random.split(k)[0], random.uniform(k, ()))  # noqa: E731
+        return (
+            api.vmap(lambda k: random.uniform(k, (4,)))(random.split(key, 3)),
+            L.scan(draw, key, None, length=3)[1],
+            api.grad(lambda x: np_.sum(np_.where(random.bernoulli(key, 0.5, (5,)), x * x, 0.0)))(
+                np_.ones((5,), np_.float32)),
+        )  # fmt: skip
+
+    ours = program(tw, tnp, tw.lax, tw.random, tw.random.PRNGKey(3))
+    theirs = program(jax, jnp, jax.lax, jax.random, jax.random.PRNGKey(3))
+    compare(ours, theirs, 0, 0)
