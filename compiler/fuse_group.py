@@ -192,14 +192,21 @@ class _Planner:
 
         First of all a reduction whose row's operations are too many for the tail.
         """
-        found: tuple[tuple[bool, int], Term] | None = None
+        found: list[tuple[bool, int, Term]] = []
         for t in self._cone(target)[:-1]:
             if t.name in REDUCTIONS and id(t) not in self.known:
                 return t
-            if not t.args or id(t) in self.known or t.name in REDUCTIONS:
-                continue
-            size = sum(1 for u in self._cone(t) if u.args and id(u) not in self.known)
-            key = len(self._leaves(t)) > 1, size
-            if (found is None or key > found[0]) and self._stage((t,), self.wide[id(t)]):
-                found = key, t
-        return None if found is None else found[1]
+            if t.args and id(t) not in self.known:
+                size = sum(1 for u in self._cone(t) if u.args and id(u) not in self.known)
+                found.append((len(self._leaves(t)) > 1, size, t))
+        found.sort(key=lambda part: part[:2])
+        for several in (True, False):  # of several arrays, if there is any: that leaves fewer
+            some = [t for many, _, t in found if many == several]
+            low, high = 0, len(some)
+            while low < high:
+                middle = (low + high) // 2
+                fits = self._stage((some[middle],), self.wide[id(some[middle])]) is not None
+                low, high = (middle + 1, high) if fits else (low, middle)
+            if low:
+                return some[low - 1]
+        return next((t for *_, t in found if self._stage((t,), self.wide[id(t)])), None)

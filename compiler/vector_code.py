@@ -40,8 +40,12 @@ class MicroKernel:
         return b"".join(map(encode_micro, self.words))
 
 
-class _NoRoom(Exception):
-    """Too few registers, or too many words."""
+class _NoRegisters(Exception):
+    """Too few registers."""
+
+
+class _NoWords(Exception):
+    """Too many words."""
 
 
 @dataclass
@@ -93,7 +97,9 @@ def _compiled(roots: tuple[Term, ...], kinds: tuple[Kind, ...], how: How) -> Mic
     for kept in range(min(len(constants), LIMITS["init"] + len(scalars)), least - 1, -1):
         try:
             return _allocated(ops, results, constants[:kept], scalars)
-        except _NoRoom:
+        except _NoWords:  # with fewer registers for constants there are more words
+            return None
+        except _NoRegisters:
             continue
     return None
 
@@ -118,14 +124,14 @@ def _allocated(ops: list[Result], roots: list[Result], kept: list[Result],
         (tail if root.level == TAIL else body).store(root, number)
     sections = {"init": [_Word(c) for c in init], "head": head.words(), "body": body.words(),
                 "tail": tail.words()}  # fmt: skip
+    lengths = {name: len(sections.get(name, ())) for name in SECTIONS}
+    if any(lengths[name] > LIMITS[name] for name in SECTIONS):
+        raise _NoWords
     registers = _Registers(sections["head"], sections["body"], sections["tail"], init)
     numbers = {c: SOURCES[name] for name, c in scalars.items()}
     out: list[MicroOp] = []
     for words in sections.values():
         out += registers.encode(words, numbers)
-    lengths = {name: len(sections.get(name, ())) for name in SECTIONS}
-    if any(lengths[name] > LIMITS[name] for name in SECTIONS):
-        raise _NoRoom
     loaded = {LOAD_STREAMS[op.n] for op in ops if op.name == "load"}
     check_kernel(out, lengths, loaded | set(STORE_STREAMS[: len(roots)]))
     return MicroKernel(tuple(out), lengths, {name: c.n for name, c in scalars.items()})
@@ -234,7 +240,7 @@ class _Registers:
 
     def _take(self, x: Result) -> None:
         if not self.free:
-            raise _NoRoom
+            raise _NoRegisters
         self.number[x] = self.free.pop()
 
     def encode(self, words: list[_Word], numbers: dict[Result, int]) -> list[MicroOp]:

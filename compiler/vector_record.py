@@ -67,6 +67,7 @@ class Recorder:
     def carried(self, name: str, start: int, x: Result) -> Result:
         """What is left of a row's units x, combined one by one, from the bits `start` on.
 
+        It is to be read by operations behind the row's units.
         If x is a load, each word combines the unit before, and the tail the last one.
         """
         first = Result("mov", (self.operand(start),), 0, HEAD)
@@ -74,7 +75,7 @@ class Recorder:
         if x.name != "load":
             update = Result(name, (first, x), 0, BODY, first)
             self.results.append(update)
-            return self.after("mov", update)
+            return update
         ahead = Result("mov", (self.operand(start),), 0, HEAD)
         load = Result("load", (), x.n, BODY, ahead)
         update = Result(name, (first, ahead), 0, BODY, first, load)

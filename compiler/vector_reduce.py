@@ -12,6 +12,7 @@ import numpy as np
 from tilewright.compiler import core
 from tilewright.compiler.primitives_reduce import identity
 from tilewright.compiler.terms import Term
+from tilewright.compiler.vector_record import BODY, TAIL, Recorder, Result
 
 #: Reduction -> its micro-operation on floats, signed and unsigned integers.
 OPERATION = {
@@ -62,17 +63,17 @@ def start(term: Term) -> int:
     return int(value) & 0xFFFFFFFF
 
 
-def reduced(r, term: Term, x, how: How):
+def reduced(r: Recorder, term: Term, x: Result, how: How) -> Result:
     """The reduction of x, in a lane's form of the accumulator's dtype."""
     dtype = term.args[0].dtype
     kind = 0 if dtype in core.FLOATS else 2 if dtype == core.uint32 else 1
     name, first = OPERATION[term.name][kind], start(term)
     filled = x.name == "load" and x.n in how.filled and first == 0
     if how.ragged and how.across and not filled:
-        x = r.run("select", r.source("active", 2), x, first)
+        x = r.run("select", r.source("active", BODY), x, first)
     result = r.carried(name, first, x)
     if not how.lanes:
-        return result
+        return result if result.level == TAIL else r.after("mov", result)
     distance = how.dim // 2
     while distance:
         result = r.after(name, result, r.after("rotate", result, n=distance))
@@ -80,15 +81,15 @@ def reduced(r, term: Term, x, how: How):
     return result
 
 
-def index(r, how: How):
+def index(r: Recorder, how: How) -> Result:
     """The place of an element along the axis that is reduced; scalar v is that of the first one."""
-    unit = r.source("unit", 2)
+    unit = r.source("unit", BODY)
     if how.across:
         unit = r.run("add_i32", r.run("shl", unit, how.dim.bit_length() - 1), r.source("lane"))
     return r.run("add_i32", unit, r.source("v"))
 
 
-def key(r, term: Term, x):
+def key(r: Recorder, term: Term, x: Result) -> Result:
     """An integer that orders as x for argmax, reversed for argmin; a NaN is above all."""
     largest, dtype = term.name == "argmax_key", term.args[0].dtype
     if dtype in core.FLOATS:
