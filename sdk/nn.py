@@ -7,6 +7,7 @@ has them all.
 from math import pi as _pi
 from math import sqrt as _sqrt
 
+from tilewright import initializers
 from tilewright import lax as _lax
 from tilewright import numpy as _tnp
 from tilewright.compiler import ops as _ops
@@ -196,6 +197,7 @@ __all__ = [
     "hard_swish",
     "hard_tanh",
     "identity",
+    "initializers",
     "layer_norm",
     "leaky_relu",
     "log_sigmoid",

@@ -207,6 +207,25 @@ def _normal(key, shape, dtype):
     return _ops.multiply(_lax.erf_inv(u), _ops.convert(_sqrt(2), dtype))
 
 
+def truncated_normal(key, lower, upper, shape=None, dtype=_np.float32):
+    """Return floats of the normal distribution between two bounds."""
+    dtype = _dtype("truncated_normal", dtype, _FLOATS)
+    if shape is None:
+        shapes = (_trace.aval_of(v).shape for v in (lower, upper))
+        shape = _np.broadcast_shapes(*shapes)
+    shape = _shape("truncated_normal", shape)
+    return _at_once(_truncated_normal, key, lower, upper, shape, dtype)
+
+
+def _truncated_normal(key, lower, upper, shape, dtype):
+    _check_fits("truncated_normal", shape, lower, upper)
+    root = _ops.convert(_sqrt(2), dtype)
+    low, high = (_ops.convert(v, dtype) for v in (lower, upper))
+    least, most = (_lax.erf(_ops.divide(v, root)) for v in (low, high))
+    out = _ops.multiply(_lax.erf_inv(_uniform(key, least, most, shape, dtype)), root)
+    return _ops.clip(out, low, high)
+
+
 def bernoulli(key, p=0.5, shape=None):
     """Return bools that are true with probability p (of p's shape by default)."""
     shape = _trace.aval_of(p).shape if shape is None else shape
@@ -370,6 +389,7 @@ __all__ = [
     "rademacher",
     "randint",
     "split",
+    "truncated_normal",
     "uniform",
     "wrap_key_data",
 ]
