@@ -212,7 +212,7 @@ def units(back):
 
 def unrolled(monkeypatch, *args, **options):
     with monkeypatch.context() as patch:
-        patch.setattr("tilewright.compiler.emit.roll", lambda _c, ops, _r: [plain(op) for op in ops])
+        patch.setattr("tilewright.compiler.emit.roll", lambda _, ops, __: list(map(plain, ops)))
         return compiled(*args, **options)
 
 
