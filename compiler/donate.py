@@ -17,6 +17,7 @@ from tilewright.compiler.kernels import (
     KernelProgram,
     Lanes,
     Map,
+    Update,
     View,
     operands_of,
     renamed,
@@ -53,6 +54,8 @@ def may_replace(program: KernelProgram, old: Buffer, out: Buffer) -> bool:
     writer = program.kernels[writers[0]]
     if last < writers[0]:
         return True
+    if isinstance(writer.source, Update):
+        return [v for v in _views(writer, old)] == [writer.source.x]
     return isinstance(writer.source, Lanes | Map) and all(v.is_dense for v in _views(writer, old))
 
 

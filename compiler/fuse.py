@@ -18,6 +18,7 @@ from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var
 from tilewright.compiler.fuse_control import CONTROL, control
 from tilewright.compiler.fuse_conv import as_contraction, convolution
+from tilewright.compiler.fuse_dynamic import dynamic_slice, dynamic_update_slice
 from tilewright.compiler.fuse_epilogue import Region, regions, start
 from tilewright.compiler.fuse_join import concatenate, iota
 from tilewright.compiler.fuse_lanes import Lane, alone
@@ -91,6 +92,10 @@ class _Fuser(KernelBuilder):
             return concatenate(self, eqn)
         if name == "iota":
             return iota(self, eqn)
+        if name == "dynamic_slice":
+            return dynamic_slice(self, eqn)
+        if name == "dynamic_update_slice":
+            return dynamic_update_slice(self, eqn)
         if name in REDUCING:
             return reduction(self, eqn)
         if self._only_multiplied(eqn):

@@ -11,6 +11,7 @@ dense row-major buffer::
                | down(reduction over R of views [P,R,C])
                | loop(n times kernels) | while(flag after kernels do kernels)
                | switch(index, kernels or kernels) | row(x[...], of an array of n)
+               | slide(x[...], starts) | update(x[...], box[...], starts)
     epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype [pool]
                | vector(term of sums and views [B,M,N]) -> dtype
 
@@ -36,6 +37,7 @@ from tilewright.compiler.kernels_control import (
     While,
     inside,
 )
+from tilewright.compiler.kernels_dynamic import Slide, Start, Update
 from tilewright.compiler.kernels_lanes import Down, Lanes, Stage
 from tilewright.compiler.source import UNKNOWN, Source
 from tilewright.compiler.terms import Term
@@ -44,8 +46,9 @@ from tilewright.compiler.views import Buffer, View, collapse, dense_strides
 __all__ = [
     "SINGLE", "Axis", "Buffer", "Contract", "Control", "Convolve", "Down", "Epilogue", "Finish",
     "Join", "Kernel", "KernelProgram", "KernelSource", "Lanes", "Loop", "Map", "Move", "Pad",
-    "Passes", "Pool", "Row", "Stage", "Switch", "Vector", "View", "While", "collapse",
-    "dense_strides", "inside", "numbered", "operands_of", "renamed", "views_of", "with_views",
+    "Passes", "Pool", "Row", "Slide", "Stage", "Start", "Switch", "Update", "Vector", "View",
+    "While", "collapse", "dense_strides", "inside", "numbered", "operands_of", "renamed",
+    "views_of", "with_views",
 ]  # fmt: skip
 
 #: Which part of each float32 operand is multiplied, pass by pass (`primitives_dot.PASSES`).
@@ -224,7 +227,10 @@ class Join:
         return f"join({', '.join(map(str, self.views))}, along {self.dim})"
 
 
-KernelSource = Contract | Convolve | Pool | Map | Move | Pad | Join | Lanes | Down | Row | Control
+Dynamic = Slide | Update
+KernelSource = (
+    Contract | Convolve | Pool | Map | Move | Pad | Join | Lanes | Down | Row | Dynamic | Control
+)
 
 
 def operands_of(kernel: Kernel) -> list[View]:
@@ -239,7 +245,7 @@ def views_of(source: KernelSource) -> list[View]:
     """The arrays that a source reads."""
     if isinstance(source, Lanes | Down):
         return [*source.views, *source.codes]
-    if isinstance(source, Join):
+    if isinstance(source, Join | Dynamic):
         return list(source.views)
     own = [v for v in vars(source).values() if isinstance(v, View)]
     within = inside(source) if isinstance(source, Control) else ()
@@ -283,6 +289,8 @@ def with_views(source: KernelSource, change: Callable[[View], View]) -> KernelSo
     if isinstance(source, Lanes | Down):
         views, codes = tuple(map(change, source.views)), tuple(map(change, source.codes))
         return replace(source, views=views, codes=codes)
+    if isinstance(source, Dynamic):
+        return source.with_views(change)
     if isinstance(source, Join):
         return replace(source, views=tuple(map(change, source.views)))
     changed: dict[str, Any] = {k: change(v) for k, v in vars(source).items() if isinstance(v, View)}

@@ -200,6 +200,7 @@ def load():
         rules_call,
         rules_contract,
         rules_control,
+        rules_dynamic,
         rules_elementwise,
         rules_math,
         rules_moving,

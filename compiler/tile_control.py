@@ -20,8 +20,8 @@ from tilewright.isa.table import Unit
 
 DEPTH = 4  # loops around each other whose steps are counted
 FIRST = REGISTERS - DEPTH  # register of the outermost loop's step
-VALUE, ADDRESS = FIRST - 1, FIRST - 2  # registers of no longer use than a few instructions
-FREE = FIRST - 2  # registers that a stretch without jumps may use as it likes
+VALUE, ADDRESS, SIGN = FIRST - 1, FIRST - 2, FIRST - 3  # used within a few instructions
+FREE = FIRST - 3  # registers that a stretch without jumps may use as it likes
 
 #: Operations of kernels whose numbers begin at the second argument, that many loops deep.
 Inside = Callable[[tuple[Kernel, ...], int, int], list[Op]]
@@ -54,43 +54,43 @@ class Controller:
             )
         step, top = FIRST + depth, next(self.labels)
         (body,) = self._parts(kernel, number, depth + 1)
-        yield _scalar("fence", number)
-        yield _scalar("li", number, rd=step, b=0)
-        yield _scalar("label", number, id=top)
+        yield scalar("fence", number)
+        yield scalar("li", number, rd=step, b=0)
+        yield scalar("label", number, id=top)
         yield from body
-        yield _scalar("fence", number)
-        yield _scalar("add", number, rd=step, ra=step, b=1)
-        yield _scalar("bne", number, ra=step, b=kernel.source.count, target=top)  # type: ignore[union-attr]
+        yield scalar("fence", number)
+        yield scalar("add", number, rd=step, ra=step, b=1)
+        yield scalar("bne", number, ra=step, b=kernel.source.count, target=top)  # type: ignore[union-attr]
 
     def _while(self, kernel: Kernel, number: int, depth: int) -> Iterator[Op]:
         top, end = next(self.labels), next(self.labels)
         test, body = self._parts(kernel, number, depth)
-        yield _scalar("fence", number)
-        yield _scalar("label", number, id=top)
+        yield scalar("fence", number)
+        yield scalar("label", number, id=top)
         yield from test
-        yield _scalar("fence", number)
+        yield scalar("fence", number)
         yield from _read(kernel.source.flag, number)  # type: ignore[union-attr]
-        yield _scalar("beq", number, ra=VALUE, b=0, target=end)
+        yield scalar("beq", number, ra=VALUE, b=0, target=end)
         yield from body
-        yield _scalar("fence", number)
-        yield _scalar("jmp", number, target=top)
-        yield _scalar("label", number, id=end)
+        yield scalar("fence", number)
+        yield scalar("jmp", number, target=top)
+        yield scalar("label", number, id=end)
 
     def _switch(self, kernel: Kernel, number: int, depth: int) -> Iterator[Op]:
         parts = list(self._parts(kernel, number, depth))
         starts, end = [next(self.labels) for _ in parts], next(self.labels)
-        yield _scalar("fence", number)
+        yield scalar("fence", number)
         yield from _read(kernel.source.index, number)  # type: ignore[union-attr]
         for i, start in enumerate(starts[:-1]):
-            yield _scalar("blt", number, ra=VALUE, b=i + 1, target=start)
+            yield scalar("blt", number, ra=VALUE, b=i + 1, target=start)
         order = [len(parts) - 1, *range(len(parts) - 1)]  # the last one needs no jump
         for i in order:
-            yield _scalar("label", number, id=starts[i])
+            yield scalar("label", number, id=starts[i])
             yield from parts[i]
-            yield _scalar("fence", number)
+            yield scalar("fence", number)
             if i != order[-1]:
-                yield _scalar("jmp", number, target=end)
-        yield _scalar("label", number, id=end)
+                yield scalar("jmp", number, target=end)
+        yield scalar("label", number, id=end)
 
 
 def count_of(kernels: tuple[Kernel, ...]) -> int:
@@ -108,14 +108,19 @@ def tile_row(plan: Plan, kernel: Kernel, number: int, depth: int) -> list[Op]:
         size *= n
     last = (row.count - 1) * size if row.reverse else 0
     pitch = -size if row.reverse else size
-    out = [_scalar("mul", number, rd=VALUE, ra=FIRST + depth - 1, b=pitch)]
+    out = [scalar("mul", number, rd=VALUE, ra=FIRST + depth - 1, b=pitch)]
     for op in tile_move(plan, replace(kernel, source=Move(row.x)), number):
         if op.name == ("store" if row.into else "load"):
-            out.append(Op("add", {"rd": ADDRESS, "ra": VALUE}, (), (), number, "b", op.buffer,
-                          op.offset + last))  # fmt: skip
-            op.register = ADDRESS
+            out.append(added(op, last))
         out.append(op)
     return out
+
+
+def added(op: Op, more: int = 0) -> Op:
+    """What gives an operation its address: VALUE, `more` bytes, and the address that it has."""
+    op.register = ADDRESS
+    fields = {"rd": ADDRESS, "ra": VALUE}
+    return Op("add", fields, (), (), op.kernel, "b", op.buffer, op.offset + more)
 
 
 def straight(ops: Sequence[Op]) -> list[Op]:
@@ -128,7 +133,8 @@ def straight(ops: Sequence[Op]) -> list[Op]:
     return [op if op.register is None else replace(op, register=None) for op in keep]
 
 
-def _scalar(name: str, number: int, **fields: int) -> Op:
+def scalar(name: str, number: int, **fields: int) -> Op:
+    """An instruction of the sequencer, or a label."""
     return Op(name, fields, (), (), number)
 
 
@@ -136,4 +142,4 @@ def _read(view: View, number: int) -> Iterator[Op]:
     """An int32 of DRAM into VALUE."""
     at = view.offset * view.dtype.itemsize
     yield Op("li", {"rd": VALUE}, (), (), number, "b", view.buffer, at)
-    yield _scalar("ldw", number, rd=VALUE, ra=VALUE, b=0)
+    yield scalar("ldw", number, rd=VALUE, ra=VALUE, b=0)

@@ -51,6 +51,14 @@ def tile_join(plan: Plan, kernel: Kernel, number: int) -> list[Op]:
     return ops
 
 
+def copies(
+    plan: Plan, out: Buffer, shape: tuple[int, ...], number: int, x: View
+) -> list[Op]:
+    """A copy of x into the first elements, in each dimension, of an array of this shape."""
+    zeros, ones = (0,) * len(x.shape), (1,) * len(x.shape)
+    return _copies(plan, out, number, x, zeros, ones, _Slots(plan), shape)
+
+
 class _Slots:
     """Quarters of the activations' banks in turn; the first one keeps the fill value."""
 
@@ -129,12 +137,13 @@ def _outside(shape: tuple[int, ...], source: Pad, size: int) -> Iterator[tuple[i
 
 
 def _copies(plan: Plan, out: Buffer, number: int, x: View, places: tuple[int, ...],
-            jumps: tuple[int, ...], slots: _Slots) -> list[Op]:  # fmt: skip
+            jumps: tuple[int, ...], slots: _Slots,
+            shape: tuple[int, ...] | None = None) -> list[Op]:  # fmt: skip
     """LOADs of up to two dimensions of rows, each a contiguous run on both sides, and STOREs."""
     d = plan.config.dim
     size = x.dtype.itemsize
     box = [(1, 0, 0), (1, 0, 0)]
-    whole = dense_strides(out.shape)
+    whole = dense_strides(shape or out.shape)
     for n, s, w, step in zip(x.shape, x.strides, whole, jumps, strict=True):
         _push(box, (n, s * size, w * step * size))
     _push(box, (size, 1, 1))

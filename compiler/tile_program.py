@@ -23,6 +23,8 @@ from tilewright.compiler.kernels import (
     Pad,
     Pool,
     Row,
+    Slide,
+    Update,
     View,
     operands_of,
 )
@@ -35,6 +37,7 @@ from tilewright.compiler.tile_contract import tile_contract
 from tilewright.compiler.tile_control import Controller, count_of, tile_row
 from tilewright.compiler.tile_conv import Staged, planned, tile_conv
 from tilewright.compiler.tile_down import tile_down
+from tilewright.compiler.tile_dynamic import tile_slide, tile_update
 from tilewright.compiler.tile_map import tile_map, tile_move
 from tilewright.compiler.tile_pad import tile_join, tile_pad
 from tilewright.compiler.tile_pool import tile_pool
@@ -182,4 +185,6 @@ SIMPLE = {
     Pad: (tile_pad, "rows through the scratchpad"),
     Join: (tile_join, "rows through the scratchpad"),
     Move: (tile_move, "pieces through the scratchpad"),
+    Slide: (tile_slide, "rows through the scratchpad"),
+    Update: (tile_update, "rows through the scratchpad"),
 }

@@ -32,6 +32,14 @@ from tilewright.compiler.windows import is_number as _is_number
 from tilewright.compiler.windows import reduce_window_max as _reduce_window_max
 from tilewright.compiler.windows import window_totals as _window_totals
 from tilewright.hooks import install as _install
+from tilewright.lax_dynamic import (
+    dynamic_index_in_dim,
+    dynamic_slice,
+    dynamic_slice_in_dim,
+    dynamic_update_index_in_dim,
+    dynamic_update_slice,
+    dynamic_update_slice_in_dim,
+)
 from tilewright.lax_elementwise import (
     abs,
     bitwise_and,
@@ -387,6 +395,12 @@ __all__ = [
     "div",
     "dot",
     "dot_general",
+    "dynamic_index_in_dim",
+    "dynamic_slice",
+    "dynamic_slice_in_dim",
+    "dynamic_update_index_in_dim",
+    "dynamic_update_slice",
+    "dynamic_update_slice_in_dim",
     "eq",
     "erf",
     "erf_inv",
