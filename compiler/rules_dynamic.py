@@ -1,5 +1,6 @@
 """Derivatives and batches of parts at computed places: linear in the arrays, not in the starts."""
 
+import numpy as np
 from tilewright.compiler import primitives as p
 from tilewright.compiler.batching import move_dim
 from tilewright.compiler.core import Literal, ShapedArray, int32
@@ -9,7 +10,7 @@ from tilewright.compiler.primitives_join import concatenate_p
 from tilewright.compiler.rules import Undefined, bind, reshape
 from tilewright.compiler.trace import aval_of
 
-FIRST = Literal(0, ShapedArray((), int32))
+FIRST = Literal(np.zeros((), int32), ShapedArray((), int32))
 
 
 @dynamic_slice_p.rule("jvp")
