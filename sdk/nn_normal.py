@@ -1,10 +1,14 @@
-"""Softmax and normalisations, with the formulas of `jax.nn`; `tilewright.nn` has them all."""
+"""Softmax and normalisations, with the formulas of `jax.nn`; `tilewright.nn` has them all.
+
+The largest element, which is subtracted against overflow, has no derivative, as in JAX: it cancels.
+"""
 
 from tilewright import lax as _lax
 from tilewright import numpy as _tnp
 from tilewright.compiler import ops as _ops
 from tilewright.compiler.errors import OperandError as _OperandError
 from tilewright.compiler.source import user_source as _user_source
+from tilewright.custom import stop_gradient as _constant
 
 _INF = float("inf")
 
@@ -21,7 +25,7 @@ def _safe(x, where, other):
 def softmax(x, axis=-1, where=None):
     """exp(x - max) / sum(exp(x - max)); where `where` does not hold, 0."""
     x = _safe(_float(x), where, -_INF)
-    grown = _tnp.exp(x - _tnp.max(x, axis, keepdims=True))
+    grown = _tnp.exp(x - _constant(_tnp.max(x, axis, keepdims=True)))
     result = grown / _tnp.sum(grown, axis, keepdims=True)
     return result if where is None else _tnp.where(where, result, 0)
 
@@ -29,7 +33,7 @@ def softmax(x, axis=-1, where=None):
 def log_softmax(x, axis=-1, where=None):
     """x - max - log(sum(exp(x - max))); where `where` does not hold, -inf."""
     x = _safe(_float(x), where, -_INF)
-    shifted = x - _tnp.max(x, axis, keepdims=True)
+    shifted = x - _constant(_tnp.max(x, axis, keepdims=True))
     result = shifted - _tnp.log(_tnp.sum(_tnp.exp(shifted), axis, keepdims=True))
     return result if where is None else _tnp.where(where, result, -_INF)
 
@@ -41,7 +45,7 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False, where=Non
         b = _ops.convert(_tnp.asarray(b), a.dtype)
         a = _tnp.where(b != 0, a, -_INF)
     a = _safe(a, where, -_INF)
-    largest = _tnp.max(a, axis, keepdims=True)
+    largest = _constant(_tnp.max(a, axis, keepdims=True))
     largest = _tnp.where(_tnp.isfinite(largest), largest, 0.0)
     grown = _tnp.exp(a - largest)
     total = _tnp.sum(grown if b is None else b * grown, axis, keepdims=keepdims)

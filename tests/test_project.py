@@ -141,7 +141,7 @@ def readme_blocks(language):
 def test_readme_example_runs(capsys):
     import numpy as np
 
-    code, convolution, lanes = readme_blocks("python")
+    code, convolution, lanes, training = readme_blocks("python")
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     out = capsys.readouterr().out
@@ -166,6 +166,28 @@ def test_readme_example_runs(capsys):
     np.testing.assert_allclose(np.asarray(names["gated"]), want, rtol=2e-6, atol=1e-6)
     out = capsys.readouterr().out
     assert "vector(select_n" in out and "k1:" not in out
+    exec(compile(training, "README.md", "exec"), names)
+    before, after = map(float, capsys.readouterr().out.split())
+    assert (before, after) == pytest.approx(trained_by_jax(names), rel=0.02)
+    arguments = (names[n] for n in ("start", "points", "onehot"))
+    assert len(names["train"].lower(*arguments).compile().program) < 300
+
+
+def trained_by_jax(names):
+    """README's losses before and after training, in float32."""
+    import jax
+    import jax.numpy as jnp
+
+    def loss(params, x, y):
+        hidden = jax.nn.gelu(x @ params["w"] + params["b"])
+        return -(jax.nn.log_softmax(hidden @ params["v"]) * y).sum(-1).mean()
+
+    def step(i, params):
+        gradients = jax.grad(loss)(params, names["points"], names["onehot"])
+        return jax.tree.map(lambda p, g: p - 0.5 * g, params, gradients)
+
+    trained = jax.lax.fori_loop(0, 20, step, jax.tree.map(jnp.asarray, names["start"]))
+    return [float(loss(p, names["points"], names["onehot"])) for p in (names["start"], trained)]
 
 
 def test_readme_commands_are_the_projects():
