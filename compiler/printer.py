@@ -3,7 +3,7 @@
 from itertools import count
 
 import numpy as np
-from tilewright.compiler.core import SHORT_NAMES, Literal
+from tilewright.compiler.core import SHORT_NAMES, Jaxpr, Literal
 
 WIDTH = 80
 
@@ -20,6 +20,10 @@ def _names():
 def _param_text(value):
     if isinstance(value, np.dtype):
         return SHORT_NAMES.get(value, str(value))
+    if isinstance(value, Jaxpr):
+        return jaxpr_text(value).replace("\n", "\n    ")
+    if isinstance(value, tuple) and any(isinstance(v, Jaxpr) for v in value):
+        return f"({', '.join(map(_param_text, value))})"
     return str(value).replace(" ", "") if isinstance(value, tuple) else str(value)
 
 
