@@ -32,6 +32,8 @@ def down(builder: KernelBuilder, lane: Lane, name: str, dtype: np.dtype, size: S
     """The reduction over R of a lane seen as (P, R, C), as a view (P, C)."""
     found = _source(builder, lane, name, dtype, size)
     if found is None:
+        places = lane.cut is None and any(t.name == "index" for t in lane.term.nodes())
+        assert not places, f"{lane} counts the rows that are reduced"
         view = lane.term.value if lane.term.name == "input" else builder.compute(lane)
         assert isinstance(view, View)
         whole = Lane(lane.shape, stored(View.whole(builder.move(view).buffer)), lane.eqns)
@@ -41,6 +43,11 @@ def down(builder: KernelBuilder, lane: Lane, name: str, dtype: np.dtype, size: S
     out = builder.temp((p, c), dtype)
     _write(builder, found, out, eqns)
     return View.whole(out)
+
+
+def takes(builder: KernelBuilder, lane: Lane, name: str, dtype: np.dtype, size: Size) -> bool:
+    """Whether one kernel computes a lane and reduces it."""
+    return _source(builder, lane, name, dtype, size) is not None
 
 
 def _source(builder: KernelBuilder, lane: Lane, name: str, dtype: np.dtype,

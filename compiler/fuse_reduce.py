@@ -14,7 +14,7 @@ import numpy as np
 from tilewright.compiler import core
 from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Eqn, Literal, Params, Var
-from tilewright.compiler.fuse_down import down
+from tilewright.compiler.fuse_down import down, takes
 from tilewright.compiler.fuse_epilogue import one_kernel, sums_of
 from tilewright.compiler.fuse_lanes import (
     MOST_OPERATIONS,
@@ -195,8 +195,10 @@ def _place(fuser: _Fuser, eqn: Eqn, lane: Lane) -> Node:
         key, term = replace(best, term=best.term.args[0], row=False), best.term
     else:
         term = stored(_stored(fuser, best).broadcast((p, r, c), (0, 2)))
-    same = Term("eq", core.bool_, (key.term, term))
-    chosen = replace(key, term=Term("select_n", core.int32, (same, far, index)))
+    chosen = _chosen(key, term, far, index)
+    if c > 1 and not takes(fuser, chosen, "reduce_min", core.int32, (p, r, c)):
+        key = Lane((p, r, c), stored(fuser.reshape(_stored(fuser, key), (p, r, c))), key.eqns)
+        chosen = _chosen(key, term, far, index)
     if best.row:
         least = replace(best, shape=out.shape, term=Term("reduce_min", core.int32, (chosen.term,)))
     else:
@@ -205,6 +207,12 @@ def _place(fuser: _Fuser, eqn: Eqn, lane: Lane) -> Node:
     if out.dtype != core.int32:
         return converted(least, out.dtype)
     return least if best.row else _stored(fuser, least)
+
+
+def _chosen(key: Lane, best: Term, far: Term, index: Term) -> Lane:
+    """The index of elements whose key is the best one, else `far`."""
+    same = Term("eq", core.bool_, (key.term, best))
+    return replace(key, term=Term("select_n", core.int32, (same, far, index)))
 
 
 def _sized(fuser: _Fuser, lane: Lane, size: tuple[int, int, int]) -> Lane:

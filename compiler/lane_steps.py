@@ -87,7 +87,8 @@ def units_of(level: int, blocks: int) -> int:
 
 def is_flat(lanes: Lanes) -> bool:
     """Whether it is one long row, which may be cut anywhere."""
-    return lanes.shape[0] == 1 and all(reduction(t) is None for s in lanes.stages for t in s.terms)
+    names = {n.name for s in lanes.stages for t in s.terms for n in t.nodes()}
+    return lanes.shape[0] == 1 and names.isdisjoint((*REDUCTIONS, "index"))
 
 
 def operand_of(view: View, shape: tuple[int, int], flat: bool) -> Operand:

@@ -102,6 +102,17 @@ def test_arg_reductions(dtype):
     assert len(kernel.source.stages) == 2
 
 
+def test_arg_reductions_of_many_operands():
+    arrays = [array(RNG, (30, 20), F32) for _ in range(5)]
+    f = lambda a, b, c, d, e: tnp.argmin((a * b + c) * d - e, 0)  # noqa: E731
+    assert_same_bits(f, *arrays)
+    assert_same_bits(f, *arrays, config="dim=2,spad_kib=1,acc_kib=1")
+    g = lambda a, b, c, d, e: tnp.argmax(((a * b + c) * d - e).reshape(-1))  # noqa: E731
+    assert_same_bits(g, *arrays)
+    assert_same_bits(g, *arrays, config="dim=2,spad_kib=1,acc_kib=1")
+    assert_same_bits(lambda x: tnp.argmax(x, 1, keepdims=True).sum(0), arrays[0])
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 def test_arg_reductions_of_any_length(config):
     for shape in ((2, 1500), (1500, 2), (40, 40)):
