@@ -98,7 +98,8 @@ def build(simulator: str, top: str, key: str, sources) -> Path:
     """
     digest = hashlib.sha256(f"{key} {simulator} {top} {VERILATOR} {MAKE}".encode())
     digest.update(Path(__file__).read_bytes() + Path(monitor.__file__).read_bytes())
-    digest.update(importlib.metadata.version("cocotb").encode())
+    # a build is linked to the libraries of the cocotb that made it
+    digest.update(f"{importlib.metadata.version('cocotb')} {sys.prefix}".encode())
     root = cache_dir().parent / "cocotb"
     work = root / digest.hexdigest()[:16]
     work.mkdir(exist_ok=True, parents=True)
