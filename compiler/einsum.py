@@ -16,8 +16,9 @@ from tilewright.compiler import core, trace
 from tilewright.compiler.contraction import contraction_operands, dot_general
 from tilewright.compiler.elementwise import multiply
 from tilewright.compiler.errors import OperandError, UnsupportedError
+from tilewright.compiler.indexing import basic_index
 from tilewright.compiler.operands import convert, dtype_named, operand_avals
-from tilewright.compiler.shaping import broadcast_to, getitem, reshape, transpose
+from tilewright.compiler.shaping import broadcast_to, reshape, transpose
 from tilewright.compiler.source import user_source
 
 OPTIMAL_UP_TO = 4  # operands: the search for the best order is exponential
@@ -85,7 +86,7 @@ def _diagonal(x, names):
             rest = [d for d in range(len(names)) if d not in (first, second)]
             x = transpose(x, (*rest, first, second))
             *outer, n, _ = trace.aval_of(x).shape
-            x = getitem(reshape(x, (*outer, n * n)), (..., slice(None, None, n + 1)))
+            x = basic_index(reshape(x, (*outer, n * n)), (..., slice(None, None, n + 1)))
             names = "".join(names[d] for d in rest) + letter
     return x, names
 

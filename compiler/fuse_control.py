@@ -26,6 +26,7 @@ from tilewright.compiler.kernels import (
     Switch,
     View,
     While,
+    dense_strides,
     renamed,
 )
 from tilewright.compiler.primitives import convert_element_type_p
@@ -130,10 +131,10 @@ def _scan(w: _Writer, eqn: Eqn) -> list[View]:
     rows: list[Kernel] = []
     slices = []
     for atom in eqn.inputs[consts + count :]:
-        xs = w.dense(atom)
-        slices.append(fuser.temp(xs.shape[1:], xs.dtype))
+        xs, shape = w.dense(atom), atom.aval.shape  # the buffer may have another shape
+        slices.append(fuser.temp(shape[1:], xs.dtype))
         if slices[-1].nbytes and length:
-            first = View(xs, xs.shape[1:], View.whole(xs).strides[1:])
+            first = View(xs, shape[1:], dense_strides(shape)[1:])
             rows.append(w.kernel(Row(first, length, False, p["reverse"]), slices[-1]))
     carried = [b for i, b in enumerate(state) if i not in fixed]
     wanted = [*carried, *(None for _ in eqn.outputs[count:])]

@@ -1,4 +1,4 @@
-"""Basic indexing, ``x[...]``: ints, slices, None and Ellipsis."""
+"""Basic indexing, ``x[...]``: ints, slices, None and Ellipsis; `taking` has arrays of indices."""
 
 import operator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from tilewright.compiler.primitives_pad import rev_p
 from tilewright.compiler.source import user_source
 
 
-def _expand(index, ndim):
+def expanded(index, ndim):
     """Return the index as a tuple with one entry per dimension (and the Nones)."""
     entries = list(index) if isinstance(index, tuple) else [index]
     dots = [i for i, e in enumerate(entries) if e is Ellipsis]
@@ -67,7 +67,7 @@ def box_of(old, index):
     as index).
     """
     ends, flips, shape = [], [], []
-    for entry in _expand(index, len(old)):
+    for entry in expanded(index, len(old)):
         if entry is None:
             shape.append(1)
             continue

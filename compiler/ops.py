@@ -161,7 +161,6 @@ from tilewright.compiler.reductions import (
 from tilewright.compiler.shaping import (
     broadcast_to,
     expand_dims,
-    getitem,
     matrix_transpose,
     moveaxis,
     ravel,
@@ -199,6 +198,8 @@ from tilewright.compiler.summaries import (
     ptp,
     trace_of,
 )
+from tilewright.compiler.taking import take
+from tilewright.compiler.updating import getitem
 
 __all__ = [
     "abs",
@@ -363,6 +364,7 @@ __all__ = [
     "subtract",
     "sum",
     "swapaxes",
+    "take",
     "tan",
     "tanh",
     "tensordot",

@@ -4,7 +4,6 @@ import numpy as np
 from tilewright.compiler import primitives as p
 from tilewright.compiler import trace
 from tilewright.compiler.errors import OperandError, UnsupportedError
-from tilewright.compiler.indexing import basic_index
 from tilewright.compiler.operands import (
     axis_index,
     axis_indices,
@@ -113,11 +112,6 @@ def squeeze(x, axis=None):
             f"squeeze: axis {axis!r} of shape {shape} must have size 1 (at {user_source()})"
         )
     return _reshaped(x, tuple(n for d, n in enumerate(shape) if d not in axes))
-
-
-def getitem(x, index):
-    """``x[index]`` for ints, slices, None and Ellipsis."""
-    return basic_index(x, index)
 
 
 def pad_by(x, value, config):

@@ -1,4 +1,4 @@
-"""``x.at[index].set(y)`` and its relatives: a new array with some elements replaced.
+"""``x[index]``, ``x.at[index].set(y)`` and relatives: elements, and a new array with some replaced.
 
 The update is padded to the shape of x, interior padding for steps, and selected by a mask that is
 padded the same way; the index is one that ``x[index]`` takes.
@@ -7,10 +7,33 @@ padded the same way; the index is one that ``x[index]`` takes.
 import numpy as np
 from tilewright.compiler import core, trace
 from tilewright.compiler import elementwise as ew
-from tilewright.compiler.indexing import basic_index, box_of
+from tilewright.compiler.errors import UnsupportedError
+from tilewright.compiler.indexing import basic_index, box_of, expanded
 from tilewright.compiler.operands import convert, operand_avals
 from tilewright.compiler.primitives_pad import pad_p, rev_p
 from tilewright.compiler.shaping import broadcast_to, reshape
+from tilewright.compiler.source import user_source
+from tilewright.compiler.taking import array_index, changed_rows, is_array
+
+
+def getitem(x, index):
+    """``x[index]`` for ints, slices, None, Ellipsis and one array of integers."""
+    found = array_index(x, index)
+    return basic_index(x, index) if found is None else found
+
+
+def _rows(x, index):
+    """The array of integers that an index is, if it is one; it stands for rows."""
+    entries = expanded(index, trace.aval_of(x).ndim)
+    if not any(map(is_array, entries)):
+        return None
+    others = [e for e in entries[1:] if not (isinstance(e, slice) and e == slice(None))]
+    if not is_array(entries[0]) or others:
+        raise UnsupportedError(
+            "at[...] takes an array of integers for the first dimension, and all of the others "
+            f"(at {user_source()})"
+        )
+    return entries[0]
 
 
 class At:
@@ -28,11 +51,11 @@ class At:
 class Elements:
     """Some elements of an array, to be read or replaced in a new array."""
 
-    __slots__ = ("box", "index", "x")
+    __slots__ = ("box", "index", "rows", "x")
 
     def __init__(self, x, index):
-        self.x, self.index = x, index
-        self.box = box_of(trace.aval_of(x).shape, index)
+        self.x, self.index, self.rows = x, index, _rows(x, index)
+        self.box = None if self.rows is not None else box_of(trace.aval_of(x).shape, index)
 
     def _padded(self, y, fill):
         """y, of the sizes of the box, in its places of an array like x; `fill` elsewhere."""
@@ -50,6 +73,8 @@ class Elements:
 
     def _changed(self, y, compute):
         """x where the index does not reach, else what `compute` makes of x and the update."""
+        if self.rows is not None:
+            return changed_rows(self.x, self.rows, y, compute)
         aval, (other,) = trace.aval_of(self.x), operand_avals("at", (y,))
         y = convert(y, aval.dtype) if other.dtype != aval.dtype or other.weak_type else y
         y = broadcast_to(y, self.box.shape)
@@ -62,7 +87,7 @@ class Elements:
 
     def get(self):
         """The elements."""
-        return basic_index(self.x, self.index)
+        return getitem(self.x, self.index)
 
     def set(self, values):
         """Replace them."""

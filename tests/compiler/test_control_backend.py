@@ -75,12 +75,17 @@ def chosen(h, w, xs, n):
     return [lax.switch(i, branches, h) for i in (index[0], index[1] * 0 + 1, tnp.int32(0))]
 
 
+def of_another_shape(h, w, xs, n):
+    """Rows of a view that has not its buffer's shape."""
+    return lax.scan(lambda c, x: (c + x, x * 2), h[0], xs.reshape((30, 7)))
+
+
 def of_nothing(h, w, xs, n):
     return lax.scan(lambda c, x: (c + x, c), h, xs[:0])
 
 
 PROGRAMS = [recurrent, backwards, exchanged, bytes_and_flags, counted, never, nested, chosen,
-            of_nothing]  # fmt: skip
+            of_another_shape, of_nothing]  # fmt: skip
 ARGUMENTS = (H, W, X, N)
 
 
