@@ -139,9 +139,8 @@ def _scan(w: _Writer, eqn: Eqn) -> list[View]:
     carried = [b for i, b in enumerate(state) if i not in fixed]
     wanted = [*carried, *(None for _ in eqn.outputs[count:])]
     if not length:
-        return [View.whole(b) for b in state] + [
-            View.whole(fuser.temp(v.aval.shape, v.aval.dtype)) for v in eqn.outputs[count:]
-        ]
+        nothing = [fuser.temp(v.aval.shape, v.aval.dtype) for v in eqn.outputs[count:]]
+        return _results(eqn, [View.whole(b) for b in (*state, *nothing)])
     body, found = w.body(jaxpr, [*given, *state, *slices], wanted)
     ends, ys = [], []
     for var, made in zip(eqn.outputs[count:], found[len(carried) :], strict=True):
@@ -153,7 +152,15 @@ def _scan(w: _Writer, eqn: Eqn) -> list[View]:
     done = w.add(loop, [*carried, *ys])
     after = iter(done[: len(carried)])
     last = [View.whole(b) if i in fixed else next(after) for i, b in enumerate(state)]
-    return [*last, *done[len(carried) :]]
+    return _results(eqn, [*last, *done[len(carried) :]])
+
+
+def _results(eqn: Eqn, views: Sequence[View]) -> list[View]:
+    """Whole buffers in the shapes of the results: what is carried unchanged may have another."""
+    return [
+        View(v.buffer, var.aval.shape, dense_strides(var.aval.shape))
+        for v, var in zip(views, eqn.outputs, strict=True)
+    ]
 
 
 def _while(w: _Writer, eqn: Eqn) -> list[View]:
@@ -169,7 +176,7 @@ def _while(w: _Writer, eqn: Eqn) -> list[View]:
     test, _ = w.body(_as_int(p["cond_jaxpr"]), [*tested, *state], [flag])
     body, _ = w.body(jaxpr, [*given, *state], carried)
     done = iter(w.add(While(tuple(test), View.whole(flag), tuple(body)), carried))
-    return [View.whole(b) if i in fixed else next(done) for i, b in enumerate(state)]
+    return _results(eqn, [View.whole(b) if i in fixed else next(done) for i, b in enumerate(state)])
 
 
 def _as_int(jaxpr: Jaxpr) -> Jaxpr:

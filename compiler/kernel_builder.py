@@ -203,7 +203,7 @@ class KernelBuilder:
         out = self.temp(tuple(shape), view.dtype)
         if prod(shape):
             fill = value if isinstance(value, View) else np.asarray(value, view.dtype)
-            source = Pad(inner, fill, tuple(start), steps)
+            source = Pad(inner, fill, tuple(start), steps, tuple(shape))
             self.add(source, Epilogue(view.dtype), out)
         return View.whole(out)
 

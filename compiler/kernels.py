@@ -200,14 +200,16 @@ class Move:
 class Pad:
     """An array, copied bit by bit to start + i * step of each dimension of the result.
 
-    The other elements of the result are `value`, one number or a view of one element. With
-    `phases` the result is (B, H, W, C), and columns are as `Convolve` has them.
+    The other elements of the result are `value`, one number or a view of one element. The result's
+    buffer may have another shape than `shape`, with the same elements. With `phases` the result is
+    (B, H, W, C), and columns are as `Convolve` has them.
     """
 
     x: View
     value: np.ndarray | View
     start: tuple[int, ...]
     step: tuple[int, ...]
+    shape: tuple[int, ...]
     phases: int = 1
 
     def __str__(self) -> str:
@@ -222,6 +224,12 @@ class Join:
 
     views: tuple[View, ...]
     dim: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the result, whose buffer may have another one with the same elements."""
+        first, d = self.views[0].shape, self.dim
+        return (*first[:d], sum(v.shape[d] for v in self.views), *first[d + 1 :])
 
     def __str__(self) -> str:
         return f"join({', '.join(map(str, self.views))}, along {self.dim})"

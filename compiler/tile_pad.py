@@ -33,7 +33,9 @@ def tile_pad(plan: Plan, kernel: Kernel, number: int) -> list[Op]:
     slots = _Slots(plan)
     ops = _fills(plan, kernel, number, source, slots)
     if prod(source.x.shape):
-        ops += _copies(plan, kernel.out, number, source.x, source.start, source.step, slots)
+        ops += _copies(
+            plan, kernel.out, number, source.x, source.start, source.step, slots, source.shape
+        )
     return ops
 
 
@@ -42,11 +44,11 @@ def tile_join(plan: Plan, kernel: Kernel, number: int) -> list[Op]:
     source = kernel.source
     assert isinstance(source, Join)
     slots = _Slots(plan)
-    ones = (1,) * len(kernel.out.shape)
+    ones = (1,) * len(source.shape)
     start = [0] * len(ones)
     ops: list[Op] = []
     for x in source.views:
-        ops += _copies(plan, kernel.out, number, x, tuple(start), ones, slots)
+        ops += _copies(plan, kernel.out, number, x, tuple(start), ones, slots, source.shape)
         start[source.dim] += x.shape[source.dim]
     return ops
 
@@ -76,7 +78,7 @@ def _fills(plan: Plan, kernel: Kernel, number: int, source: Pad, slots: _Slots) 
     """One LOAD of the value, and a STORE for each run of the result that needs it."""
     out, d = kernel.out, plan.config.dim
     size = out.dtype.itemsize
-    runs = list(_outside(out.shape, source, size))
+    runs = list(_outside(source.shape, source, size))
     if not runs:
         return []
     longest = max(n for n, *_ in runs)
@@ -137,13 +139,12 @@ def _outside(shape: tuple[int, ...], source: Pad, size: int) -> Iterator[tuple[i
 
 
 def _copies(plan: Plan, out: Buffer, number: int, x: View, places: tuple[int, ...],
-            jumps: tuple[int, ...], slots: _Slots,
-            shape: tuple[int, ...] | None = None) -> list[Op]:  # fmt: skip
+            jumps: tuple[int, ...], slots: _Slots, shape: tuple[int, ...]) -> list[Op]:  # fmt: skip
     """LOADs of up to two dimensions of rows, each a contiguous run on both sides, and STOREs."""
     d = plan.config.dim
     size = x.dtype.itemsize
     box = [(1, 0, 0), (1, 0, 0)]
-    whole = dense_strides(shape or out.shape)
+    whole = dense_strides(shape)
     for n, s, w, step in zip(x.shape, x.strides, whole, jumps, strict=True):
         _push(box, (n, s * size, w * step * size))
     _push(box, (size, 1, 1))

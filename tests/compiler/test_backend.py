@@ -104,6 +104,16 @@ def test_backend_results_that_nothing_computes():
     assert_same_bits(lambda x: (x, x, tnp.asarray(const), tnp.zeros((2, 3)), x.T), x)
 
 
+def test_backend_results_that_are_joins_and_pads_in_another_shape():
+    """The copy took the shape of the result's buffer for its own: an error of the compiler."""
+    x = array(rng_of(), (3, 4), F32)
+
+    def program(x):
+        return tnp.concatenate([x, x[1:]]).reshape((2, 10)), tnp.pad(x, 1).reshape((5, 1, 6))
+
+    assert_same_bits(program, x)
+
+
 def test_backend_result_used_by_a_later_result():
     """A temporary that becomes a result was not renamed in a chain that still grew."""
     x = array(rng_of(), (6, 6), F32)
