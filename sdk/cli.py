@@ -17,6 +17,7 @@ import click
 #: Command -> (module, the click command in it).
 COMMANDS = {
     "demo": ("cli_demo", "demo"),
+    "train": ("cli_train", "train"),
     "run": ("cli_programs", "run"),
     "asm": ("cli_programs", "asm"),
     "disasm": ("cli_programs", "disasm"),

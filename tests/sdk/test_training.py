@@ -1,5 +1,6 @@
 """Networks trained on the chip: forward, backward and Adam are one jitted program per step."""
 
+import json
 from itertools import pairwise
 
 import jax
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import tilewright as tw
 import tilewright.numpy as tnp
+from click.testing import CliRunner
 from tilewright import optim
+from tilewright.cli import main
 from tilewright.demo_train import TRAIN, load_digits
-
-SIZES, BATCH, STEPS = (64, 128, 64, 10), 64, 110
+from tilewright.training import train_digits
 
 
 def digits():
@@ -118,13 +120,16 @@ def test_a_step_has_the_same_bits_on_the_engines():
 @pytest.mark.full
 def test_digits_from_random_weights_to_97_percent():
     """All on the cycle engine; about a third of a second per step."""
-    x, labels = digits()
-    optimiser = optim.adam(optim.cosine_decay_schedule(1e-2, STEPS))
-    step, predict = train_step(optimiser), tw.jit(network)
-    with tw.default_device(tw.Device("tw16", "cycle")):
-        params = tw.device_put(start(SIZES))
-        state = optimiser.init(params)
-        for k in batches(STEPS, BATCH):
-            params, state, _ = step(params, state, x[k], labels[k])
-        right = np.asarray(predict(params, x[TRAIN:])).argmax(1) == labels[TRAIN:]
-    assert right.mean() >= 0.97
+    found = train_digits(tw.Device("tw16", "cycle"))
+    assert found.accuracy >= 0.97 and len(found.losses) == 110
+
+
+def test_the_command_trains_and_draws_the_loss(tmp_path):
+    picture = tmp_path / "loss.png"
+    arguments = ["train", "--engine", "cycle", "--steps", "4", "--out", str(picture)]
+    result = CliRunner().invoke(main, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output)
+    assert len(found["losses"]) == 4 and found["losses"][0] > found["losses"][-1] > 0
+    assert 0 < found["accuracy"] < 1 and found["cycles_per_step"] > 64 * 64 * 128 * 3 / 16**2
+    assert picture.read_bytes().startswith(b"\x89PNG")
