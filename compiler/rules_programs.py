@@ -36,10 +36,10 @@ class Split:
         with running(BodyTrace()) as trace:
             ins = list(map(trace.new_arg, jaxpr.in_avals))
             outs, self.linear = linearize_flat(lambda *xs: inline(jaxpr, xs), ins, nonzero, wanted)
-            places = {id(ins[i].var): i for i in direct}
+            places = {id(ins[i].variable): i for i in direct}
             self.sources, further = [], []
             for const in self.linear.jaxpr.consts:
-                place = places.get(id(const.var)) if trace.owns(const) else None
+                place = places.get(id(const.variable)) if trace.owns(const) else None
                 self.sources.append((False, len(further)) if place is None else (True, place))
                 if place is None:
                     further.append(const)

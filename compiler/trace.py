@@ -31,14 +31,14 @@ from tilewright.compiler.tracer import Tracer, aval_of, concrete, is_device_arra
 class RecordedTracer(Tracer):
     """The value of a variable of the jaxpr that is being recorded."""
 
-    __slots__ = ("var",)
+    __slots__ = ("variable",)
 
     def __init__(self, trace, var, source):
-        self.trace, self.var, self.source = trace, var, source
+        self.owner, self.variable, self.source = trace, var, source
 
     @property
     def aval(self):
-        return self.var.aval
+        return self.variable.aval
 
     def __repr__(self):
         return f"Tracer<{self.aval}>"
@@ -63,7 +63,7 @@ class Interpreter:
 
     def owns(self, value):
         """Tell whether a value is one of this trace's tracers."""
-        return isinstance(value, Tracer) and value.trace is self
+        return isinstance(value, Tracer) and value.owner is self
 
     def forward(self, primitive, args, params):
         """Let the enclosing trace apply a primitive."""
@@ -95,9 +95,9 @@ class Trace(Interpreter):
     def atom(self, value, op):
         """Return the Var or Literal that stands for a value in this jaxpr."""
         if isinstance(value, Tracer):
-            if value.trace is self and self.live:
-                return value.var
-            if not value.trace.live:
+            if value.owner is self and self.live:
+                return value.variable
+            if not value.owner.live:
                 raise leaked(value, op)
         elif isinstance(value, Literal):
             return value

@@ -15,15 +15,18 @@ from tilewright.compiler.source import user_source
 
 
 class Tracer(ArrayOperators):
-    """A value within a trace; looks like a NumPy array. A subclass gives its `aval`."""
+    """A value within a trace; looks like a NumPy array. A subclass gives its `aval`.
+
+    `owner` is the trace; no slot has the name of a method of arrays, which it would hide.
+    """
 
     __array_priority__ = 1000
     __hash__ = None  # type: ignore[assignment]
-    __slots__ = ("source", "trace")
+    __slots__ = ("owner", "source")
     why = "is only known when the program runs"  # why it has no value now
 
     def __init__(self, trace, source):
-        self.trace, self.source = trace, source
+        self.owner, self.source = trace, source
 
     @property
     def shape(self):

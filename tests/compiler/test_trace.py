@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tilewright.numpy as tnp
 from tilewright.compiler import trace, tree
+from tilewright.compiler.batching import BatchTracer
 from tilewright.compiler.core import ShapedArray, eval_jaxpr
 from tilewright.compiler.errors import (
     ConcretizationError,
@@ -12,8 +13,10 @@ from tilewright.compiler.errors import (
     OperandError,
     UnsupportedError,
 )
+from tilewright.compiler.forward import JVPTracer
+from tilewright.compiler.operators import ArrayOperators
 from tilewright.compiler.printer import jaxpr_text
-from tilewright.compiler.trace import make_jaxpr, trace_to_jaxpr
+from tilewright.compiler.trace import RecordedTracer, make_jaxpr, trace_to_jaxpr
 
 
 def f32(*shape):
@@ -246,3 +249,16 @@ def test_tracers_are_unhashable_and_iterable():
 
     jaxpr = make_jaxpr(unpack)(i8(2, 3))
     assert [str(a) for a in jaxpr.out_avals] == ["i8[3]", "~i32[]", "~i32[]", "~i32[]"]
+
+
+def test_methods_of_arrays_work_in_a_trace():
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    program = make_jaxpr(lambda x: (x.var(0), x.std(1), x.mean(0)))(f32(3, 4))
+    for found, want in zip(eval_jaxpr(program, [x]), (x.var(0), x.std(1), x.mean(0)), strict=True):
+        np.testing.assert_allclose(found, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("tracer", [RecordedTracer, BatchTracer, JVPTracer])
+def test_no_slot_of_a_tracer_hides_a_method_of_arrays(tracer):
+    slots = {name for cls in tracer.__mro__ for name in getattr(cls, "__slots__", ())}
+    assert not slots & {*dir(np.ndarray), *dir(ArrayOperators)} - set(dir(object))

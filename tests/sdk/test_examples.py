@@ -70,7 +70,7 @@ def cnn(m, p, x, train=False):
     """Logits of pictures x (batch, height, width, 1); in training new running statistics too."""
     x = m.lax.conv_general_dilated(x, p["kernel"], (1, 1), "SAME",
                                    dimension_numbers=("NHWC", "HWIO", "NHWC"))  # fmt: skip
-    mean, var = (m.np.mean(x, (0, 1, 2)), m.np.var(x, (0, 1, 2))) if train else p["running"]
+    mean, var = (x.mean((0, 1, 2)), x.var((0, 1, 2))) if train else p["running"]
     x = (x - mean) * m.lax.rsqrt(var + 1e-5) * p["gain"] + p["bias"]
     x = m.lax.reduce_window(m.nn.relu(x), -np.inf, m.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     logits = x.reshape(x.shape[0], -1) @ p["dense"]
