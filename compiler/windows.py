@@ -66,7 +66,7 @@ def named_padding(name, padding, sizes, windows, strides):
 def is_number(value, number):
     """Tell whether an initial value is known now and this number."""
     if isinstance(value, trace.Tracer):
-        value = getattr(value, "var", None)
+        value = getattr(value, "variable", None)
         if not isinstance(value, core.Literal):
             return False
     found = value.value if isinstance(value, core.Literal) else np.asarray(value)
