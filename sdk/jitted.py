@@ -11,9 +11,10 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tilewright.array import Array, put_leaf
+from tilewright.compile_reasons import compiling
 from tilewright.compiled import Compiled, Lowered, common_device, lower_jaxpr
 from tilewright.compiler import trace, tree
 from tilewright.compiler.contraction import default_precision
@@ -32,6 +33,15 @@ def _indices(what: str, value: int | Iterable[int]) -> tuple[int, ...]:
         return tuple(operator.index(v) for v in value)  # type: ignore[union-attr]
     except TypeError:
         raise TypeError(f"{what} must be an int or a sequence of ints, not {value!r}") from None
+
+
+class _Call(NamedTuple):
+    """A call: what is the same for all calls that run one program is its key."""
+
+    leaves: list[Any]
+    statics: Any
+    device: Any
+    key: Any
 
 
 class Jitted:
@@ -187,25 +197,32 @@ class Jitted:
             return self.fun(*args, **kwargs)
         if trace.current_trace() is not None:
             return self._within(args, kwargs)
-        dynamic, named, statics = self._split(args, kwargs)
-        leaves, in_tree, avals = self._avals(dynamic, named)
-        device = common_device(self.name, leaves)
-        key = (in_tree, avals, self._key(statics), device.config, default_precision.get())
-        compiled = self._cache.get(key)
+        call = self.call_of(args, kwargs)
+        compiled = self._cache.get(call.key)
+        source = user_source()
         if compiled is None:
             self._bound(args, kwargs)
-            compiled = self._lower(avals, in_tree, statics, device.config).compile()
-            self._cache[key] = compiled
-        source = user_source()
+            compiling(self, call.key, source)
+            in_tree, avals, _, config, _ = call.key
+            compiled = self._lower(avals, in_tree, call.statics, config).compile()
+            self._cache[call.key] = compiled
         label = str(source)
-        arrays = [put_leaf(leaf, device, label=label) for leaf in leaves]
-        results = compiled.execute(arrays, device, source)
+        arrays = [put_leaf(leaf, call.device, label=label) for leaf in call.leaves]
+        results = compiled.execute(arrays, call.device, source)
         for i in self._donated:
             if i < len(args):
                 for leaf in tree.leaves(args[i]):
                     if isinstance(leaf, Array):
                         leaf.delete()
         return tree.unflatten(compiled.lowered.out_tree, results)
+
+    def call_of(self, args: Any, kwargs: Any) -> _Call:
+        """The kind of a call and its dynamic leaves."""
+        dynamic, named, statics = self._split(args, kwargs)
+        leaves, in_tree, avals = self._avals(dynamic, named)
+        device = common_device(self.name, leaves)
+        key = (in_tree, avals, self._key(statics), device.config, default_precision.get())
+        return _Call(leaves, statics, device, key)
 
     def _within(self, args: Any, kwargs: Any) -> Any:
         """The call within a transformation of concrete values: one equation, traced once."""
