@@ -147,7 +147,6 @@ def _scan(w: _Writer, eqn: Eqn) -> list[View]:
         ys.append(fuser.temp(var.aval.shape, var.aval.dtype))
         if made.nbytes:
             ends.append(w.kernel(Row(View.whole(made), length, True, p["reverse"]), ys[-1]))
-    # rows of the results are read before the carry, which they may be, is overwritten
     loop = Loop(length, (*rows, *body, *ends))
     done = w.add(loop, [*carried, *ys])
     after = iter(done[: len(carried)])
