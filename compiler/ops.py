@@ -169,6 +169,7 @@ from tilewright.compiler.shaping import (
     swapaxes,
     transpose,
 )
+from tilewright.compiler.sorting import argsort, sort, top_k
 from tilewright.compiler.special_values import (
     copysign,
     isclose,
@@ -218,6 +219,7 @@ __all__ = [
     "arctanh",
     "argmax",
     "argmin",
+    "argsort",
     "array_equal",
     "array_equiv",
     "array_split",
@@ -355,6 +357,7 @@ __all__ = [
     "signbit",
     "sin",
     "sinh",
+    "sort",
     "split",
     "sqrt",
     "square",
@@ -369,6 +372,7 @@ __all__ = [
     "tanh",
     "tensordot",
     "tile",
+    "top_k",
     "trace_of",
     "transpose",
     "tri",

@@ -122,8 +122,10 @@ from tilewright.lax_shapes import (
     expand_dims,
     iota,
     slice_in_dim,
+    sort,
     split,
     squeeze,
+    top_k,
 )
 
 _install()
@@ -451,6 +453,7 @@ __all__ = [
     "sinh",
     "slice",
     "slice_in_dim",
+    "sort",
     "split",
     "sqrt",
     "square",
@@ -458,6 +461,7 @@ __all__ = [
     "sub",
     "tan",
     "tanh",
+    "top_k",
     "transpose",
 ]
 

@@ -14,6 +14,16 @@ def concatenate(operands, dimension):
     return _joined(operands, dimension)
 
 
+def sort(operand, dimension=-1, is_stable=True):
+    """The array sorted along a dimension, of at most 4,096 elements; always stable."""
+    return _ops.sort(operand, dimension)
+
+
+def top_k(operand, k):
+    """The k largest elements of the last dimension, and their numbers."""
+    return _ops.top_k(operand, k)
+
+
 def iota(dtype, size):
     """0, 1, ... below `size`."""
     return broadcasted_iota(dtype, (size,), 0)

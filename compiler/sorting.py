@@ -1,0 +1,122 @@
+"""Sorting by ranks: NumPy's `sort` and `argsort`, `lax.top_k`.
+
+An element's rank is how many come before it: those with a smaller key, and of equal ones those in
+front. The element of rank r is the only one that is left when all others are replaced by the lowest
+value; its maximum is taken. That is some ten n^2 element operations for n elements, all on VECTOR,
+and stable; derivatives follow the chosen elements. NaNs come last, -0 and +0 are equal.
+"""
+
+import numpy as np
+from tilewright.compiler import core, trace
+from tilewright.compiler import elementwise as ew
+from tilewright.compiler import primitives as p
+from tilewright.compiler.core import Literal, ShapedArray
+from tilewright.compiler.errors import OperandError, UnsupportedError
+from tilewright.compiler.making import counts
+from tilewright.compiler.operands import axis_index, convert, operand_avals
+from tilewright.compiler.primitives_math import bitcast_convert_type_p
+from tilewright.compiler.reductions import max as maximum
+from tilewright.compiler.reductions import sum as total
+from tilewright.compiler.shaping import expand_dims, moveaxis, reshape
+from tilewright.compiler.source import user_source
+
+MOST = 4096  # elements of the axis
+
+
+def _keys(x, descending):
+    """int32 that order as the elements do, or the other way around."""
+    dtype = trace.aval_of(x).dtype
+    if dtype in core.FLOATS:
+        zero = Literal(np.zeros((), np.float32), ShapedArray((), core.float32))
+        x = trace.bind(p.add_p, convert(x, core.float32), zero)  # -0 becomes +0
+        x = trace.bind(bitcast_convert_type_p, x, new_dtype=core.int32)
+        x = ew.bitwise_xor(x, ew.bitwise_and(ew.right_shift(x, 31), 0x7FFFFFFF))
+    elif dtype == core.uint32:
+        x = trace.bind(bitcast_convert_type_p, x, new_dtype=core.int32)
+        x = ew.bitwise_xor(x, np.int32(-(1 << 31)))
+    else:
+        x = convert(x, core.int32)
+    return ew.invert(x) if descending else x
+
+
+def _numbers(n):
+    return counts(core.int32, (n,), 0)
+
+
+def _ranks(x, descending, name):
+    """The place of each element of the last axis among the sorted ones."""
+    aval = trace.aval_of(x)
+    n = aval.shape[-1]
+    if n > MOST:
+        raise UnsupportedError(
+            f"{name} of {aval}: at most {MOST} elements are sorted on this chip (at "
+            f"{user_source()}); sort parts, or sort on the host"
+        )
+    keys, numbers = _keys(x, descending), _numbers(n)
+    mine, other = expand_dims(keys, -1), expand_dims(keys, -2)
+    in_front = ew.less(reshape(numbers, (1, n)), reshape(numbers, (n, 1)))
+    before = ew.where(in_front, ew.less_equal(other, mine), ew.less(other, mine))
+    return total(convert(before, core.int32), -1)
+
+
+def _chosen(values, ranks, count):
+    """The values of ranks 0 to count - 1."""
+    dtype = trace.aval_of(values).dtype
+    low = -np.inf if dtype in core.FLOATS else False
+    if dtype in core.INTS:
+        low = np.iinfo(dtype).min
+    fill = Literal(np.asarray(low).astype(dtype), ShapedArray((), dtype))
+    here = ew.equal(expand_dims(ranks, -2), reshape(_numbers(count), (count, 1)))
+    return maximum(ew.where(here, expand_dims(values, -2), fill), -1)
+
+
+def _last(name, a, axis):
+    """The array with the axis moved to the end, and the axis; None sorts all elements."""
+    (aval,) = operand_avals(name, (a,))
+    if axis is None:
+        return reshape(a, (-1,)), 0
+    if not aval.ndim:
+        raise OperandError(f"{name}: an array of rank 0 has no axis (at {user_source()})")
+    axis = axis_index(axis, aval.ndim)
+    return moveaxis(a, axis, -1), axis
+
+
+def sort(a, axis=-1, *, kind=None, order=None, stable=True, descending=False):
+    """NumPy's sort along an axis; `kind` is ignored, it is always stable.
+
+    **Raises** UnsupportedError: more than 4,096 elements along the axis.
+    """
+    _no_order("sort", order)
+    x, axis = _last("sort", a, axis)
+    aval = trace.aval_of(x)
+    found = _chosen(x, _ranks(x, descending, "sort"), aval.shape[-1]) if aval.size else x
+    return moveaxis(found, -1, axis)
+
+
+def argsort(a, axis=-1, *, kind=None, order=None, stable=True, descending=False):
+    """The int32 numbers of the elements in sorted order; of equal ones the first comes first."""
+    _no_order("argsort", order)
+    x, axis = _last("argsort", a, axis)
+    aval = trace.aval_of(x)
+    if not aval.size:
+        return convert(moveaxis(x, -1, axis), core.int32)
+    return moveaxis(_order(x, descending, aval.shape[-1], "argsort"), -1, axis)
+
+
+def _order(x, descending, count, name):
+    return _chosen(_numbers(trace.aval_of(x).shape[-1]), _ranks(x, descending, name), count)
+
+
+def _no_order(name, order):
+    if order is not None:
+        raise OperandError(f"{name}: order must be None, not {order!r} (at {user_source()})")
+
+
+def top_k(operand, k):
+    """The k largest elements of the last axis, largest first, and their int32 numbers."""
+    x, _ = _last("top_k", operand, -1)
+    n = trace.aval_of(x).shape[-1]
+    if not 0 < k <= n:
+        raise OperandError(f"top_k: k must be in 1 to {n}, not {k} (at {user_source()})")
+    ranks = _ranks(x, True, "top_k")
+    return [_chosen(x, ranks, k), _chosen(_numbers(n), ranks, k)]

@@ -1,0 +1,81 @@
+"""Sorting by ranks: JAX's order, numbers and derivatives; the same bits on every engine."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tilewright as tw
+import tilewright.numpy as tnp
+from tilewright import lax
+from tilewright.compiler.core import eval_jaxpr
+from tilewright.compiler.errors import OperandError, UnsupportedError
+
+RNG = np.random.default_rng(12)
+ODD = np.float32([3, np.nan, -0.0, 0.0, np.inf, -np.inf, -2, 3, 0.0, -0.0, 1e30, -2])
+ARRAYS = {
+    "float32": RNG.standard_normal((3, 21)).astype(np.float32),
+    "odd": np.stack([ODD, ODD[::-1]]),
+    "bfloat16": jnp.asarray(RNG.standard_normal((2, 17)), jnp.bfloat16),
+    "int8": RNG.integers(-128, 128, (3, 30), dtype=np.int8),
+    "uint8": RNG.integers(0, 256, (2, 19), dtype=np.uint8),
+    "int32": np.int32([[7, -(1 << 31), (1 << 31) - 1, 7, 0, (1 << 31) - 1]]),
+    "uint32": np.uint32([[7, 1 << 31, (1 << 32) - 1, 7, 0]]),
+    "bool": RNG.random((2, 9)) < 0.5,
+}
+
+
+@pytest.fixture(autouse=True)
+def device():
+    with tw.default_device(tw.Device("tw4", "functional")) as chosen:
+        yield chosen
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("name", ARRAYS)
+def test_order_is_jaxs(name, descending):
+    x = np.asarray(ARRAYS[name])
+    found = tw.jit(lambda x: (tnp.sort(x, descending=descending), tnp.sort(x, 0),
+                              tnp.argsort(x, descending=descending)))(x)  # fmt: skip
+    wanted = (jnp.sort(x, descending=descending), jnp.sort(x, 0),
+              jnp.argsort(x, descending=descending))  # fmt: skip
+    for a, b in zip(found, wanted, strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_the_largest_are_jaxs():
+    x = ARRAYS["float32"]
+    for a, b in zip(lax.top_k(tw.device_put(x), 5), jax.lax.top_k(x, 5), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(tw.jit(lambda x: tnp.sort(x, None))(x), np.sort(x, None))
+    np.testing.assert_array_equal(lax.sort(tw.device_put(x), 0), np.sort(x, 0))
+
+
+def test_derivatives_follow_the_elements():
+    x = ARRAYS["float32"]
+    w = RNG.standard_normal(x.shape).astype(np.float32)
+    found = tw.jit(tw.grad(lambda x: (tnp.sort(x) * w).sum()))(x)
+    np.testing.assert_allclose(found, jax.grad(lambda x: (jnp.sort(x) * w).sum())(x), rtol=1e-6)
+    found = tw.jit(tw.grad(lambda x: lax.top_k(x, 3)[0].sum()))(x[0])
+    np.testing.assert_allclose(found, jax.grad(lambda x: jax.lax.top_k(x, 3)[0].sum())(x[0]))
+    np.testing.assert_array_equal(tw.vmap(lambda x: tnp.sort(x))(x), np.sort(x))
+
+
+def test_engines_sort_alike():
+    x = ARRAYS["float32"]
+    found = []
+    for engine in ("functional", "cycle", "rtl"):
+        with tw.default_device(tw.Device("tw4", engine)), tw.profile() as p:
+            compiled = tw.jit(lambda x: (tnp.sort(x), tnp.argsort(x))).lower(x).compile()
+            found.append(([np.asarray(a).tobytes() for a in compiled(x)], p.runs[0].counters))
+    want = [np.asarray(a).tobytes() for a in eval_jaxpr(compiled.jaxpr, [x], dim=4)]
+    assert found[0][0] == found[1][0] == found[2][0] == want
+    assert found[1][1] == found[2][1]
+
+
+def test_what_cannot_be_sorted_is_refused():
+    with pytest.raises(UnsupportedError, match=r"at most 4096 elements.*test_sorting\.py"):
+        tnp.sort(np.zeros(5000, np.float32))
+    with pytest.raises(OperandError, match=r"k must be in 1 to 4, not 9"):
+        lax.top_k(np.zeros(4, np.float32), 9)
+    with pytest.raises(OperandError, match="rank 0 has no axis"):
+        tnp.sort(np.float32(1))
