@@ -185,7 +185,7 @@ def round(x, rounding_method=RoundingMethod.AWAY_FROM_ZERO):
 
 def convert_element_type(operand, new_dtype):
     """Convert: float to int truncates and saturates (NaN gives 0), int to int wraps."""
-    return _ops.convert(operand, _ops.dtype_named("convert_element_type", new_dtype))
+    return _trace.lift(_ops.convert(operand, _ops.dtype_named("convert_element_type", new_dtype)))
 
 
 def broadcast_in_dim(operand, shape, broadcast_dimensions):

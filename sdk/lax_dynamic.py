@@ -35,6 +35,8 @@ def _start(name, i):
     (aval,) = _ops.operand_avals(name, (i,))
     if aval.shape or aval.dtype not in _INTS:
         raise _OperandError(f"{name}: a start must be an integer, not {aval} (at {_user_source()})")
+    if aval.dtype == _np.uint32:  # what int32 does not have lies behind every array
+        i = _ops.minimum(i, _np.uint32(_np.iinfo(_np.int32).max))
     return _ops.astype(i, _np.int32)
 
 

@@ -81,7 +81,7 @@ def full(shape, fill_value, dtype=None):
     if _trace.current_trace() is None and not isinstance(value, _trace.Tracer):
         filled = _np.array(_np.broadcast_to(_trace.concrete(value), shape))
         return _trace.asarray_hook(filled, weak)
-    return broadcast_to(value, shape)
+    return broadcast_to(value, shape) if shape else _trace.lift(value)
 
 
 def zeros(shape, dtype=float32):

@@ -95,6 +95,14 @@ def test_dynamic_derivatives_are_jaxs():
     )
 
 
+def test_unsigned_places_do_not_count_from_the_end():
+    """2**32 - 3 was taken for -3."""
+    for at in (2, 2**31, 2**32 - 3):
+        at = np.uint32(at)
+        found = tw.jit(lambda at: lax.dynamic_slice(X[0, 0], (at,), (2,)))(at)
+        np.testing.assert_array_equal(found, jax.lax.dynamic_slice(X[0, 0], (at,), (2,)))
+
+
 def test_dynamic_errors_name_what_must_be():
     with pytest.raises(OperandError, match=r"start_indices must be 3 integers, not 2"):
         lax.dynamic_slice(X, (0, 0), (1, 1, 1))

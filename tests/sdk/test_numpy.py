@@ -148,6 +148,18 @@ def test_creation_defaults_to_float32():
     assert tnp.zeros_like(np.ones(2, np.int8)).dtype == np.int8
 
 
+def test_scalars_that_are_made_within_a_trace_are_arrays():
+    """They were literals of the jaxpr, without operators, shape and methods."""
+
+    def program(x):
+        made = [tnp.zeros(()), tnp.ones((), np.int8), tnp.full((), 2.0), tnp.zeros_like(x[0]),
+                lax.convert_element_type(2, np.float32)]  # fmt: skip
+        return [(-a).astype(np.float32) + a.size for a in made]
+
+    jaxpr = make_jaxpr(program)(np.ones(2, np.float32))
+    assert [float(a) for a in eval_jaxpr(jaxpr, [np.ones(2, np.float32)])] == [1, 0, -1, 1, -1]
+
+
 def test_numbers_make_weakly_typed_arrays():
     x = np.ones((2,), np.int8)
     assert tnp.add(tnp.full((2,), 3), x).dtype == np.int8
