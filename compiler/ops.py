@@ -199,7 +199,7 @@ from tilewright.compiler.summaries import (
     ptp,
     trace_of,
 )
-from tilewright.compiler.taking import take
+from tilewright.compiler.taking import take, take_along_axis
 from tilewright.compiler.updating import getitem
 
 __all__ = [
@@ -368,6 +368,7 @@ __all__ = [
     "sum",
     "swapaxes",
     "take",
+    "take_along_axis",
     "tan",
     "tanh",
     "tensordot",

@@ -39,7 +39,8 @@ def _keys(x, descending):
     return ew.invert(x) if descending else x
 
 
-def _numbers(n):
+def numbers(n):
+    """0, 1, ... below n."""
     return counts(core.int32, (n,), 0)
 
 
@@ -52,22 +53,27 @@ def _ranks(x, descending, name):
             f"{name} of {aval}: at most {MOST} elements are sorted on this chip (at "
             f"{user_source()}); sort parts, or sort on the host"
         )
-    keys, numbers = _keys(x, descending), _numbers(n)
+    keys, at = _keys(x, descending), numbers(n)
     mine, other = expand_dims(keys, -1), expand_dims(keys, -2)
-    in_front = ew.less(reshape(numbers, (1, n)), reshape(numbers, (n, 1)))
+    in_front = ew.less(reshape(at, (1, n)), reshape(at, (n, 1)))
     before = ew.where(in_front, ew.less_equal(other, mine), ew.less(other, mine))
     return total(convert(before, core.int32), -1)
 
 
-def _chosen(values, ranks, count):
-    """The values of ranks 0 to count - 1."""
+def picked(values, here):
+    """The only value of the last axis that is `here`, or the lowest one if none is."""
     dtype = trace.aval_of(values).dtype
     low = -np.inf if dtype in core.FLOATS else False
     if dtype in core.INTS:
         low = np.iinfo(dtype).min
     fill = Literal(np.asarray(low).astype(dtype), ShapedArray((), dtype))
-    here = ew.equal(expand_dims(ranks, -2), reshape(_numbers(count), (count, 1)))
-    return maximum(ew.where(here, expand_dims(values, -2), fill), -1)
+    return maximum(ew.where(here, values, fill), -1)
+
+
+def _chosen(values, ranks, count):
+    """The values of ranks 0 to count - 1."""
+    here = ew.equal(expand_dims(ranks, -2), reshape(numbers(count), (count, 1)))
+    return picked(expand_dims(values, -2), here)
 
 
 def _last(name, a, axis):
@@ -104,7 +110,7 @@ def argsort(a, axis=-1, *, kind=None, order=None, stable=True, descending=False)
 
 
 def _order(x, descending, count, name):
-    return _chosen(_numbers(trace.aval_of(x).shape[-1]), _ranks(x, descending, name), count)
+    return _chosen(numbers(trace.aval_of(x).shape[-1]), _ranks(x, descending, name), count)
 
 
 def _no_order(name, order):
@@ -119,4 +125,4 @@ def top_k(operand, k):
     if not 0 < k <= n:
         raise OperandError(f"top_k: k must be in 1 to {n}, not {k} (at {user_source()})")
     ranks = _ranks(x, True, "top_k")
-    return [_chosen(x, ranks, k), _chosen(_numbers(n), ranks, k)]
+    return [_chosen(x, ranks, k), _chosen(numbers(n), ranks, k)]

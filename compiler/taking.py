@@ -16,7 +16,8 @@ from tilewright.compiler.errors import OperandError, UnsupportedError
 from tilewright.compiler.indexing import basic_index, expanded
 from tilewright.compiler.operands import axis_index, convert, operand_avals
 from tilewright.compiler.primitives_dynamic import dynamic_slice_p, dynamic_update_slice_p
-from tilewright.compiler.shaping import broadcast_to, moveaxis, reshape
+from tilewright.compiler.shaping import broadcast_to, expand_dims, moveaxis, reshape
+from tilewright.compiler.sorting import numbers, picked
 from tilewright.compiler.source import user_source
 
 ZERO = Literal(np.zeros((), np.int32), ShapedArray((), core.int32))
@@ -115,6 +116,37 @@ def take(a, indices, axis=None, mode=None, fill_value=None):
                               *(1 for _ in range(aval.ndim - axis - 1))))  # fmt: skip
     fill = _fill(aval.dtype) if fill_value is None else fill_value
     return ew.where(inside, found, convert(fill, aval.dtype))
+
+
+def take_along_axis(arr, indices, axis=-1, mode=None, fill_value=None):
+    """NumPy's take_along_axis, with the modes "fill" and "clip" of `take`.
+
+    Each result compares its index with all n of the axis.
+    """
+    if mode not in (None, "fill", "clip"):
+        raise OperandError(
+            f"take_along_axis: mode must be 'fill' or 'clip', not {mode!r} (at {user_source()})"
+        )
+    aval, _ = operand_avals("take_along_axis", (arr, indices))
+    i = _indices("take_along_axis", indices)
+    if axis is None:
+        arr, axis = reshape(arr, (-1,)), 0
+    if trace.aval_of(i).ndim != trace.aval_of(arr).ndim:
+        raise OperandError(
+            f"take_along_axis: indices must have the array's rank, not {trace.aval_of(i)} for "
+            f"{trace.aval_of(arr)} (at {user_source()})"
+        )
+    axis = axis_index(axis, trace.aval_of(arr).ndim)
+    x, i = moveaxis(arr, axis, -1), moveaxis(i, axis, -1)
+    size = trace.aval_of(x).shape[-1]
+    i = ew.where(ew.less(i, 0), ew.add(i, size), i)
+    i = ew.clip(i, 0, size - 1) if mode == "clip" else i
+    found = picked(expand_dims(x, -2), ew.equal(expand_dims(i, -1), numbers(size)))
+    if mode != "clip":
+        inside = ew.logical_and(ew.greater_equal(i, 0), ew.less(i, size))
+        fill = _fill(aval.dtype) if fill_value is None else fill_value
+        found = ew.where(inside, found, convert(fill, aval.dtype))
+    return moveaxis(found, -1, axis)
 
 
 def _fill(dtype):

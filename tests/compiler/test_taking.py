@@ -23,6 +23,12 @@ TAKES = {
     "wrap": lambda np_, x, i, t: np_.take(x, i, axis=1, mode="wrap"),
     "fill": lambda np_, x, i, t: np_.take(x, i, axis=0, mode="fill"),
     "flat": lambda np_, x, i, t: np_.take(x, t),
+    "along": lambda np_, x, i, t: (
+        np_.take_along_axis(x, i[:6, None, None] % 7 - 3, axis=1),
+        np_.take_along_axis(x[0], t[:1] * 9, 1),
+        np_.take_along_axis(x[:3, :, :2], t[:, None] + 3, 1, mode="clip"),
+        np_.take_along_axis(x, np_.argsort(x, 2), 2),
+    ),
     "set": lambda np_, x, i, t: x.at[i].set(x[:1] * 2),
     "add": lambda np_, x, i, t: x.at[i].add(x[i] * 0.5),
     "max": lambda np_, x, i, t: x.at[t].max(x[0]),
