@@ -52,7 +52,7 @@ def _compute(builder: KernelBuilder, lanes: Sequence[Lane], outs: Sequence[Buffe
     pair = arranged(views, space)
     if first.cut is not None:
         pair = prod(space[: first.cut]), prod(space[first.cut :])
-    ready = [flat(v, pair) or builder.reshape(v, pair) for v in views]
+    ready = [flat(v, pair) or _copied(builder, v, pair) for v in views]
     made: dict[int, Term] = {}
     for t in dict.fromkeys(t for term in terms for t in term.nodes()):
         args = tuple(made[id(a)] for a in t.args)
@@ -109,6 +109,26 @@ def _column(term: Term, views: Sequence[View]) -> View | None:
     if view.dtype != core.float32 or not dense:
         return None
     return View(view.buffer, view.shape[1:], (1,), view.offset)
+
+
+def _copied(builder: KernelBuilder, view: View, pair: tuple[int, int]) -> View:
+    """The view as (rows, columns): of what repeats along the one or the other only one is copied.
+
+    What is one number for each row must stay so, or a row's results were as many as its columns.
+    """
+    sizes = [prod(view.shape[:d]) for d in range(len(view.shape) + 1)]
+    cut = sizes.index(pair[0])
+    repeats = [
+        not any(s for n, s in zip(view.shape[part], view.strides[part], strict=True) if n > 1)
+        for part in (slice(None, cut), slice(cut, None))
+    ]
+    if not any(repeats):
+        return builder.reshape(view, pair)
+    kept = slice(cut, None) if repeats[0] else slice(None, cut)
+    part = View(view.buffer, view.shape[kept], view.strides[kept], view.offset)
+    dense = builder.reshape(part, (prod(part.shape),))
+    strides = (0, dense.strides[0]) if repeats[0] else (dense.strides[0], 0)
+    return View(dense.buffer, pair, strides, dense.offset)
 
 
 class _Writer:

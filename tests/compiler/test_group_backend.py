@@ -167,3 +167,16 @@ def test_one_row_value_of_two_shapes():
     x = array(RNG, (382,), F32)
     for config in ("dim=2,spad_kib=1,acc_kib=1", "tw4"):
         assert_same_bits(lambda x: (x.sum(), x.sum(keepdims=True), x.max()), x, config=config)
+
+
+def test_a_number_of_each_row_that_must_be_copied_stays_one():
+    """Rows that repeat the numbers of others, beside a reduction of rows."""
+
+    def program(x, y):
+        largest = (x * 2).max(-1)
+        return tnp.where(tnp.broadcast_to(y, (6, 7)) > 0, largest, y)
+
+    rng = np.random.default_rng(1)
+    x, y = array(rng, (6, 7, 5), F32), array(rng, (6, 1), F32)
+    assert_same_bits(program, x, y)
+    assert_same_bits(lambda x, y: tnp.where(y > 0, tnp.moveaxis(x, 1, 2).max(-1), y), x, y)
