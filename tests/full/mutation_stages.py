@@ -137,6 +137,8 @@ class Workspace:
             hw = [path for path in hw if module in self.imported(self.with_helpers(path))]
         stems = {path: path.stem.removeprefix("test_") for path in hw}
         own = [p for p, stem in stems.items() if f"{module}_".startswith(f"{stem}_")]
+        family = module.split("_")[0]  # a part of VECTOR has no tests of its own, but VECTOR has
+        own = own or [p for p, stem in stems.items() if stem.split("_")[0] == family]
         rtl = [path for pattern in SIM_TESTS for path in sorted(self.folder.glob(pattern))]
         stages = {"unit": own, "rtl": rtl, "hw": [path for path in hw if path not in own]}
         named = {n: [str(p.relative_to(self.folder)) for p in ps] for n, ps in stages.items()}
