@@ -12,13 +12,23 @@ from dataclasses import dataclass
 import numpy as np
 from tilewright.compiler.lane_steps import FULL, Operand, Steps
 from tilewright.compiler.schedule import ceil_div
+from tilewright.compiler.tiles import Dram, Local, Op
+from tilewright.compiler.views import View
 from tilewright.isa.micro import WORD_BYTES
-from tilewright.isa.table import Mem
+from tilewright.isa.table import Conv, Mem
 
 
 def local_of(dtype: np.dtype) -> tuple[Mem, int]:
     """The memory of a stream, and the rows or granules of a unit."""
     return (Mem.ACC, 1) if dtype.itemsize == 4 else (Mem.SPAD, dtype.itemsize)
+
+
+def code_load(code: View, at: int, dim: int, kernel: int) -> Op:
+    """The LOAD of a micro-kernel's words to rows of the accumulator from `at` on."""
+    place = Local(Mem.ACC, at, at + ceil_div(code.shape[0], dim))
+    fields = {"mem": Mem.ACC, "conv": Conv.COPY32, "loc": at, "l0": 1, "c0": code.shape[0]}
+    read = Dram(code.buffer, 0, code.buffer.nbytes)
+    return Op("load", fields, (read,), (place,), kernel, "dram", code.buffer, 0)
 
 
 @dataclass(frozen=True)

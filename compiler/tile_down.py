@@ -12,7 +12,7 @@ from itertools import product
 
 from tilewright.compiler.down_steps import Fold, Source, folds_of
 from tilewright.compiler.kernels import Down, Kernel, View
-from tilewright.compiler.lane_memory import local_of
+from tilewright.compiler.lane_memory import code_load, local_of
 from tilewright.compiler.primitives_reduce import CHUNK
 from tilewright.compiler.schedule import MAX_COUNT, ScheduleError, ceil_div
 from tilewright.compiler.tile_map import fields_of_rows
@@ -21,7 +21,7 @@ from tilewright.compiler.tile_vector import CONVERSION, SLOTS
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.micro import WORD_BYTES
-from tilewright.isa.table import Conv, Mem, Type
+from tilewright.isa.table import Mem, Type
 from tilewright.isa.timing import VECTOR_ROWS
 from tilewright.isa.units import LOAD_STREAMS
 
@@ -155,11 +155,7 @@ class _Tiler:
         if self.held.get((slot, number)):
             return []
         self.held[slot, number] = True
-        code = self.source.codes[number]
-        place = Local(Mem.ACC, at, at + ceil_div(code.shape[0], self.dim))
-        fields = {"mem": Mem.ACC, "conv": Conv.COPY32, "loc": at, "l0": 1, "c0": code.shape[0]}
-        read = Dram(code.buffer, 0, code.buffer.nbytes)
-        return [Op("load", fields, (read,), (place,), self.number, "dram", code.buffer, 0)]
+        return [code_load(self.source.codes[number], at, self.dim, self.number)]
 
     def _load(self, slot: int, x: Source, place: Local, pr: Range, rr: Range,
               cr: Range) -> list[Op]:  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tilewright.compiler.kernels import Kernel, Lanes
-from tilewright.compiler.lane_memory import Allocator, Places, local_of
+from tilewright.compiler.lane_memory import Allocator, Places, code_load, local_of
 from tilewright.compiler.lane_steps import (
     FULL,
     ROW,
@@ -260,11 +260,7 @@ class _Tiler:
         if self.held.get((slot, number)):
             return []
         self.held[slot, number] = True
-        code = self.source.codes[number]
-        place = Local(Mem.ACC, at, at + ceil_div(code.shape[0], self.dim))
-        fields = {"mem": Mem.ACC, "conv": Conv.COPY32, "loc": at, "l0": 1, "c0": code.shape[0]}
-        read = Dram(code.buffer, 0, code.buffer.nbytes)
-        return [Op("load", fields, (read,), (place,), self.number, "dram", code.buffer, 0)]
+        return [code_load(self.source.codes[number], at, self.dim, self.number)]
 
     def _elements(self, rr: Range, cr: Range) -> tuple[Range, ...]:
         """Rows and columns of the whole array that a tile holds."""

@@ -13,6 +13,7 @@ have ended are refused.
 """
 
 import threading
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 
 import numpy as np
@@ -44,7 +45,7 @@ class RecordedTracer(Tracer):
         return f"Tracer<{self.aval}>"
 
 
-class Interpreter:
+class Interpreter(ABC):
     """What happens to operations while it is a thread's current trace.
 
     `parent` is the trace that was current before, or None: operations run at once. `records_all`
@@ -57,9 +58,9 @@ class Interpreter:
         self.parent = current_trace()
         self.live = True
 
+    @abstractmethod
     def process(self, primitive, args, params):
         """Apply a primitive; return its result, or the list of its results."""
-        raise NotImplementedError
 
     def owns(self, value):
         """Tell whether a value is one of this trace's tracers."""

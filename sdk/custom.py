@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ def _name(fun: Callable[..., Any]) -> str:
     return getattr(fun, "__name__", repr(fun))
 
 
-class _Custom:
+class _Custom(ABC):
     """What both kinds share: which arguments are Python values, and the rest as flat leaves."""
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: Sequence[int] = ()):
@@ -46,8 +47,9 @@ class _Custom:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
+    @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError
+        """Run the function, with its derivative where one is wanted."""
 
     def _split(self, args: tuple[Any, ...]) -> tuple[list[Any], list[Any], tree.PyTreeDef]:
         """(Python values, leaves of the others, structure of the others)."""
