@@ -16,6 +16,7 @@ from itertools import groupby
 import numpy as np
 from tilewright.compiler.kernels import Buffer, KernelProgram
 from tilewright.compiler.loops import Word, plain
+from tilewright.compiler.reuse import ALIGN, Temps
 from tilewright.compiler.roll import roll
 from tilewright.compiler.tile_control import FREE, straight
 from tilewright.compiler.tile_program import Schedules, tile
@@ -25,7 +26,6 @@ from tilewright.isa.encoding import Instr, Reg, encode
 from tilewright.isa.program import Origin, Port, Program
 from tilewright.isa.table import INSTRUCTIONS, Unit
 
-ALIGN = 64
 QUIET = ("load", "matmul", "vector", "store", "fence")  # operations without a register
 
 
@@ -46,6 +46,7 @@ class Compiled:
     config: ChipConfig
     kernels: KernelProgram
     tiles: TileProgram
+    temps: Temps
     program: Program
     addresses: Mapping[Buffer, int]
     relocs: tuple[Reloc, ...] = field(repr=False)
@@ -61,7 +62,7 @@ class Compiled:
         ops = straight(self.tiles.ops)
         if len(ops) == len(self.tiles.ops):
             return self.program
-        return _assembled(self.config, self.kernels, ops, self.addresses)[0]
+        return _assembled(self.config, self.kernels, ops, self.temps, self.addresses)[0]
 
     @cached_property
     def _tables(self) -> tuple[np.ndarray, ...]:
@@ -86,13 +87,13 @@ class Compiled:
         return code[:-8].tobytes()
 
 
-def layout(kernels: KernelProgram) -> dict[Buffer, int]:
+def layout(kernels: KernelProgram, temps: Temps) -> dict[Buffer, int]:
     """Default DRAM addresses: constants, temporaries, inputs, outputs."""
-    temps = [b for k in kernels.all for b in k.outs if b.kind == "temp"]
-    outputs = [b for b in kernels.outputs if b.kind == "output"]
+    outputs = [b for b in kernels.outputs if b not in (*kernels.inputs, *kernels.consts)]
+    whole = [temps.whole] if temps.whole.nbytes else []
     addresses: dict[Buffer, int] = {}
     at = 0
-    for buffer in (*kernels.consts, *temps, *kernels.inputs, *outputs):
+    for buffer in (*kernels.consts, *whole, *kernels.inputs, *outputs):
         if buffer not in addresses:
             addresses[buffer] = at
             at += -(-max(buffer.nbytes, 1) // ALIGN) * ALIGN
@@ -127,13 +128,13 @@ def word(name: str, fields: Mapping[str, int], regs: Collection[str] = ()) -> by
 def compile_kernels(config: ChipConfig, kernels: KernelProgram,
                     schedules: Schedules | None = None) -> Compiled:  # fmt: skip
     """Kernels to a program."""
-    tiles = tile(config, kernels, schedules)
-    addresses = layout(kernels)
-    program, relocs = _assembled(config, kernels, tiles.ops, addresses)
-    return Compiled(config, kernels, tiles, program, addresses, relocs)
+    tiles, temps = tile(config, kernels, schedules)
+    addresses = layout(kernels, temps)
+    program, relocs = _assembled(config, kernels, tiles.ops, temps, addresses)
+    return Compiled(config, kernels, tiles, temps, program, addresses, relocs)
 
 
-def _assembled(config: ChipConfig, kernels: KernelProgram, ops: Sequence[Op],
+def _assembled(config: ChipConfig, kernels: KernelProgram, ops: Sequence[Op], temps: Temps,
                addresses: Mapping[Buffer, int]) -> tuple[Program, tuple[Reloc, ...]]:  # fmt: skip
     """The program of operations, and where its addresses are."""
     words, relocs = [], []
@@ -142,9 +143,10 @@ def _assembled(config: ChipConfig, kernels: KernelProgram, ops: Sequence[Op],
         fields = step.fields
         if step.buffer is not None:
             at, spec = INSTRUCTIONS[step.name].layout[step.address]
-            value = (addresses[step.buffer] + step.offset) & 0xFFFFFFFF
+            buffer, offset = temps.place(step.buffer, step.offset)
+            value = (addresses[buffer] + offset) & 0xFFFFFFFF
             fields[step.address] = value - (value > spec.high) * (1 << 32)
-            relocs.append(Reloc(number, at, step.buffer, step.offset))
+            relocs.append(Reloc(number, at, buffer, offset))
         words.append(word(step.name, fields, step.regs))
     known = [Origin(k.name, ",".join(map(str, k.eqns)), str(k.user)) for k in kernels.all]
     origins = [known[w.kernel] if w.kernel >= 0 else Origin() for w in code]

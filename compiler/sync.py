@@ -17,7 +17,9 @@ wait; where nothing helps, a fence goes before the operation.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from itertools import pairwise
+from types import MappingProxyType
 
 from tilewright.compiler.dispatch import Needs, reorder
 from tilewright.compiler.kernels import Buffer
@@ -49,6 +51,7 @@ class SyncError(RuntimeError):
     """Operations that need a signal which their unit cannot give; a bug in the compiler."""
 
 
+Before = Mapping[Buffer, tuple[Buffer, ...]]  # a temporary -> those that had its bytes
 After = tuple[int, str]  # an operation, and whether it must have read ("rd") or be through ("done")
 
 
@@ -112,9 +115,10 @@ class _Bytes:
 class Tracker:
     """Dependencies of each operation on earlier ones of other units."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Before) -> None:
         self.local = {mem: _Regions() for mem in Mem}
         self.dram: dict[Buffer, _Bytes] = {}
+        self.before = before
 
     def depends(self, number: int, op: Op) -> set[After]:
         """What `op` must follow; records `op` as reader and writer."""
@@ -132,30 +136,43 @@ class Tracker:
             else:
                 touched = self.dram.setdefault(place.buffer, _Bytes())
                 found |= touched.latest(touched.read, place, "rd")
+                if not touched.written:
+                    found |= self._left(place.buffer)
                 touched.written.append((place, number))
         return found
+
+    def _left(self, buffer: Buffer) -> set[After]:
+        """The last reads of those that were in a temporary's bytes before."""
+        old = (self.dram.get(b) for b in self.before.get(buffer, ()))
+        return {(o.read[-1][1], "rd") for o in old if o is not None and o.read}
 
 
 Pairs = list[tuple[int, int]]  # (producer, consumer), both strictly ascending
 
 
-def synchronise(ops: list[Op], config: ChipConfig | None = None) -> None:
+def synchronise(
+    ops: list[Op], config: ChipConfig | None = None, before: Before = MappingProxyType({})
+) -> None:
     """Fill in `sync` (wait, signal and semaphore fields) of every operation.
 
     With a chip, its first operations are put into the order in which the units will want them. A
     fence among them orders all before it and all behind it, so each part is on its own. One is put
     in where an operation would need more waits or signals than it has.
+
+    Parameters
+    ----------
+    before : temporaries whose bytes another one takes, which is written when they are dead.
     """
     fences = [i for i, op in enumerate(ops) if op.name == "fence"]
     if fences:
         out: list[Op] = []
         for number, (lo, hi) in enumerate(pairwise([-1, *fences, len(ops)])):
             part = ops[lo + 1 : hi]
-            synchronise(part, None if number else config)
+            synchronise(part, None if number else config, before)
             out += part if hi == len(ops) else [*part, ops[hi]]
         ops[:] = out
         return
-    needs = needs_of(ops)
+    needs = needs_of(ops, before)
     if config is not None:
         needs = reorder(config, ops, needs)
     edges = Edges(ops, CHANNELS)
@@ -164,7 +181,7 @@ def synchronise(ops: list[Op], config: ChipConfig | None = None) -> None:
             edges.add(number, need)
     except Stuck as stuck:
         ops.insert(stuck.number, Op("fence", {}, (), (), ops[stuck.number].kernel))
-        synchronise(ops, config)
+        synchronise(ops, config, before)
         return
     for pair, found in sorted(edges.found.items()):
         semaphore, signal = CHANNELS[pair]
@@ -173,9 +190,9 @@ def synchronise(ops: list[Op], config: ChipConfig | None = None) -> None:
             _wait(ops[consumer], semaphore)
 
 
-def needs_of(ops: list[Op]) -> Needs:
+def needs_of(ops: list[Op], before: Before = MappingProxyType({})) -> Needs:
     """For each operation the latest one of each other unit that it must follow."""
-    tracker = Tracker()
+    tracker = Tracker(before)
     needs: Needs = []
     for number, op in enumerate(ops):
         latest: dict[Need, int] = {}

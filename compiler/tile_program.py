@@ -30,6 +30,7 @@ from tilewright.compiler.kernels import (
 )
 from tilewright.compiler.refine import choose
 from tilewright.compiler.refine_conv import choose_conv
+from tilewright.compiler.reuse import Temps, shared
 from tilewright.compiler.schedule import A_BANKS, Schedule, ScheduleError
 from tilewright.compiler.schedule_conv import ConvSchedule
 from tilewright.compiler.sync import synchronise
@@ -83,8 +84,8 @@ def _staged(kernels: KernelProgram) -> dict[int, Staged]:
 
 def tile(
     config: ChipConfig, kernels: KernelProgram, schedules: Schedules | None = None
-) -> TileProgram:
-    """Tile every kernel and derive all waits and signals.
+) -> tuple[TileProgram, Temps]:
+    """Tile every kernel, place all temporaries, and derive all waits and signals.
 
     Parameters
     ----------
@@ -92,8 +93,9 @@ def tile(
     """
     tiler = _Tiler(config)
     ops = tiler.program(kernels, schedules)
-    synchronise(ops, config)
-    return TileProgram(kernels.all, tuple(ops), tuple(tiler.texts))
+    temps = shared(ops, kernels.outputs)
+    synchronise(ops, config, temps.before)
+    return TileProgram(kernels.all, tuple(ops), tuple(tiler.texts)), temps
 
 
 class _Tiler:

@@ -246,8 +246,8 @@ def test_checker_refuses_a_broken_compiler(monkeypatch):
     from tilewright.compiler import tile_program
     from tilewright.sim.checker import CheckError
 
-    def forgetful(ops, config):
-        synchronise(ops, config)
+    def forgetful(ops, *rest):
+        synchronise(ops, *rest)
         next(o for o in ops if o.name == "matmul").sync["wait0_n"] = 0
 
     synchronise = tile_program.synchronise
