@@ -418,6 +418,8 @@ class _Fuser(KernelBuilder):
         if atom.aval.dtype not in core.FLOATS:
             return None if negate else step(chain, vector)
         if vector.dtype == core.bfloat16 or negate:
+            if isinstance(chain.source, Map) and chain.rows == 1:
+                return None  # VECTOR takes it as it is
             row = View(vector.buffer, (1, *vector.shape), (0, *vector.strides), vector.offset)
             made = Chain.start(Map(row), vector.shape, vector.dtype).convert(core.float32)
             made = made.scale(-1.0) if negate else made

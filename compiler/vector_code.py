@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from tilewright.compiler import core
 from tilewright.compiler.kernels import View
 from tilewright.compiler.terms import Term
 from tilewright.compiler.vector_lower import BODY, HEAD, TAIL, Kind, Recorder, Result, lower
@@ -86,6 +87,10 @@ def micro_kernel(roots: Sequence[Term], kinds: Sequence[Kind], how: How) -> Micr
 def _compiled(roots: tuple[Term, ...], kinds: tuple[Kind, ...], how: How) -> MicroKernel | None:
     recorder, results = lower(roots, kinds, how)
     results = [
+        _unrounded(recorder, x) if root.dtype == core.bfloat16 else x  # the store rounds
+        for x, root in zip(results, roots, strict=True)
+    ]
+    results = [
         recorder.run("mov", x) if not x.args and x.name != "load" else x for x in results
     ]
     ops = _reachable(recorder, results)
@@ -102,6 +107,15 @@ def _compiled(roots: tuple[Term, ...], kinds: tuple[Kind, ...], how: How) -> Mic
         except _NoRegisters:
             continue
     return None
+
+
+def _unrounded(r: Recorder, x: Result) -> Result:
+    """What becomes x when it is rounded to bfloat16: rounding keeps order and signs."""
+    if x.name == "f32_bf16":
+        return x.args[0]
+    if x.name in ("max_f32", "min_f32", "abs_f32", "neg_f32"):
+        return r.run(x.name, *(_unrounded(r, a) for a in x.args))
+    return x
 
 
 def _reachable(recorder: Recorder, roots: list[Result]) -> list[Result]:

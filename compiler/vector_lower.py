@@ -54,8 +54,20 @@ def _swapped(lower: Lower) -> Lower:
 _EQ = _typed("eq_f32", "eq_i32")
 _LT = _typed("lt_f32", "lt_i32", "lt_u32")
 _LE = _typed("le_f32", "le_i32", "le_u32")
-_MAX = _typed("max_f32", "max_i32", "max_u32")
-_MIN = _typed("min_f32", "min_i32", "min_u32")
+
+
+def _chosen(on_float: str, on_signed: str, on_unsigned: str) -> Lower:
+    """One operation whose result is one of its operands: it needs no fitting."""
+
+    def lower(r: Recorder, t: Term, args: list[Result]) -> Result:
+        whole = on_unsigned if t.dtype == core.uint32 else on_signed
+        return r.run(on_float if t.dtype in core.FLOATS else whole, *args)
+
+    return lower
+
+
+_MAX = _chosen("max_f32", "max_i32", "max_u32")
+_MIN = _chosen("min_f32", "min_i32", "min_u32")
 
 
 def _ne(r: Recorder, t: Term, args: list[Result]) -> Result:
@@ -69,8 +81,7 @@ def _neg(r: Recorder, t: Term, args: list[Result]) -> Result:
 
 def _clamp(r: Recorder, t: Term, args: list[Result]) -> Result:
     low, x, high = args
-    of = Term("clamp", t.dtype, t.args[1:])
-    return _MIN(r, of, [_MAX(r, of, [x, low]), high])
+    return _MIN(r, t, [_MAX(r, t, [x, low]), high])
 
 
 def _abs(r: Recorder, t: Term, args: list[Result]) -> Result:
@@ -193,7 +204,7 @@ def _from_float(r: Recorder, x: Result, old: np.dtype, new: np.dtype) -> Result:
     if new == core.bool_:
         return r.run("xor", r.run("eq_f32", x, 0), 1)
     if new in core.FLOATS:  # a bfloat16's bits may be no canonical ones
-        return r.run("f32_bf16", x) if core.bfloat16 in (old, new) else x
+        return r.run("f32_bf16", x) if core.bfloat16 in (old, new) and x.name != "f32_bf16" else x
     if new == core.uint32:
         return r.run("f32_u32", x)
     x = r.run("f32_i32", x)

@@ -215,3 +215,19 @@ def test_vector_long_row_of_bfloat16():
     """A tile's bytes stay below what STORE counts."""
     x = operands(BF16, (1 << 18,))[0]
     assert_same_bits(lambda x: x * x - 1, x, config="tw16")
+
+
+def test_vector_leaves_rounding_to_the_store():
+    """Two loads, *, round beside the last load, +, max, and a store; a maximum rounds nothing."""
+    a, x, b = operands(BF16, (9, 40))
+    (kernel,) = lanes_of(assert_same_bits(lambda a, x, b: tnp.maximum(a * x + b, 0), a, x, b))
+    assert len(kernel.source.codes) == 1
+    assert kernel.source.codes[0].shape == (2 * 7,)
+    y = operands(F32, (9, 40))[0]
+    assert_same_bits(lambda y: (y * 3).astype(BF16).astype(F32), y)
+
+
+def test_vector_adds_two_long_rows_of_bfloat16_in_one_kernel():
+    x, y, _ = operands(BF16, (250,))
+    assert len(lanes_of(assert_same_bits(lambda x, y: x + y, x, y))) == 1
+    assert len(lanes_of(assert_same_bits(lambda x, y: x - y, x, y))) == 1
