@@ -31,3 +31,7 @@ class LeakedTracerError(TilewrightError, RuntimeError):
 
 class JaxprError(TilewrightError, AssertionError):
     """A jaxpr that is not well formed: a fault of the compiler, not of its user."""
+
+
+class NonConcreteBooleanIndexError(TilewrightError, IndexError):
+    """A mask as an index whose elements are only known when the program runs."""

@@ -1,4 +1,4 @@
-"""Basic indexing, ``x[...]``: ints, slices, None and Ellipsis; `taking` has arrays of indices."""
+"""Basic indexing, ``x[...]``: ints, slices, None and Ellipsis; `advanced` has arrays."""
 
 import operator
 from dataclasses import dataclass
@@ -58,6 +58,10 @@ class Box:
         """Elements of each dimension, before integers' ones are dropped."""
         ends = zip(self.starts, self.limits, self.steps, strict=True)
         return tuple(-(-(limit - start) // step) for start, limit, step in ends)
+
+    def is_all(self, old):
+        """Whether it takes all elements of a shape, in their order."""
+        return self.sizes == tuple(old) and not self.reversed
 
 
 def box_of(old, index):

@@ -205,5 +205,6 @@ def load():
         rules_math,
         rules_moving,
         rules_reduce,
+        rules_rows,
         rules_scan,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tilewright as tw
 import tilewright.numpy as tnp
-from tilewright.compiler.errors import OperandError, UnsupportedError
+from tilewright.compiler.errors import OperandError
 
 RNG = np.random.default_rng(9)
 X = RNG.standard_normal((6, 5, 7)).astype(np.float32)
@@ -87,10 +87,5 @@ def test_engines_take_alike():
 
 
 def test_what_is_no_index_is_refused():
-    f = lambda x, i: x[i, i]  # noqa: E731
-    with pytest.raises(UnsupportedError, match=r"one array of integers, not 2 .*test_taking\.py"):
-        tw.jit(f)(X, I)
-    with pytest.raises(UnsupportedError, match=r"first dimension.*test_taking\.py"):
-        tw.jit(lambda x, i: x.at[0, i].set(0))(X, I)
     with pytest.raises(OperandError, match=r"mode must be 'fill', 'clip' or 'wrap', not 'near'"):
         tnp.take(X, I, mode="near")
