@@ -1,19 +1,16 @@
 """Networks trained on the chip: forward, backward and Adam are one jitted program per step."""
 
 import json
-from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tilewright as tw
-import tilewright.numpy as tnp
 from click.testing import CliRunner
-from tilewright import optim
+from tilewright import optim, training, training_models
 from tilewright.cli import main
 from tilewright.demo_train import TRAIN, load_digits
-from tilewright.training import train_digits
 
 
 def digits():
@@ -23,43 +20,11 @@ def digits():
 
 
 def start(sizes, seed=0):
-    rng = np.random.default_rng(seed)
-    return [
-        ((rng.normal(size=(m, n)) * np.sqrt(2 / m)).astype(np.float32), np.zeros(n, np.float32))
-        for m, n in pairwise(sizes)
-    ]
-
-
-def batches(count, size, seed=1):
-    """Numbers of the images of each step: epoch after epoch, shuffled."""
-    rng = np.random.default_rng(seed)
-    per_epoch = TRAIN // size
-    for step in range(count):
-        if step % per_epoch == 0:
-            order = rng.permutation(TRAIN)
-        yield order[step % per_epoch * size :][:size]
-
-
-def network(params, x):
-    for w, b in params[:-1]:
-        x = tnp.maximum(x @ w + b, 0)
-    w, b = params[-1]
-    return x @ w + b
-
-
-def loss(params, x, labels):
-    each = optim.softmax_cross_entropy_with_integer_labels(network(params, x), labels)
-    return tnp.mean(each)
+    return training_models.dense_params(np.random.default_rng(seed), sizes)
 
 
 def train_step(optimiser):
-    @tw.jit
-    def step(params, state, x, labels):
-        value, grads = tw.value_and_grad(loss)(params, x, labels)
-        updates, state = optimiser.update(grads, state, params)
-        return optim.apply_updates(params, updates), state, value
-
-    return step
+    return tw.jit(training.training_step(training_models.dense, optimiser))
 
 
 def jax_step(params, mean, square, n, x, labels, rate):
@@ -90,10 +55,12 @@ def test_the_loss_after_20_steps_is_jaxs():
     mean = square = jax.tree.map(np.zeros_like, theirs)
     optimiser = optim.adam(rate)
     step, other = train_step(optimiser), jax.jit(jax_step)
+    rng = np.random.default_rng(1)
     with tw.default_device(tw.Device("tw16", "functional")):
         params = tw.device_put(start(sizes))
         state = optimiser.init(params)
-        for n, k in enumerate(batches(20, 32), 1):
+        for n in range(1, 21):
+            k = rng.permutation(TRAIN)[:32]
             params, state, found = step(params, state, x[k], labels[k])
             theirs, mean, square, wanted = other(
                 theirs, mean, square, np.float32(n), x[k], labels[k], np.float32(rate))
@@ -120,7 +87,7 @@ def test_a_step_has_the_same_bits_on_the_engines():
 @pytest.mark.full
 def test_digits_from_random_weights_to_97_percent():
     """All on the cycle engine; about a third of a second per step."""
-    found = train_digits(tw.Device("tw16", "cycle"))
+    found = training.train(training.digits(), tw.Device("tw16", "cycle"))
     assert found.accuracy >= 0.97 and len(found.losses) == 110
 
 

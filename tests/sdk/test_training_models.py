@@ -1,109 +1,99 @@
-"""A CNN and a character-level transformer train on the chip, step for step as in JAX."""
+"""The networks of `tilewright train`, step for step as in JAX, and the command itself."""
+
+import json
+import types
+from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tilewright as tw
-import tilewright.numpy as tnp
-from tilewright import lax
-from tilewright.demo_train import load_digits
+from click.testing import CliRunner
+from tilewright import training, training_models
+from tilewright.cli import main
 
-from tests.compiler.transform_case import normal
-
-TEXT = "the chip learns the text that it reads, and the text is this one."
-LETTERS = sorted(set(TEXT))
-LENGTH, WIDTH, HEADS, BATCH = 6, 8, 2, 4
-MASK = np.where(np.tril(np.ones((LENGTH, LENGTH))) > 0, 0, -1e9).astype(np.float32)
-
-
-def weights(seed, *shape):
-    return normal(seed, shape) * np.float32(np.sqrt(1 / np.prod(shape[:-1])))
+IMPORTS = {
+    "import tilewright as tw": "import jax as tw",
+    "import tilewright.numpy as tnp": "import jax.numpy as tnp",
+    "from tilewright import lax, nn": "from jax import lax, nn",
+}
 
 
-def cross_entropy(api, np_, stop, logits, labels):
-    shifted = logits - stop(np_.max(logits, -1, keepdims=True))
-    log_p = shifted - np_.log(np_.sum(np_.exp(shifted), -1, keepdims=True))
-    chosen = np_.expand_dims(labels, -1) == np_.arange(logits.shape[-1], dtype=np_.int32)
-    return -np_.mean(np_.sum(np_.where(chosen, log_p, 0.0), -1))
+@pytest.fixture(scope="module")
+def theirs():
+    """The module of the models, its imports changed, in JAX."""
+    text = Path(training_models.__file__).read_text()
+    for ours, other in IMPORTS.items():
+        assert text.count(ours) == 1
+        text = text.replace(ours, other)
+    module = types.ModuleType("jax_models")
+    exec(compile(text, "jax_models", "exec"), module.__dict__)
+    return module
 
 
-def cnn(api, np_, L, p, images):
-    x = L.conv_general_dilated(images, p["kernel"], (1, 1), "SAME",
-                               dimension_numbers=("NHWC", "HWIO", "NHWC"))  # fmt: skip
-    x = np_.maximum(x + p["bias"], 0)
-    x = L.reduce_window(x, -np.inf, L.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-    return np_.reshape(x, (x.shape[0], -1)) @ p["dense"]
+def images(module, rng):
+    params = module.cnn_params(rng, (4, 4))
+    return module.cnn, params, rng.random((4, 8, 8, 1), np.float32), (4,)
 
 
-def norm(np_, x, gain):
-    centred = x - np_.mean(x, -1, keepdims=True)
-    return centred / np_.sqrt(np_.mean(centred * centred, -1, keepdims=True) + 1e-5) * gain
+def texts(module, rng):
+    letters, length = 7, 6
+    params = module.transformer_params(rng, letters, length, 8)
+    return module.transformer, params, rng.integers(letters, size=(3, length)), (3, length)
 
 
-def transformer(api, np_, L, p, tokens):
-    """One layer, for one text of LENGTH characters; vmap makes it a batch."""
+def losses(api, module, make, steps=5):
+    rng = np.random.default_rng(3)
+    network, params, x, shape = make(module, rng)
+    x = x.astype(np.int32) if x.dtype.kind == "i" else x
+    labels = rng.integers(7, size=shape).astype(np.int32)
 
-    def heads(x):
-        return np_.transpose(np_.reshape(x, (LENGTH, HEADS, WIDTH // HEADS)), (1, 0, 2))
-
-    chosen = np_.expand_dims(tokens, -1) == np_.arange(len(LETTERS), dtype=np_.int32)
-    x = chosen.astype(np_.float32) @ p["embed"] + p["place"]
-    h = norm(np_, x, p["gain"])
-    q, k, v = (heads(h @ p[name]) for name in ("query", "key", "value"))
-    scores = np_.einsum("htd,hsd->hts", q, k) * (WIDTH / HEADS) ** -0.5 + MASK
-    e = np_.exp(scores - L.stop_gradient(np_.max(scores, -1, keepdims=True)))
-    mixed = np_.einsum("hts,hsd->htd", e / np_.sum(e, -1, keepdims=True), v)
-    x = x + np_.reshape(np_.transpose(mixed, (1, 0, 2)), (LENGTH, WIDTH)) @ p["out"]
-    return (x + np_.tanh(x @ p["up"]) @ p["down"]) @ p["logits"]
-
-
-def digits():
-    images, labels = load_digits()
-    params = {"kernel": weights(1, 3, 3, 1, 4), "bias": weights(2, 4), "dense": weights(3, 64, 10)}
-    return params, (images[:8].reshape(8, 8, 8, 1) / 16).astype(np.float32), labels[:8].astype("i4")
-
-
-def characters():
-    names = {"query": (WIDTH, WIDTH), "key": (WIDTH, WIDTH), "value": (WIDTH, WIDTH),
-             "out": (WIDTH, WIDTH), "up": (WIDTH, 16), "down": (16, WIDTH),
-             "embed": (len(LETTERS), WIDTH), "place": (LENGTH, WIDTH),
-             "logits": (WIDTH, len(LETTERS))}  # fmt: skip
-    params = {name: weights(i, *shape) for i, (name, shape) in enumerate(names.items())}
-    params["gain"] = np.ones(WIDTH, np.float32)
-    codes = np.array([LETTERS.index(c) for c in TEXT], np.int32)
-    x = np.stack([codes[i : i + LENGTH] for i in range(0, 5 * BATCH, 5)])
-    y = np.stack([codes[i + 1 : i + 1 + LENGTH] for i in range(0, 5 * BATCH, 5)])
-    return params, x, y
-
-
-MODELS = {
-    "cnn": (digits, lambda api, np_, L, p, x: cnn(api, np_, L, p, x)),
-    "transformer": (characters, lambda api, np_, L, p, x: api.vmap(
-        lambda t: transformer(api, np_, L, p, t))(x)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_losses_step_by_step(name):
-    make, model = MODELS[name]
-    params, x, y = make()
-
-    def step(api, np_, L, params):
+    @api.jit
+    def step(params):
         def loss(p):
-            return cross_entropy(api, np_, L.stop_gradient, model(api, np_, L, p, x), y)
+            return module.cross_entropy(network(p, x), labels)
 
         value, grads = api.value_and_grad(loss)(params)
         return api.tree.map(lambda p, g: p - 0.3 * g, params, grads), value
 
-    theirs = jax.jit(lambda p: step(jax, jnp, jax.lax, p))
-    ours = tw.jit(lambda p: step(tw, tnp, lax, p))
-    found, wanted, a, b = [], [], params, params
+    found = []
+    for _ in range(steps):
+        params, value = step(params)
+        found.append(float(value))
+    return found
+
+
+@pytest.mark.parametrize("make", (images, texts))
+def test_losses_step_by_step(make, theirs):
     with tw.default_device(tw.Device("tw8", "functional")):
-        for _ in range(6):
-            a, value = ours(a)
-            found.append(float(value))
-            b, value = theirs(b)
-            wanted.append(float(value))
-    np.testing.assert_allclose(found, wanted, rtol=0.03)
-    assert found[-1] < 0.8 * found[0]
+        found = losses(tw, training_models, make)
+    np.testing.assert_allclose(found, losses(jax, theirs, make), rtol=0.03)
+    assert found[-1] < 0.9 * found[0]
+
+
+@pytest.mark.parametrize("name", training.TASKS)
+def test_batches_and_unseen_data_do_not_meet(name):
+    task = training.TASKS[name]()
+    batches = list(task.batches(np.random.default_rng(0), 30))
+    assert len(batches) == 30 and all(len(x) == len(y) for x, y in batches)
+    seen = {row.tobytes() for x, _ in batches for row in x}
+    assert not seen & {row.tobytes() for row in task.test[0]} or name == "digits"
+
+
+def test_labels_of_characters_are_the_next_characters():
+    task = training.chars()
+    for x, y in [task.test, *task.batches(np.random.default_rng(0), 3)]:
+        np.testing.assert_array_equal(x[:, 1:], y[:, :-1])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name, accuracy", [("cnn", 0.85), ("chars", 0.33)])
+def test_the_command_trains_and_draws_the_loss(name, accuracy, tmp_path):
+    picture = tmp_path / "loss.png"
+    result = CliRunner().invoke(main, ["train", name, "--json", "--out", str(picture)])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.output)
+    assert found["network"] == name and found["accuracy"] >= accuracy
+    assert found["losses"][-1] < 0.7 * found["losses"][0] and found["cycles_per_step"] > 0
+    assert (found["sample"] is not None) == (name == "chars")
+    assert picture.read_bytes().startswith(b"\x89PNG")
