@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tilewright as tw
 import tilewright.numpy as tnp
@@ -151,3 +152,40 @@ def test_the_gradient_of_the_cross_entropy():
     found = tw.grad(lambda z: tnp.sum(optim.softmax_cross_entropy_with_integer_labels(z, labels)))
     wanted = np.asarray(jax.nn.softmax(jnp.asarray(logits))) - np.eye(5)[labels]
     np.testing.assert_allclose(found(logits), wanted, 1e-5, 1e-6)
+
+
+OPTAX = {
+    "sgd": optax.sgd(0.125),
+    "nesterov": optax.sgd(0.125, momentum=0.5, nesterov=True),
+    "decayed": optax.chain(optax.add_decayed_weights(0.25), optax.scale(-0.5)),
+}
+
+
+@pytest.mark.parametrize("name", OPTAX)
+def test_optax_works_where_it_needs_pytrees_only(name):
+    check_all = run(OPTAX[name], False), run(OPTAX[name], True)
+    params, state = PARAMS, OPTAX[name].init(PARAMS)
+    for grads in GRADS:
+        updates, state = OPTAX[name].update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    for found in check_all:
+        for key in PARAMS:
+            np.testing.assert_allclose(found[key], params[key], rtol=1e-5)
+
+
+def test_optax_trains_arrays_of_the_chip():
+    optimiser = OPTAX["nesterov"]
+
+    def step(api, np_, params, state, x):
+        grads = api.grad(lambda p: np_.sum(np_.tanh(x * p["w"]) + p["b"] * p["b"]))(params)
+        updates, state = optimiser.update(grads, state, params)
+        return optim.apply_updates(params, updates), state
+
+    x, ours = normal(5, (3, 2)), tw.jit(lambda *a: step(tw, tnp, *a))
+    with tw.default_device(tw.Device("tw4", "functional")):
+        mine = other = PARAMS, optimiser.init(PARAMS)
+        for _ in range(3):
+            mine, other = ours(*mine, x), step(jax, jnp, *other, x)
+    for key in PARAMS:
+        assert isinstance(mine[0][key], tw.Array)
+        np.testing.assert_allclose(mine[0][key], other[0][key], rtol=1e-5, atol=1e-6)
