@@ -22,6 +22,19 @@ from tilewright.compiler.core import FLOATS as _FLOATS
 from tilewright.compiler.errors import MissingError as _MissingError
 from tilewright.compiler.errors import OperandError as _OperandError
 from tilewright.compiler.errors import UnsupportedError as _UnsupportedError
+from tilewright.compiler.gathering import (
+    GatherDimensionNumbers,
+    GatherScatterMode,
+    ScatterDimensionNumbers,
+    gather,
+    scatter,
+    scatter_add,
+    scatter_apply,
+    scatter_max,
+    scatter_min,
+    scatter_mul,
+    scatter_sub,
+)
 from tilewright.compiler.ops import dot_general as _dot_general
 from tilewright.compiler.primitives_conv import ConvDimensionNumbers
 from tilewright.compiler.primitives_math import round_nearest_afz_p as _round_nearest_afz_p
@@ -354,8 +367,11 @@ def reduce_window(
 
 __all__ = [
     "ConvDimensionNumbers",
+    "GatherDimensionNumbers",
+    "GatherScatterMode",
     "Precision",
     "RoundingMethod",
+    "ScatterDimensionNumbers",
     "abs",
     "acos",
     "acosh",
@@ -412,6 +428,7 @@ __all__ = [
     "expand_dims",
     "expm1",
     "floor",
+    "gather",
     "ge",
     "gt",
     "integer_pow",
@@ -443,6 +460,13 @@ __all__ = [
     "rev",
     "round",
     "rsqrt",
+    "scatter",
+    "scatter_add",
+    "scatter_apply",
+    "scatter_max",
+    "scatter_min",
+    "scatter_mul",
+    "scatter_sub",
     "select",
     "select_n",
     "shift_left",
