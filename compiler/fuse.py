@@ -81,6 +81,9 @@ class _Fuser(KernelBuilder):
 
     def equation(self, eqn: Eqn) -> Node:
         name = eqn.primitive.name
+        if name == "optimization_barrier":
+            known = self.node(eqn.inputs[0])
+            return known if isinstance(known, Number) else self.view(eqn.inputs[0])
         if name in MOVEMENT:
             return self._movement(eqn)
         if name == "dot_general":

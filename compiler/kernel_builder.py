@@ -88,7 +88,7 @@ class KernelBuilder:
         for eqn in reversed(self.jaxpr.eqns):
             name, precision = eqn.primitive.name, eqn.params.get("precision")
             dots = name in ("dot_general", "conv_general_dilated") and precision == "default"
-            if name in MOVEMENT:  # whose result is only multiplied
+            if name in (*MOVEMENT, "optimization_barrier"):  # whose result is only multiplied
                 dots = self.dot_only.get(id(eqn.outputs[0]), False)
             for atom in eqn.inputs:
                 if isinstance(atom, Var):

@@ -3,10 +3,12 @@
 from tilewright.compiler import primitives as p
 from tilewright.compiler.batching import batched_at, move_dim
 from tilewright.compiler.forward import Zero, filled
+from tilewright.compiler.primitives_barrier import optimization_barrier_p
 from tilewright.compiler.primitives_join import concatenate_p
 from tilewright.compiler.primitives_pad import pad_p, rev_p
 from tilewright.compiler.rules import (
     Undefined,
+    batch_elementwise,
     bind,
     broadcast,
     define_linear,
@@ -32,6 +34,8 @@ def _unbroadcast(ct, aval, *, shape, broadcast_dimensions):
 
 
 define_linear(p.broadcast_in_dim_p, _unbroadcast)
+define_linear(optimization_barrier_p, lambda ct, aval: bind(optimization_barrier_p, ct))
+batch_elementwise(optimization_barrier_p)
 define_linear(p.reshape_p, lambda ct, aval, *, new_sizes: reshape(ct, aval.shape))
 define_linear(
     p.transpose_p,

@@ -14,6 +14,7 @@ from tilewright.compiler import primitives as p
 from tilewright.compiler import primitives_lanes as lanes
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var, check_jaxpr
 from tilewright.compiler.errors import JaxprError
+from tilewright.compiler.primitives_barrier import optimization_barrier_p
 from tilewright.compiler.rewrites import RULES, Expr
 from tilewright.compiler.rewrites_conv import CONV_RULES
 from tilewright.compiler.rewrites_lanes import LANE_RULES
@@ -81,6 +82,8 @@ class Builder:
             self.emit(a, source) if isinstance(a, Expr) else self.resolve(a) for a in expr.inputs
         )
         expr = Expr(expr.primitive, inputs, expr.params)
+        if expr.primitive is optimization_barrier_p:
+            return self.barrier(expr, source)
         for pattern, rewrite in (*RULES, *LANE_RULES, *CONV_RULES):
             match = pattern.match(expr, self)
             found = rewrite(self, expr, *match) if match is not None else None
@@ -90,6 +93,15 @@ class Builder:
                 return found
         folded = self.fold(expr)
         return folded if folded is not None else self.append(expr, source)
+
+    def barrier(self, expr, source):
+        """Append a barrier, which equals no other one; constants need none."""
+        (atom,) = expr.inputs
+        if isinstance(atom, Literal) or atom in self.constants:
+            return atom
+        var = Var(atom.aval)
+        self.eqns.append(Eqn(expr.primitive, expr.inputs, (var,), expr.params, source))
+        return var
 
     def append(self, expr, source):
         """Append an equation, or find the equal one."""

@@ -25,6 +25,7 @@ from tilewright.compiler.donate import donate
 from tilewright.compiler.errors import OperandError
 from tilewright.compiler.fuse import fuse
 from tilewright.compiler.kernels import Buffer
+from tilewright.compiler.order import ordered
 from tilewright.compiler.simplify import simplify
 from tilewright.compiler.source import UNKNOWN, Source, user_source
 from tilewright.compiler.trace import aval_of
@@ -78,7 +79,7 @@ class Lowered:
     @cached_property
     def _compiled(self) -> Compiled:
         simple = simplify(unroll(self.jaxpr))
-        kernels = donate(fuse(simple, self.config), self.donated)
+        kernels = donate(ordered(fuse(simple, self.config)), self.donated)
         back = emit.compile_kernels(self.config, kernels)
         meta = {**back.program.meta, "equations": _equations(simple)}
         back = dataclasses.replace(back, program=dataclasses.replace(back.program, meta=meta))

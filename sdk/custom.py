@@ -11,9 +11,12 @@ from typing import Any
 from tilewright.autodiff import FlatFunction, lifted_leaves
 from tilewright.compiler import core, trace, tree
 from tilewright.compiler.custom import CustomJVP, CustomVJP, Stop
-from tilewright.compiler.errors import OperandError
+from tilewright.compiler.errors import OperandError, UnsupportedError
 from tilewright.compiler.forward import Zero, as_tangent, instantiate
+from tilewright.compiler.primitives_barrier import optimization_barrier_p
+from tilewright.compiler.recompute import Checkpoint
 from tilewright.compiler.source import user_source
+from tilewright.jitted import Jitted
 
 
 def _positional(fun: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, ...]:
@@ -232,21 +235,56 @@ def stop_gradient(x: Any) -> Any:
     return tree.unflatten(treedef, trace.apply_custom(Stop(), leaves))
 
 
-def checkpoint(fun: Callable[..., Any], **_policy: Any) -> Callable[..., Any]:
-    """Return a function with the values and derivatives of `fun`.
+def optimization_barrier(operand: Any) -> Any:
+    """Return a pytree of arrays as it is; what is computed from it is computed anew.
 
-    In JAX its intermediate values are computed again in the backward pass, to save memory. Here
-    equal equations of a program are one equation, so they are kept: values are the same, and so is
-    the memory that the function takes without it.
+    Equal operations on its two sides are not taken for one.
     """
+    leaves, treedef = tree.flatten(operand)
+    return tree.unflatten(
+        treedef, [trace.bind(optimization_barrier_p, trace.lift(x)) for x in leaves]
+    )
+
+
+def checkpoint(
+    fun: Callable[..., Any],
+    *,
+    prevent_cse: bool = True,
+    policy: None = None,
+    static_argnums: int | Sequence[int] = (),
+) -> Callable[..., Any]:
+    """Return a function with the values and derivatives of `fun`, which keeps less for them.
+
+    Of its values only the arguments stay in memory between the forward and the backward pass; the
+    others are computed again there.
+
+    Parameters
+    ----------
+    prevent_cse : False lets the compiler find the values of the forward pass instead: then nothing
+        is computed again, and nothing saved.
+    policy : None; what is kept cannot be chosen.
+    static_argnums : arguments that are Python values.
+
+    **Raises** UnsupportedError: a policy.
+    """
+    if policy is not None:
+        raise UnsupportedError(
+            f"checkpoint keeps the arguments alone: its policy must be None, not {policy!r}"
+        )
+    held = Jitted(fun, static_argnums=static_argnums)
 
     @functools.wraps(fun)
-    def same(*args: Any, **kwargs: Any) -> Any:
-        return fun(*args, **kwargs)
+    def recomputing(*args: Any, **kwargs: Any) -> Any:
+        if not prevent_cse or trace.current_trace() is None:
+            return fun(*args, **kwargs)
+        program, operands, out_tree = held.program_of(args, kwargs)
+        return tree.unflatten(out_tree, trace.apply_custom(Checkpoint(program), operands))
 
-    return same
+    return recomputing
 
 
 remat = checkpoint
 
-__all__ = ["checkpoint", "custom_jvp", "custom_vjp", "remat", "stop_gradient"]
+__all__ = [
+    "checkpoint", "custom_jvp", "custom_vjp", "optimization_barrier", "remat", "stop_gradient",
+]  # fmt: skip

@@ -226,7 +226,18 @@ class Jitted:
 
     def _within(self, args: Any, kwargs: Any) -> Any:
         """The call within a transformation of concrete values: one equation, traced once."""
-        from tilewright.compiler.control import closed, jit_p  # late: most programs only use jit
+        from tilewright.compiler.control import jit_p  # late: most programs only use jit
+
+        program, operands, out_tree = self.program_of(args, kwargs)
+        outs = trace.bind(jit_p, *operands, jaxpr=program, name=self.name)
+        return tree.unflatten(out_tree, outs)
+
+    def program_of(self, args: Any, kwargs: Any) -> tuple[Any, list[Any], Any]:
+        """The function as a program that closes over nothing, its operands, its results' structure.
+
+        It is traced once for each kind of arguments, if it closes over no tracers.
+        """
+        from tilewright.compiler.control import closed
 
         dynamic, named, statics = self._split(args, kwargs)
         leaves, in_tree, avals = self._avals(dynamic, named)
@@ -246,9 +257,7 @@ class Jitted:
             if not any(isinstance(c, trace.Tracer) for c in found[1]):
                 self._traced[key] = found
         program, consts, out_tree = found
-        values = map(trace.lift, leaves)
-        outs = trace.bind(jit_p, *consts, *values, jaxpr=program, name=self.name)
-        return tree.unflatten(out_tree, outs)
+        return program, [*consts, *map(trace.lift, leaves)], out_tree
 
     def clear_cache(self) -> None:
         """Forget all compiled programs."""

@@ -495,6 +495,7 @@ _LATER = {
     "cond": "lax_control",
     "fori_loop": "lax_control",
     "map": "lax_control",
+    "optimization_barrier": "custom",
     "scan": "lax_control",
     "stop_gradient": "custom",
     "switch": "lax_control",

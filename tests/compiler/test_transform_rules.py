@@ -28,7 +28,7 @@ LINEAR = {
     "add", "sub", "neg", "mul", "div", "select_n", "convert_element_type", "broadcast_in_dim",
     "reshape", "transpose", "slice", "pad", "rev", "dot_general", "conv_general_dilated",
     "reduce_sum", "cumsum", "concatenate", "custom_backward", "dynamic_slice",
-    "dynamic_update_slice", "take_rows", "put_rows",
+    "dynamic_update_slice", "optimization_barrier", "take_rows", "put_rows",
     "cond", "jit", "scan", "while",
 }  # fmt: skip
 NO_OPERANDS = {"iota"}
