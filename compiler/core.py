@@ -227,10 +227,40 @@ class Jaxpr:
     def out_avals(self):
         return tuple(v.aval for v in self.outvars)
 
+    @property
+    def key(self):
+        """What two programs must share to be the same: all but names and source lines."""
+        if "key" not in self.memo:
+            number = {id(v): n for n, v in enumerate((*self.constvars, *self.invars))}
+
+            def place(atom):
+                return atom.key if isinstance(atom, Literal) else number[id(atom)]
+
+            eqns = []
+            for e in self.eqns:
+                eqns.append((e.primitive, tuple(map(place, e.inputs)), structure(e.params)))
+                number.update({id(v): len(number) + n for n, v in enumerate(e.outputs)})
+            values = tuple(np.asarray(c).tobytes() for c in self.consts)
+            avals = tuple(v.aval for v in self.constvars)
+            self.memo["key"] = (values, avals, self.in_avals, tuple(eqns),
+                                tuple(map(place, self.outvars)))  # fmt: skip
+        return self.memo["key"]
+
     def __str__(self):
         from tilewright.compiler.printer import jaxpr_text  # the printer needs these classes
 
         return jaxpr_text(self)
+
+
+def structure(value):
+    """Parameters with the programs in them replaced by their keys; `call` changes no values."""
+    if isinstance(value, Jaxpr):
+        return value.key
+    if isinstance(value, tuple):
+        return tuple(map(structure, value))
+    if isinstance(value, dict):
+        return tuple((k, structure(v)) for k, v in sorted(value.items()) if k != "call")
+    return value
 
 
 def check_jaxpr(jaxpr):

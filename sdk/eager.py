@@ -11,9 +11,8 @@ from tilewright.array import Array, put_leaf
 from tilewright.compiled import Compiled, lower_jaxpr
 from tilewright.compiler import ops, trace
 from tilewright.compiler.control import jit_p
-from tilewright.compiler.core import Eqn, Jaxpr, Literal, Params, Var
+from tilewright.compiler.core import Eqn, Jaxpr, Literal, Params, Var, structure
 from tilewright.compiler.source import user_source
-from tilewright.compiler.unroll import CONTROL
 from tilewright.device import Device, current_device
 from tilewright.jitted import Jitted
 
@@ -48,11 +47,8 @@ def apply(primitive: Any, args: Any, params: dict[str, Any]) -> Any:
     device = _device(operands)
     typed = list(zip(operands, avals, strict=True))
     kinds = tuple(o.key if isinstance(o, Literal) else a for o, a in typed)
-    known, key = _programs, (primitive, kinds, Params(params), device.config)
-    if primitive is jit_p:
-        known = params["jaxpr"].memo
-    elif primitive in CONTROL:  # programs that were made for this call
-        known = {}
+    known = params["jaxpr"].memo if primitive is jit_p else _programs
+    key = primitive, kinds, structure(params), device.config
     compiled = known.get(key)
     if compiled is None:
         atoms = tuple(o if isinstance(o, Literal) else Var(a) for o, a in typed)

@@ -239,3 +239,24 @@ def test_only_the_branch_of_a_known_index_is_compiled():
     with tw.default_device(tw.Device("tw4", "functional")):
         f = tw.jit(lambda x: lax.switch(1, [tnp.sin, tnp.negative, tnp.exp], x))
         assert [e.primitive.name for e in f.lower(H).compile().jaxpr.eqns] == ["neg"]
+
+
+def test_equal_loops_at_once_are_one_program():
+    from tilewright import eager
+
+    def run(factor, steps):
+        def step(i, v):
+            return lax.cond(v[0] > 2, tnp.negative, lambda v: v * factor, v)
+
+        return lax.fori_loop(0, steps, step, H)
+
+    with tw.default_device(tw.Device("tw4", "functional")):
+        before, made = len(eager._programs), []
+        for factor, steps in ((2.0, 5), (2.0, 5), (3.0, 5), (2.0, 6), (2.0, 5)):
+            found = run(factor, steps)
+            made.append(len(eager._programs) - before)
+            wanted = H
+            for _ in range(steps):
+                wanted = -wanted if wanted[0] > 2 else wanted * np.float32(factor)
+            np.testing.assert_array_equal(found, wanted)
+    assert made == [1, 1, 2, 3, 3]
