@@ -11,7 +11,9 @@ A jaxpr is data; a pass is a function from jaxpr to jaxpr that calls :func:`chec
 after. :func:`eval_jaxpr` runs one with NumPy, bit for bit as the chip does: every pass's oracle.
 """
 
+import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -307,6 +309,26 @@ def check_jaxpr(jaxpr):
     return jaxpr
 
 
+class _Watching(threading.local):
+    see: Callable | None = None
+
+
+_watching = _Watching()
+
+
+@contextmanager
+def watching(see):
+    """Call ``see(eqn, inputs, outputs)`` after each equation that is evaluated in the block.
+
+    Also after those of the programs within equations, which come first. Values are NumPy arrays.
+    """
+    previous, _watching.see = _watching.see, see
+    try:
+        yield
+    finally:
+        _watching.see = previous
+
+
 def eval_jaxpr(jaxpr, args, *, dim=16):
     """Run a jaxpr with NumPy and return its results as a list of arrays.
 
@@ -332,9 +354,12 @@ def eval_jaxpr(jaxpr, args, *, dim=16):
         return atom.value if isinstance(atom, Literal) else values[id(atom)]
 
     for eqn in jaxpr.eqns:
-        result = eqn.primitive.impl(*map(read, eqn.inputs), dim=dim, **eqn.params)
-        results = result if eqn.primitive.multiple_results else [result]
-        for out, value in zip(eqn.outputs, map(np.asarray, results), strict=True):
+        inputs = list(map(read, eqn.inputs))
+        result = eqn.primitive.impl(*inputs, dim=dim, **eqn.params)
+        results = list(map(np.asarray, result if eqn.primitive.multiple_results else [result]))
+        if _watching.see is not None:
+            _watching.see(eqn, inputs, results)
+        for out, value in zip(eqn.outputs, results, strict=True):
             if value.shape != out.aval.shape or value.dtype != out.aval.dtype:
                 raise JaxprError(
                     f"impl of {eqn.primitive.name} gave {value.dtype}{value.shape}, not {out.aval}"

@@ -15,6 +15,7 @@ from tilewright.compiler import primitives_lanes as lanes
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var, check_jaxpr
 from tilewright.compiler.errors import JaxprError
 from tilewright.compiler.primitives_barrier import optimization_barrier_p
+from tilewright.compiler.primitives_debug import calls_back
 from tilewright.compiler.rewrites import RULES, Expr
 from tilewright.compiler.rewrites_conv import CONV_RULES
 from tilewright.compiler.rewrites_lanes import LANE_RULES
@@ -44,11 +45,11 @@ def simplify(jaxpr):
 
 
 def eliminate_dead_code(jaxpr):
-    """Return the jaxpr without the equations and constants that no result needs."""
+    """Return the jaxpr without the equations and constants that nothing needs."""
     needed = {id(a) for a in jaxpr.outvars}
     kept = []
     for eqn in reversed(jaxpr.eqns):
-        if any(id(v) in needed for v in eqn.outputs):
+        if any(id(v) in needed for v in eqn.outputs) or calls_back(eqn):
             kept.append(eqn)
             needed.update(id(a) for a in eqn.inputs)
     pairs = zip(jaxpr.constvars, jaxpr.consts, strict=True)

@@ -12,6 +12,7 @@ _EXPORTS = {
     "custom_jvp": "custom",
     "custom_vjp": "custom",
     "disable_jit": "config",
+    "effects_barrier": "debug",
     "eval_shape": "jitted",
     "float0": "autodiff",
     "hessian": "jacobians",
@@ -38,6 +39,7 @@ _EXPORTS = {
     "OutOfMemoryError": "memory_pool",
     "Profile": "profiler",
     "block_until_ready": "array",
+    "debug_nans": "config",
     "default_device": "device",
     "default_matmul_precision": "config",
     "device_get": "array",
@@ -58,7 +60,7 @@ _RENAMED = {
     "UnsupportedError": ("compiler.errors", "UnsupportedError"),
     "ChipConfig": ("isa.config", "ChipConfig"),
 }
-_MODULES = ("lax", "nn", "numpy", "optim", "random", "tree")
+_MODULES = ("config", "debug", "lax", "nn", "numpy", "optim", "random", "tree")
 __version__ = "0.1.0"
 __all__ = sorted([*_EXPORTS, *_RENAMED, *_MODULES])
 

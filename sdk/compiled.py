@@ -22,7 +22,8 @@ from tilewright.array import Array, put_leaf
 from tilewright.compiler import emit, tree
 from tilewright.compiler.core import Jaxpr, ShapedArray
 from tilewright.compiler.donate import donate
-from tilewright.compiler.errors import OperandError
+from tilewright.compiler.effects import Extracted, extract, has_effects
+from tilewright.compiler.errors import OperandError, UnsupportedError
 from tilewright.compiler.fuse import fuse
 from tilewright.compiler.kernels import Buffer
 from tilewright.compiler.order import ordered
@@ -30,11 +31,12 @@ from tilewright.compiler.simplify import simplify
 from tilewright.compiler.source import UNKNOWN, Source, user_source
 from tilewright.compiler.trace import aval_of
 from tilewright.compiler.unroll import unroll
-from tilewright.config import settings
+from tilewright.config import nans_are_errors, settings
 from tilewright.device import Device, current_device
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.program import Place, Program
 from tilewright.listing import listing
+from tilewright.nans import check_nans
 from tilewright.runs import execute_program
 
 STAGES = ("jaxpr", "kernels", "tiles", "asm")
@@ -78,7 +80,8 @@ class Lowered:
 
     @cached_property
     def _compiled(self) -> Compiled:
-        simple = simplify(unroll(self.jaxpr))
+        effects = extract(self.jaxpr) if has_effects(self.jaxpr) else None
+        simple = simplify(unroll(effects.jaxpr if effects else self.jaxpr))
         kernels = donate(ordered(fuse(simple, self.config)), self.donated)
         back = emit.compile_kernels(self.config, kernels)
         meta = {**back.program.meta, "equations": _equations(simple)}
@@ -88,7 +91,7 @@ class Lowered:
 
             straight = back.straight
             checker.check(straight, sim.load_memory(straight)).require()
-        return Compiled(self, simple, back)
+        return Compiled(self, simple, back, effects)
 
 
 def _equations(jaxpr: Jaxpr) -> list[list[str]]:
@@ -123,8 +126,10 @@ def lower_jaxpr(
 class Compiled:
     """A program for one chip and one set of argument types; call it with the dynamic arguments."""
 
-    def __init__(self, lowered: Lowered, jaxpr: Jaxpr, back: emit.Compiled):
-        self.lowered, self.jaxpr, self.back = lowered, jaxpr, back
+    def __init__(
+        self, lowered: Lowered, jaxpr: Jaxpr, back: emit.Compiled, effects: Extracted | None = None
+    ):
+        self.lowered, self.jaxpr, self.back, self.effects = lowered, jaxpr, back, effects
         self._lock = threading.Lock()
         self._linked: dict[tuple[int, ...], Program] = {}
         self._buffers = back.buffers
@@ -205,8 +210,15 @@ class Compiled:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the program file; `tw.load` reads it, also where there is no compiler.
 
-        **Raises** ProgramTreeError: the arguments or results hold a class that only Python knows.
+        Raises
+        ------
+        ProgramTreeError
+            The arguments or results hold a class that only Python knows.
+        UnsupportedError
+            The program calls back (`tw.debug`).
         """
+        if self.effects:
+            raise UnsupportedError(f"{self.name} calls back (tw.debug), so it cannot be a file")
         trees = [artifact_tree.describe(t) for t in (self.lowered.in_tree, self.lowered.out_tree)]
         meta = {**self.program.meta, "name": self.name, "trees": trees}
         addresses = self.back.addresses
@@ -271,9 +283,11 @@ class Compiled:
     def execute(self, leaves: Sequence[Array], device: Device, source: Source) -> list[Array]:
         """Queue one run on arrays of the device; return its results, which may not be there yet.
 
-        Leaves that are overwritten are deleted.
+        Leaves that are overwritten are deleted. Waits if the program calls back, or if
+        NaNs are errors.
         """
         kernels, label = self.back.kernels, str(source)
+        given = list(map(np.asarray, leaves)) if nans_are_errors() else None
         with self._lock:
             arrays = dict(zip(kernels.consts, self._constants(device), strict=True))
         arrays |= dict(zip(kernels.inputs, self._own(leaves, device, label), strict=True))
@@ -303,6 +317,12 @@ class Compiled:
             results.append(Array(device, _held_as(buffer, aval), blocks[buffer], done))
         for i in self.overwritten:
             leaves[i].delete()
+        if self.effects:
+            count = len(results) - len(self.effects.shown)
+            self.effects.run(list(map(np.asarray, results[count:])))
+            del results[count:]
+        if given is not None:
+            check_nans(self.lowered, given, results, label)
         return results
 
     def _own(self, leaves: Sequence[Array], device: Device, label: str) -> list[Array]:

@@ -26,12 +26,50 @@ class Settings:
     Parameters
     ----------
     check_programs : prove every compiled program legal and race-free, once, when it is compiled.
+    debug_nans : check the results of every call for NaN, see `tilewright.debug_nans`.
     """
 
     check_programs: bool = True
+    debug_nans: bool = False
 
 
 settings = Settings()
+
+#: What `debug_nans` says in this context; None: `settings` decides.
+_nans: ContextVar[bool | None] = ContextVar("nans", default=None)
+
+
+def update(name: str, value: bool) -> None:
+    """Change one of `settings` by its name, which may begin with ``jax_``.
+
+    **Raises** ValueError: there is no such setting.
+    """
+    field, known = name.removeprefix("jax_"), vars(settings)
+    if field not in known:
+        raise ValueError(f"a setting must be one of {', '.join(known)}, not {name!r}")
+    setattr(settings, field, value)
+
+
+@contextmanager
+def debug_nans(check: bool = True) -> Iterator[None]:
+    """Check the results of every call within the ``with`` block for NaN.
+
+    A call waits for its results. If one holds NaN, the program is evaluated once more with NumPy,
+    and FloatingPointError names the equation that made the first NaN, and its line.
+    ``tw.settings.debug_nans = True``, or ``tw.config.update("debug_nans", True)``, does so
+    everywhere.
+    """
+    token = _nans.set(check)
+    try:
+        yield
+    finally:
+        _nans.reset(token)
+
+
+def nans_are_errors() -> bool:
+    """Tell whether results are to be checked for NaN now."""
+    here = _nans.get()
+    return settings.debug_nans if here is None else here
 
 #: Whether jitted functions run as they are written; `disable_jit` sets it.
 jit_disabled: ContextVar[bool] = ContextVar("jit_disabled", default=False)

@@ -178,7 +178,8 @@ def draw(task: Task, training: Training, path: str | PathLike[str]) -> None:
     figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.semilogy(range(1, len(training.losses) + 1), training.losses, color="#3b6fb6")
+    axes.plot(range(1, len(training.losses) + 1), training.losses, color="#3b6fb6")
+    axes.set_yscale("log" if max(training.losses) > 10 * min(training.losses) else "linear")
     axes.set_xlabel("step")
     axes.set_ylabel("cross-entropy of the batch (nats)")
     found = f"{100 * training.accuracy:.1f} % of unseen {task.unseen}"
