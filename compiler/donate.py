@@ -17,6 +17,7 @@ from tilewright.compiler.kernels import (
     KernelProgram,
     Lanes,
     Map,
+    Scatter,
     Update,
     View,
     operands_of,
@@ -54,7 +55,7 @@ def may_replace(program: KernelProgram, old: Buffer, out: Buffer) -> bool:
     writer = program.kernels[writers[0]]
     if last < writers[0]:
         return True
-    if isinstance(writer.source, Update):
+    if isinstance(writer.source, Update | Scatter):
         return [v for v in _views(writer, old)] == [writer.source.x]
     return isinstance(writer.source, Lanes | Map) and all(v.is_dense for v in _views(writer, old))
 

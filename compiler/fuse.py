@@ -24,7 +24,7 @@ from tilewright.compiler.fuse_join import concatenate, iota
 from tilewright.compiler.fuse_lanes import Lane, alone
 from tilewright.compiler.fuse_pool import max_pool
 from tilewright.compiler.fuse_reduce import REDUCING, elementwise, moved, reduction
-from tilewright.compiler.fuse_rows import ROWS, as_loop
+from tilewright.compiler.fuse_rows import ROWS, as_loop, by_rows
 from tilewright.compiler.kernel_builder import MOVEMENT, KernelBuilder, Node, Number
 from tilewright.compiler.kernels import Contract, Convolve, KernelProgram, Map, View
 from tilewright.compiler.primitives_dot import free_dims, passes
@@ -52,8 +52,10 @@ def fuse(jaxpr: Jaxpr, config: ChipConfig) -> KernelProgram:
         if not any(id(v) in fuser.uses for v in eqn.outputs):
             continue
         if eqn.primitive.name in ROWS:
-            eqn = as_loop(eqn)
-        results = control(fuser, eqn, fuse) if _is_control(eqn) else [fuser.equation(eqn)]
+            found = by_rows(fuser, eqn)
+            results = [found] if found is not None else control(fuser, as_loop(eqn), fuse)
+        else:
+            results = control(fuser, eqn, fuse) if _is_control(eqn) else [fuser.equation(eqn)]
         fuser.nodes |= dict(zip(map(id, eqn.outputs), results, strict=True))
     return fuser.finish()
 

@@ -1,15 +1,119 @@
-"""`take_rows` and `put_rows` as loops: a row in each step."""
+"""`take_rows` and `put_rows` as gathers and scatters of the chip, else as loops.
+
+LOAD and STORE take rows that are a multiple of the bus from each other, at most `MOST` of them.
+Rows of another size are copied first, each with zeros behind, if that is cheaper than a loop, which
+takes some `STEP` cycles for a row. Arithmetic with repeated rows is always a loop.
+"""
 
 from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
 
 from tilewright.compiler import elementwise as ew
 from tilewright.compiler import trace
 from tilewright.compiler.control import closed, scan_p
-from tilewright.compiler.core import Eqn, Params
+from tilewright.compiler.core import Eqn, Literal, Params, Var
+from tilewright.compiler.kernel_builder import Node, Number
+from tilewright.compiler.kernels import Epilogue, Gather, Scatter, View
 from tilewright.compiler.primitives_rows import COMBINE
 from tilewright.compiler.taking import row_of, with_row
+from tilewright.compiler.tile_rows import row_parts
+
+if TYPE_CHECKING:
+    from tilewright.compiler.fuse import _Fuser
 
 ROWS = ("take_rows", "put_rows")
+MOST = 65535  # rows that an index may name
+STEP = 700  # cycles
+
+
+def by_rows(fuser: _Fuser, eqn: Eqn) -> Node | None:
+    """The result of one of `ROWS`; None if it must be a loop."""
+    if not prod(eqn.outputs[0].aval.shape):
+        return View.whole(fuser.temp(eqn.outputs[0].aval.shape, eqn.outputs[0].aval.dtype))
+    return (_gather if eqn.primitive.name == "take_rows" else _scatter)(fuser, eqn)
+
+
+def _gather(fuser: _Fuser, eqn: Eqn) -> Node | None:
+    x, i = eqn.inputs
+    aval, node = eqn.outputs[0].aval, fuser.node(x)
+    if isinstance(node, Number):
+        return Number(node.value, aval.shape)
+    view = fuser.exact(x)
+    bus = fuser.config.bus_bytes
+    if view.shape[0] > MOST:
+        return None
+    run, around = row_parts(view)
+    pitch = view.strides[0] * view.dtype.itemsize if view.shape[0] > 1 else 0
+    if pitch % bus or (around and run < bus):
+        if not _pays(fuser, view, i.aval.shape[0]):
+            return None
+        view = _aligned(fuser, view)
+    out = fuser.temp(aval.shape, aval.dtype)
+    fuser.add(Gather(view, _numbers(fuser, i)), Epilogue(aval.dtype), out)
+    return View.whole(out)
+
+
+def _scatter(fuser: _Fuser, eqn: Eqn) -> Node | None:
+    x, i, y = eqn.inputs
+    aval = eqn.outputs[0].aval
+    if eqn.params["kind"] != "set" or aval.shape[0] > MOST:
+        return None
+    if not prod(y.aval.shape):
+        return fuser.node(x)
+    view, rows = fuser.exact(x), fuser.exact(y)
+    if _row_bytes(view) % fuser.config.bus_bytes:
+        if not _pays(fuser, view, y.aval.shape[0]):
+            return None
+        view, rows = _aligned(fuser, view), _aligned(fuser, rows)
+        width, shape = prod(aval.shape[1:]), view.buffer.shape
+        view, rows = View.whole(view.buffer), View.whole(rows.buffer)
+    else:
+        width, shape = 0, aval.shape
+        if not view.is_dense:
+            view = View.whole(fuser.move(view).buffer)
+        if not rows.is_dense:
+            rows = View.whole(fuser.move(rows).buffer)
+    out = fuser.temp(shape, aval.dtype)
+    fuser.add(Scatter(view, _numbers(fuser, i), rows), Epilogue(aval.dtype), out)
+    if not width:
+        return View.whole(out)
+    return View.whole(out).slice((0, 0), (shape[0], width), (1, 1)).reshape(aval.shape)
+
+
+def _row_bytes(view: View) -> int:
+    return prod(view.shape[1:]) * view.dtype.itemsize
+
+
+def _padded_bytes(fuser: _Fuser, view: View) -> int:
+    bus = fuser.config.bus_bytes
+    return -(-_row_bytes(view) // bus) * bus
+
+
+def _pays(fuser: _Fuser, view: View, count: int) -> bool:
+    """Whether a copy of all rows, in and out, takes less time than a loop over `count`."""
+    beats = view.shape[0] * _padded_bytes(fuser, view) // fuser.config.bus_bytes
+    return 2 * beats <= count * STEP
+
+
+def _aligned(fuser: _Fuser, view: View) -> View:
+    """The rows, dense but for zeros behind each."""
+    shape, width = view.shape, prod(view.shape[1:])
+    extra = _padded_bytes(fuser, view) // view.dtype.itemsize - width
+    flat = fuser.reshape(view, (shape[0], width))
+    if not extra:
+        return View.whole(fuser.move(flat).buffer) if not flat.is_dense else flat
+    zero = view.dtype.type(0)
+    padded = fuser.pad(flat, zero, ((0, 0, 0), (0, extra, 0)))
+    return padded.slice((0, 0), (shape[0], width), (1, 1))
+
+
+def _numbers(fuser: _Fuser, atom: Var | Literal) -> View:
+    """int32 one behind the other."""
+    view = fuser.exact(atom)
+    near = view.shape[0] == 1 or view.strides == (1,)
+    return view if near else View.whole(fuser.move(view).buffer)
 
 
 def _take(x, i):

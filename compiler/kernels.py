@@ -12,6 +12,7 @@ dense row-major buffer::
                | loop(n times kernels) | while(flag after kernels do kernels)
                | switch(index, kernels or kernels) | row(x[...], of an array of n)
                | slide(x[...], starts) | update(x[...], box[...], starts)
+               | gather(x[N,...], index[M]) | scatter(x[N,...], index[M], y[M,...])
     epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype [pool]
                | vector(term of sums and views [B,M,N]) -> dtype
 
@@ -37,7 +38,7 @@ from tilewright.compiler.kernels_control import (
     While,
     inside,
 )
-from tilewright.compiler.kernels_dynamic import Slide, Start, Update
+from tilewright.compiler.kernels_dynamic import Gather, Scatter, Slide, Start, Update
 from tilewright.compiler.kernels_lanes import Down, Lanes, Stage
 from tilewright.compiler.source import UNKNOWN, Source
 from tilewright.compiler.terms import Term
@@ -45,9 +46,9 @@ from tilewright.compiler.views import Buffer, View, collapse, dense_strides
 
 __all__ = [
     "SINGLE", "Axis", "Buffer", "Contract", "Control", "Convolve", "Down", "Epilogue", "Finish",
-    "Join", "Kernel", "KernelProgram", "KernelSource", "Lanes", "Loop", "Map", "Move", "Pad",
-    "Passes", "Pool", "Row", "Slide", "Stage", "Start", "Switch", "Update", "Vector", "View",
-    "While", "collapse", "dense_strides", "inside", "numbered", "operands_of", "renamed",
+    "Gather", "Join", "Kernel", "KernelProgram", "KernelSource", "Lanes", "Loop", "Map", "Move",
+    "Pad", "Passes", "Pool", "Row", "Scatter", "Slide", "Stage", "Start", "Switch", "Update",
+    "Vector", "View", "While", "collapse", "dense_strides", "inside", "numbered", "operands_of", "renamed",
     "views_of", "with_views",
 ]  # fmt: skip
 
@@ -235,7 +236,7 @@ class Join:
         return f"join({', '.join(map(str, self.views))}, along {self.dim})"
 
 
-Dynamic = Slide | Update
+Dynamic = Slide | Update | Gather | Scatter
 KernelSource = (
     Contract | Convolve | Pool | Map | Move | Pad | Join | Lanes | Down | Row | Dynamic | Control
 )

@@ -70,3 +70,50 @@ class Update:
     def __str__(self) -> str:
         parts = (self.x, self.box, f"+{self.offset}", *self.starts)
         return f"update({', '.join(map(str, parts))})"
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Rows of x (N, ...) whose numbers `index` (M) has; what is out of range is clamped.
+
+    A row is (..., run of neighbours); rows are a multiple of the bus from each other.
+    """
+
+    x: View
+    index: View
+
+    @property
+    def views(self) -> list[View]:
+        """What it reads."""
+        return [self.x, self.index]
+
+    def with_views(self, change: Callable[[View], View]) -> Gather:
+        """The same, each view changed."""
+        return Gather(change(self.x), change(self.index))
+
+    def __str__(self) -> str:
+        return f"gather({self.x}, {self.index})"
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """x (N, ...), dense, its rows `index` (M) replaced by those of y (M, ...), dense, in order.
+
+    What is out of range is left out. If x's buffer is the result's, nothing else is copied.
+    """
+
+    x: View
+    index: View
+    y: View
+
+    @property
+    def views(self) -> list[View]:
+        """What it reads."""
+        return [self.x, self.index, self.y]
+
+    def with_views(self, change: Callable[[View], View]) -> Scatter:
+        """The same, each view changed."""
+        return Scatter(change(self.x), change(self.index), change(self.y))
+
+    def __str__(self) -> str:
+        return f"scatter({self.x}, {self.index}, {self.y})"

@@ -117,6 +117,7 @@ def put(x, axes, arrays, shape, y, kind, clip=False, unique=False):
         rows = applied_rows(rows, places, kind)
     else:
         y = reshape(y, (count, *other))
+        unique = unique or (tools(places) is np and len(np.unique(places)) == count)
         rows = trace.bind(put_rows_p, rows, places, y, kind=kind, unique=unique)
     rows = reshape(rows, (*sizes, *other))
     return moveaxis(rows, tuple(range(len(axes))), tuple(axes))

@@ -13,6 +13,7 @@ from tilewright.compiler.kernels import (
     Control,
     Convolve,
     Down,
+    Gather,
     Join,
     Kernel,
     KernelProgram,
@@ -23,6 +24,7 @@ from tilewright.compiler.kernels import (
     Pad,
     Pool,
     Row,
+    Scatter,
     Slide,
     Update,
     View,
@@ -42,6 +44,7 @@ from tilewright.compiler.tile_dynamic import tile_slide, tile_update
 from tilewright.compiler.tile_map import tile_map, tile_move
 from tilewright.compiler.tile_pad import tile_join, tile_pad
 from tilewright.compiler.tile_pool import tile_pool
+from tilewright.compiler.tile_rows import tile_gather, tile_scatter
 from tilewright.compiler.tile_vector import tile_vector
 from tilewright.compiler.tiles import Op, Plan, TileProgram
 from tilewright.compiler.weave import Group, groups
@@ -188,5 +191,7 @@ SIMPLE = {
     Join: (tile_join, "rows through the scratchpad"),
     Move: (tile_move, "pieces through the scratchpad"),
     Slide: (tile_slide, "rows through the scratchpad"),
+    Gather: (tile_gather, "rows by numbers in the scratchpad"),
+    Scatter: (tile_scatter, "rows by numbers in the scratchpad"),
     Update: (tile_update, "rows through the scratchpad"),
 }

@@ -2,12 +2,13 @@
 
 A `scan` of at most SHORT steps becomes its steps, a function with its own derivative its equations.
 Longer loops, `while` and `cond` stay, with programs inside that are treated alike: the sequencer
-runs them (`fuse_control`).
+runs them (`fuse_control`). Rows at computed places become what the chip is good at (`narrow_rows`).
 """
 
 from tilewright.compiler import primitives as p
 from tilewright.compiler.control import cond_p, custom_p, jit_p, scan_p, while_p
 from tilewright.compiler.core import Literal
+from tilewright.compiler.narrow_rows import EXPANDED
 from tilewright.compiler.primitives_join import concatenate_p
 from tilewright.compiler.source import attributed
 from tilewright.compiler.trace import aval_of, bind, new_trace
@@ -18,7 +19,7 @@ SHORT = 4  # steps
 
 def unroll(jaxpr):
     """Return an equivalent jaxpr without short loops, within loops and branches as well."""
-    if not any(e.primitive in CONTROL for e in jaxpr.eqns):
+    if not any(e.primitive in CONTROL or e.primitive in EXPANDED for e in jaxpr.eqns):
         return jaxpr
     with new_trace() as trace:
         args = list(map(trace.new_arg, jaxpr.in_avals))
@@ -52,12 +53,20 @@ def _run(jaxpr, args):
                 results = _run(branches[known], operands[1:])
             elif eqn.primitive is scan_p and eqn.params["length"] <= SHORT:
                 results = _scan(operands, eqn)
+            elif (found := expanded(eqn, operands)) is not None:
+                results = [found]
             else:
                 params = _inner(eqn.params) if eqn.primitive in CONTROL else eqn.params
                 results = bind(eqn.primitive, *operands, **params)
                 results = results if eqn.primitive.multiple_results else [results]
         values |= dict(zip(map(id, eqn.outputs), results, strict=True))
     return list(map(read, jaxpr.outvars))
+
+
+def expanded(eqn, operands):
+    """What one equation is in others, or None (`narrow_rows`)."""
+    function = EXPANDED.get(eqn.primitive)
+    return function(*operands, **eqn.params) if function else None
 
 
 def _row(x, i):

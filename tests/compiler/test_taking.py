@@ -80,7 +80,9 @@ def test_engines_take_alike():
     found = []
     for engine in ("functional", "cycle", "rtl"):
         with tw.default_device(tw.Device("tw4", engine)), tw.profile() as p:
-            results = tw.jit(lambda x, i: (x[i], x.at[i].add(1.0)))(X[:, 0], I)
+            results = tw.jit(
+                lambda x, i: (x[i], x.at[i].add(1.0), x.at[i].set(x[:1] * 2), x[i, i], x[:, i])
+            )(X[:, 0], I)
             found.append(([np.asarray(a).tobytes() for a in results], p.runs[0].counters))
     assert found[0][0] == found[1][0] == found[2][0]
     assert found[1][1] == found[2][1]
