@@ -48,8 +48,8 @@ __all__ = [
     "SINGLE", "Axis", "Buffer", "Contract", "Control", "Convolve", "Down", "Epilogue", "Finish",
     "Gather", "Join", "Kernel", "KernelProgram", "KernelSource", "Lanes", "Loop", "Map", "Move",
     "Pad", "Passes", "Pool", "Row", "Scatter", "Slide", "Stage", "Start", "Switch", "Update",
-    "Vector", "View", "While", "collapse", "dense_strides", "inside", "numbered", "operands_of", "renamed",
-    "views_of", "with_views",
+    "Vector", "View", "While", "collapse", "dense_strides", "inside", "numbered", "operands_of",
+    "renamed", "views_of", "with_views",
 ]  # fmt: skip
 
 #: Which part of each float32 operand is multiplied, pass by pass (`primitives_dot.PASSES`).
