@@ -31,6 +31,7 @@ from tilewright.compiler.kernels import (
 )
 from tilewright.compiler.primitives import convert_element_type_p
 from tilewright.compiler.simplify import simplify
+from tilewright.compiler.source import Source
 from tilewright.isa.config import ChipConfig
 
 if TYPE_CHECKING:
@@ -172,17 +173,18 @@ def _while(w: _Writer, eqn: Eqn) -> list[View]:
     state = [w.dense(a) if i in fixed else w.copied(a) for i, a in enumerate(state_atoms)]
     carried = [b for i, b in enumerate(state) if i not in fixed]
     flag = w.fuser.temp((), core.int32)
-    test, _ = w.body(_as_int(p["cond_jaxpr"]), [*tested, *state], [flag])
+    test, _ = w.body(_as_int(p["cond_jaxpr"], eqn.source), [*tested, *state], [flag])
     body, _ = w.body(jaxpr, [*given, *state], carried)
     done = iter(w.add(While(tuple(test), View.whole(flag), tuple(body)), carried))
     return _results(eqn, [View.whole(b) if i in fixed else next(done) for i, b in enumerate(state)])
 
 
-def _as_int(jaxpr: Jaxpr) -> Jaxpr:
+def _as_int(jaxpr: Jaxpr, source: Source) -> Jaxpr:
     """The program with its bool result as an int32, which the sequencer reads."""
     (result,) = jaxpr.outvars
     out = Var(core.ShapedArray((), core.int32))
-    eqn = Eqn(convert_element_type_p, (result,), (out,), Params(new_dtype=core.int32))
+    source = jaxpr.eqns[-1].source if jaxpr.eqns else source
+    eqn = Eqn(convert_element_type_p, (result,), (out,), Params(new_dtype=core.int32), source)
     return simplify(replace(jaxpr, eqns=(*jaxpr.eqns, eqn), outvars=(out,)))
 
 

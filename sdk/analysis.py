@@ -1,7 +1,8 @@
 """Where the cycles of a run went: by kernel, by unit and cause, and by name for the array.
 
 Kernels overlap, so the run is cut into windows that sum to its cycles: a kernel's window ends with
-the last row of its last MATMUL (its last instruction, if it has none), the next one's begins there.
+the last row of its last MATMUL (its last instruction, if it has none), the next one's begins there;
+each step of a loop on the chip has windows of its own.
 The causes come from the cycle engine's timing of the same code, which equals the RTL's.
 """
 
@@ -11,16 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from tilewright.attribution import Attribution, attribute
+from tilewright.attribution import Attribution, attribute, before
+from tilewright.course import follow
 from tilewright.isa.table import Unit
 from tilewright.profiler import ProgramRun, roofline
-from tilewright.sim import Memory
 from tilewright.sim.exec_load import beats as load_beats
 from tilewright.sim.exec_matmul import macs as matmul_macs
 from tilewright.sim.exec_store import beats as store_beats
-from tilewright.sim.functional import Executed, Machine
-from tilewright.sim.timing import UNITS, simulate
-from tilewright.sim.timing_causes import CAUSES, Intervals, classify
+from tilewright.sim.functional import Executed
+from tilewright.sim.timing import UNITS, Timing, simulate
+from tilewright.sim.timing_causes import CAUSES
 
 WORK = ("macs_useful", "macs_padding", "beats_read", "beats_written", "vector_issuing")
 #: What each cause means for the array; shown beside its share.
@@ -123,20 +124,6 @@ def _work(
     return out
 
 
-def _window(sets: tuple[Intervals, ...], low: int, high: int) -> dict[str, int]:
-    """Cycles low <= cycle < high of one unit by cause."""
-    if not sets:
-        return dict(zip(CAUSES, [0, 0, 0, 0, high - low], strict=True))
-    clipped = []
-    for old in sets:
-        new = Intervals()
-        for first, last in zip(old.starts, old.ends, strict=True):
-            if last >= low and first < high:
-                new.add(max(first, low) - low, min(last, high - 1) - low)
-        clipped.append(new)
-    return dict(zip(CAUSES, classify(high - low, tuple(clipped)), strict=True))
-
-
 def _signallers(executed: Sequence[Executed]) -> dict[int, str]:
     """By semaphore, the unit that signals it."""
     out: dict[int, str] = {}
@@ -158,43 +145,72 @@ def _waits_for(executed: Sequence[Executed], signallers: dict[int, str]) -> tupl
     return tuple(sorted(found))
 
 
+def _groups(run: ProgramRun, executed: Sequence[Executed]) -> dict[tuple[int, str], list[Executed]]:
+    """By kernel what it executed, between one fence and the next: units are quiet there."""
+    groups: dict[tuple[int, str], list[Executed]] = {}
+    fences, origins = 0, run.program.source_map
+    for e in executed if origins else ():
+        fences += e.name == "fence"
+        if origins[e.pc].kernel:
+            groups.setdefault((fences, origins[e.pc].kernel), []).append(e)
+    return groups
+
+
+def _cuts(
+    groups: Sequence[list[Executed]], attribution: Attribution, timing: Timing
+) -> np.ndarray:
+    """The first cycles of the groups' windows, and the end of the run."""
+    cuts = [0]
+    for group in groups:
+        passes = [attribution.issued[e.id] for e in group if e.unit is Unit.MATMUL]
+        high = max(passes or [timing.end[e.id] for e in group]) + 1
+        cuts.append(max(cuts[-1], min(high, timing.cycles)))
+    if groups:
+        cuts[-1] = timing.cycles
+    return np.array(cuts)
+
+
 def analyse(run: ProgramRun) -> Analysis:
     """Cut one run into its kernels.
 
-    **Raises** ValueError: the program read its course from DRAM, so it cannot be timed again.
+    A kernel in a loop has a window in each step; they are one part.
+
+    **Raises** ValueError: timed again, the program takes another number of cycles.
     """
     program = run.program
     config, origins = program.config, program.source_map
-    execution = Machine(config, Memory(), data=False).run(program.code)
-    executed = execution.executed
+    executed = follow(program, run.words).executed
     timing = simulate(config, executed, code_count=len(program))
     if timing.cycles != run.cycles:
         raise ValueError(
             f"{run.name} took {run.cycles} cycles on the {run.engine} engine, but {timing.cycles} "
-            "without data: a program whose course depends on DRAM has no report by kernel yet"
+            "when it was timed again: no report by kernel"
         )
     attribution = attribute(config, executed, timing)
     signallers = _signallers(executed)
-    groups: dict[str, list[Executed]] = {}
-    for e in executed:
-        name = origins[e.pc].kernel if origins else ""
-        if name:
-            groups.setdefault(name, []).append(e)
-    kernels, low = [], 0
-    for i, (name, group) in enumerate(groups.items()):
-        passes = [attribution.issued[e.id] for e in group if e.unit is Unit.MATMUL]
-        high = max(passes or [timing.end[e.id] for e in group]) + 1
-        high = timing.cycles if i == len(groups) - 1 else max(low, min(high, timing.cycles))
-        causes = {u: _window(timing.activity[u], low, high) for u in UNITS}
-        line, work = origins[group[0].pc].line, _work(run, group, attribution)
-        waits = _waits_for(group, signallers)
-        kernels.append(Part(name, line, config.dim, high - low, work, causes, waits))
-        low = high
-    causes = {u: _window(timing.activity[u], 0, timing.cycles) for u in UNITS}
+    groups = _groups(run, executed)
+    cuts = _cuts(list(groups.values()), attribution, timing)
+    causes = {u: np.diff(before(attribution.spans[u], timing.cycles, cuts), axis=0) for u in UNITS}
+    kernels = []
+    for name in dict.fromkeys(name for _, name in groups):
+        rows = [i for i, (_, other) in enumerate(groups) if other == name]
+        mine = [e for (_, other), group in groups.items() if other == name for e in group]
+        kernels.append(Part(
+            name, origins[mine[0].pc].line, config.dim, int(np.diff(cuts)[rows].sum()),
+            _work(run, mine, attribution), {u: _named(c[rows]) for u, c in causes.items()},
+            _waits_for(mine, signallers),
+        ))  # fmt: skip
+    ends = np.array([0, timing.cycles])
+    whole = {u: _named(before(attribution.spans[u], timing.cycles, ends)[1:]) for u in UNITS}
     work = {name: run.counters[name] for name in WORK}
     waits = _waits_for(executed, signallers)
-    total = Part(run.name, run.call, config.dim, timing.cycles, work, causes, waits)
+    total = Part(run.name, run.call, config.dim, timing.cycles, work, whole, waits)
     return Analysis(run, total, attribution, kernels)
+
+
+def _named(rows: np.ndarray) -> dict[str, int]:
+    """The sum of rows of cycles, by cause."""
+    return dict(zip(CAUSES, rows.sum(0).tolist(), strict=True))
 
 
 def analyse_all(runs: Sequence[ProgramRun]) -> list[Analysis]:

@@ -72,7 +72,7 @@ def _spans(sets: tuple[Intervals, ...], cycles: int) -> tuple[np.ndarray, np.nda
     return points[keep], causes[keep]
 
 
-def _before(spans: tuple[np.ndarray, np.ndarray], cycles: int, at: np.ndarray) -> np.ndarray:
+def before(spans: tuple[np.ndarray, np.ndarray], cycles: int, at: np.ndarray) -> np.ndarray:
     """(len(at), causes): how many cycles below each of `at` have each cause."""
     starts, causes = spans
     length = np.diff(starts, append=cycles)
@@ -131,7 +131,7 @@ def attribute(config: ChipConfig, executed: Sequence[Executed], timing: Timing) 
             issued[op.id] = _last_issue(op, timing, k)
         cuts = np.array([0, *(issued[i] + 1 for i in ids), timing.cycles])
         cuts = np.minimum(np.maximum.accumulate(cuts), timing.cycles)
-        parts = np.diff(_before(spans[unit], timing.cycles, cuts), axis=0)
+        parts = np.diff(before(spans[unit], timing.cycles, cuts), axis=0)
         cycles[ids] = parts[:-1]
         after[unit] = parts[-1]
     return Attribution(cycles, issued, after, spans, _waits(ops))

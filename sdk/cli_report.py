@@ -27,7 +27,7 @@ def report(file: Path, engine: str, config: Any, inputs: tuple[str, ...], listin
            html: Path | None, picture: Path | None, as_json: bool) -> None:  # fmt: skip
     """Run a program and say where its cycles went: each unit, each cause, the largest losses.
 
-    Inputs that are not given are zero; cycles do not depend on them.
+    Inputs that are not given are zero; cycles depend on them only where they decide the course.
 
     \b
     Examples:
@@ -36,6 +36,7 @@ def report(file: Path, engine: str, config: Any, inputs: tuple[str, ...], listin
         tilewright report program.tw --json
     """
     from tilewright import sim
+    from tilewright.course import reads_words, words_read
     from tilewright.profiler import Profile, ProgramRun
     from tilewright.runs import fault_error
     from tilewright.sim import checker
@@ -44,12 +45,14 @@ def report(file: Path, engine: str, config: Any, inputs: tuple[str, ...], listin
     memory = fill_inputs(program, inputs)
     checker.check(program, memory).require()
     loaded = replace(program, data=())  # it is in memory, under the inputs
+    before = memory.snapshot() if reads_words(program.code) else None
     result = sim.run(loaded, memory, engine=engine, check=False)
     if result.fault is not None:
         raise fault_error(program, result.fault, str(file))
     profile = Profile()
     name = str(program.meta.get("name") or file.stem)
-    profile.runs.append(ProgramRun.of(name, str(file), program, result))
+    words = words_read(loaded, before) if before else ()
+    profile.runs.append(ProgramRun.of(name, str(file), program, result, words))
     if listing is not None:
         listing.write_text(profile.listing(), encoding="utf-8")
     if html is not None:

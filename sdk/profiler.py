@@ -39,6 +39,7 @@ class ProgramRun:
     program : as it ran, at its addresses.
     cycles : None if the engine has no clock.
     counters, trace : as in `sim.RunResult`.
+    words : what the sequencer read from DRAM, one after the other.
     """
 
     name: str
@@ -48,20 +49,24 @@ class ProgramRun:
     cycles: int | None
     counters: dict[str, int]
     trace: np.ndarray
+    words: tuple[int, ...] = ()
 
     @staticmethod
-    def of(name: str, call: str, program: Program, result: RunResult) -> ProgramRun:
+    def of(
+        name: str, call: str, program: Program, result: RunResult, words: tuple[int, ...] = ()
+    ) -> ProgramRun:
         """The run whose result is given."""
         return ProgramRun(
-            name, call, result.engine, program, result.cycles, dict(result.counters), result.trace
-        )
+            name, call, result.engine, program, result.cycles, dict(result.counters), result.trace,
+            words,
+        )  # fmt: skip
 
     @property
     def kind(self) -> object:
-        """Equal for runs of one program, wherever its arrays are, that took as many cycles."""
+        """Equal for runs of one program, wherever its arrays are, with one course and duration."""
         program = self.program
         which = id(program.source_map) if program.source_map else program.code
-        return self.name, which, self.cycles
+        return self.name, which, self.cycles, self.words
 
     @property
     def macs(self) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from tilewright import sim
+from tilewright.course import reads_words, words_read
 from tilewright.isa.config import INSTR_BYTES
 from tilewright.isa.disassembler import disassemble
 from tilewright.isa.program import Program
@@ -36,7 +37,7 @@ def execute_program(
     name: str,
     call: str,
     pending: Sequence[Future[Any]],
-    profiles: Iterable[Profile],
+    profiles: Sequence[Profile],
 ) -> None:
     """Run a linked program on the device's memory; give the profiles what it cost.
 
@@ -49,6 +50,8 @@ def execute_program(
     """
     for future in pending:
         future.result()
+    known = not profiles or not reads_words(program.code)
+    before = None if known else device.memory.snapshot()
     try:
         result = sim.run(program, device.memory, engine=device.engine, check=False)
     except Exception as error:
@@ -56,6 +59,7 @@ def execute_program(
         raise
     if result.fault is not None:
         raise fault_error(program, result.fault, f"{name} at {call}")
-    run = ProgramRun.of(name, call, program, result)
+    words = () if before is None else words_read(program, before)
+    run = ProgramRun.of(name, call, program, result, words)
     for profile in profiles:
         profile.runs.append(run)

@@ -8,7 +8,9 @@ import tilewright as tw
 import tilewright.numpy as tnp
 from hypothesis import given
 from hypothesis import strategies as st
+from tilewright import lax
 from tilewright.analysis import analyse, analyse_all, shares
+from tilewright.html_data import page_data
 from tilewright.isa.table import Unit
 from tilewright.report import losses, report_text
 from tilewright.timeline import figure, zoom_window
@@ -128,3 +130,58 @@ def test_timeline_draws_each_instruction(profile):
     inside = (trace["start"] < high) & (trace["end"] >= low) & (trace["start"] >= 0)
     assert drawn == int(inside.sum())
     assert int(Unit.SEQ) in trace["unit"]
+
+
+@tw.jit
+def newton(x):
+    def body(c):
+        i, y = c
+        twice = lax.cond(i % 2 == 0, lambda y: y + x / y, lambda y: 2 * y - (y * y - x) / y, y)
+        y = 0.5 * twice
+        return i + 1, y
+
+    return lax.while_loop(lambda c: tnp.abs(c[1] * c[1] - x) > 1e-3, body, (0, x))
+
+
+def test_data_decide_the_course():
+    """Also on the RTL: the same parts; each step of a loop and each branch that ran counts."""
+    found = {}
+    for engine in ("cycle", "rtl"):
+        with tw.default_device(tw.Device("tw4", engine)), tw.profile() as p:
+            steps = [int(newton(np.float32(x))[0]) for x in (2, 300)]
+        assert 2 < steps[0] < steps[1]
+        runs = p.runs
+        found[engine] = [analyse(run) for run in runs]
+        for run, parts in zip(runs, found[engine], strict=True):
+            assert sum(k.cycles for k in parts.kernels) == parts.total.cycles == run.cycles
+            for unit, causes in parts.total.causes.items():
+                counted = {c: run.counters[f"{unit.name.lower()}_{c}"] for c in causes}
+                assert causes == counted
+            for part in parts.kernels:
+                assert all(sum(c.values()) == part.cycles for c in part.causes.values())
+        assert "newton" in report_text(p, 100) and len(page_data(found[engine])["runs"]) == 2
+    assert [a.kernels for a in found["cycle"]] == [a.kernels for a in found["rtl"]]
+    assert all("test_report.py" in k.line for a in found["cycle"] for k in a.kernels)
+    few, many = ({k.name: k.cycles for k in a.kernels} for a in found["cycle"])
+    assert few.keys() == many.keys() and all(few[k] <= many[k] for k in few)
+
+
+def test_kernels_of_a_loop_share_its_steps():
+    def f(xs):
+        return lax.scan(lambda c, x: (tnp.tanh(c + x), c.sum()), xs[0], xs)
+
+    with tw.default_device(tw.Device("tw4", "cycle")), tw.profile() as p:
+        for n in (6, 12):
+            tw.jit(f)(np.ones((n, 40), np.float32))
+    few, many = (analyse(run).kernels for run in p.runs)
+    shares_of = [max(k.cycles for k in ks) / sum(k.cycles for k in ks) for ks in (few, many)]
+    assert shares_of[0] == pytest.approx(shares_of[1], rel=0.1)
+    inner = [k for k in many if "." in k.name]
+    assert len(inner) >= 2 and min(k.cycles for k in inner) > 12
+
+
+def test_runs_of_different_courses_are_not_one():
+    with tw.default_device(tw.Device("tw4", "cycle")), tw.profile() as p:
+        for x in (2, 300, 2):
+            newton(np.float32(x))
+    assert [a.count for a in analyse_all(p.runs)] == [2, 1]
