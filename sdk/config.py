@@ -1,6 +1,8 @@
 """What a user sets once: engine, chip and checks, from the environment or from Python.
 
-``TILEWRIGHT_ENGINE`` and ``TILEWRIGHT_CONFIG`` choose the default device; `settings` has the rest.
+``TILEWRIGHT_ENGINE`` and ``TILEWRIGHT_CONFIG`` choose the default device, its memory
+``TILEWRIGHT_PREALLOCATE`` and ``TILEWRIGHT_MEM_FRACTION``, as JAX's ``XLA_PYTHON_CLIENT_...`` of
+the same endings; `settings` has the rest.
 """
 
 from __future__ import annotations
@@ -109,6 +111,32 @@ def default_config() -> ChipConfig:
         return parse_config(os.environ.get("TILEWRIGHT_CONFIG") or DEFAULT_CONFIG)
     except ConfigError as error:
         raise ConfigError(f"TILEWRIGHT_CONFIG: {error}") from None
+
+
+def memory_fraction() -> float:
+    """Return ``TILEWRIGHT_MEM_FRACTION``: how much of a device's DRAM may be used; by default all.
+
+    **Raises** ValueError: it is not a number above 0 and up to 1.
+    """
+    text = os.environ.get("TILEWRIGHT_MEM_FRACTION") or "1"
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 1:
+        raise ValueError(f"TILEWRIGHT_MEM_FRACTION must be above 0 and at most 1, not {text!r}")
+    return found
+
+
+def preallocated() -> bool:
+    """Return ``TILEWRIGHT_PREALLOCATE``: whether a device takes it all at once; by default no.
+
+    **Raises** ValueError: it is neither true nor false (or 1, 0).
+    """
+    text = os.environ.get("TILEWRIGHT_PREALLOCATE") or "false"
+    if text.lower() not in ("true", "1", "false", "0"):
+        raise ValueError(f"TILEWRIGHT_PREALLOCATE must be true or false, not {text!r}")
+    return text.lower() in ("true", "1")
 
 
 @contextmanager

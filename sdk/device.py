@@ -17,7 +17,14 @@ from contextvars import ContextVar
 from typing import Any
 
 from tilewright import sim
-from tilewright.config import DRAM_BYTES, default_config, default_engine, engine_named
+from tilewright.config import (
+    DRAM_BYTES,
+    default_config,
+    default_engine,
+    engine_named,
+    memory_fraction,
+    preallocated,
+)
 from tilewright.isa.config import ChipConfig, parse_config
 from tilewright.memory_pool import MemoryPool
 
@@ -36,7 +43,7 @@ class Device:
     config : a preset's name ("tw4", "tw8", "tw16"), "dim=8,spad_kib=32,acc_kib=8[,array=int8]", or
         a ChipConfig; None is ``TILEWRIGHT_CONFIG``.
     engine : "functional", "cycle" or "rtl"; None is ``TILEWRIGHT_ENGINE``.
-    dram_bytes : size of its DRAM.
+    dram_bytes : size of its DRAM; of it ``TILEWRIGHT_MEM_FRACTION`` may be used.
     """
 
     def __init__(
@@ -47,8 +54,8 @@ class Device:
     ):
         self.config = default_config() if config is None else parse_config(config)
         self.engine = default_engine() if engine is None else engine_named(engine)
-        self.pool = MemoryPool(dram_bytes)
-        self.memory = sim.Memory()
+        self.pool = MemoryPool(dram_bytes, memory_fraction(), preallocated())
+        self.memory = sim.Memory(self.pool.end if preallocated() else 0)
         self.constants: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         self.id = next(_numbers)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"tilewright-{self.id}")
@@ -63,7 +70,8 @@ class Device:
         """Return what its DRAM holds, under the names of JAX's `Device.memory_stats`.
 
         Sizes are bytes, among them `bytes_in_use`, `peak_bytes_in_use`, `bytes_limit`,
-        `largest_free_block_bytes`. The chip has no pool besides its DRAM, so `pool_bytes` is that.
+        `largest_free_block_bytes`. `pool_bytes` is how far
+        the pool has grown: to what was needed, or with ``TILEWRIGHT_PREALLOCATE`` to its limit.
         """
         return self.pool.stats()
 

@@ -1,4 +1,8 @@
-"""The chip's DRAM as a pool: first fit, free neighbours merge.
+"""The chip's DRAM as a pool: large blocks from below, small ones from above, free neighbours merge.
+
+A large block takes the smallest piece that fits, so that large pieces stay; small ones, which often
+live long, are kept out of its way. The pool begins small and doubles while it has no piece that
+fits, up to its limit, so that the addresses in use stay low.
 
 A `Block` goes back to the pool when nobody refers to it. The garbage collector may say so in any
 thread at any moment, so it only queues the block; the next allocation takes it back. That is safe,
@@ -7,12 +11,15 @@ because the device runs its work in order: what reuses the bytes was submitted l
 
 from __future__ import annotations
 
+import gc
 import threading
 from bisect import insort
 from collections import Counter, deque
 
 ALIGN = 64  # bytes; programs expect it of every array
 HOLDERS = 5  # named in an error
+SMALL = 1 << 18  # bytes; in a small pool its 256th part
+FIRST = 1 << 22  # bytes of the pool at first
 
 
 class OutOfMemoryError(MemoryError):
@@ -39,13 +46,23 @@ class Block:
 
 
 class MemoryPool:
-    """Allocator of the bytes 0 <= address < size."""
+    """Allocator of the bytes 0 <= address < limit.
 
-    def __init__(self, size: int):
+    Parameters
+    ----------
+    size : bytes of DRAM.
+    fraction : of it that may be used.
+    preallocate : whether the pool has all of that from the start.
+    """
+
+    def __init__(self, size: int, fraction: float = 1.0, preallocate: bool = False):
         if size < ALIGN or size > 1 << 32:
             raise ValueError(f"dram_bytes must be in {ALIGN} to {1 << 32}, not {size!r}")
         self.size = size
-        self._free: list[tuple[int, int]] = [(0, size)]  # (address, bytes), ascending
+        self.limit = max(ALIGN, int(size * fraction) // ALIGN * ALIGN)
+        self.end = self.limit if preallocate else min(FIRST, self.limit)
+        self.small = min(SMALL, self.limit // 256)
+        self._free: list[tuple[int, int]] = [(0, self.end)]  # (address, bytes), ascending
         self._held: dict[int, tuple[int, str]] = {}
         self._returned: deque[int] = deque()
         self._lock = threading.Lock()
@@ -58,12 +75,13 @@ class MemoryPool:
         **Raises** OutOfMemoryError.
         """
         size = -(-max(nbytes, 1) // ALIGN) * ALIGN
-        with self._lock:
-            self._collect()
-            for i, (address, free) in enumerate(self._free):
-                if free >= size:
-                    left = [(address + size, free - size)] if free > size else []
-                    self._free[i : i + 1] = left
+        for forgotten in (False, True):
+            if forgotten:  # what only cycles of Python objects refer to
+                gc.collect()
+            with self._lock:
+                self._collect()
+                address = self._place(size)
+                if address is not None:
                     self._held[address] = (size, label)
                     self.peak = max(self.peak, address + size)
                     self._count += 1
@@ -71,33 +89,64 @@ class MemoryPool:
                     self._most = max(self._most, self._used)
                     self._largest = max(self._largest, size)
                     return Block(self, address, nbytes, label)
-            message = self._explain(nbytes, label)
+                message = self._explain(nbytes, label)
         raise OutOfMemoryError(message)
+
+    def _place(self, size: int) -> int | None:
+        """Where so many bytes are free, which are taken; the pool grows if it must and can."""
+        while True:
+            fits = [i for i, (_, free) in enumerate(self._free) if free >= size]
+            if fits:
+                break
+            if self._largest_free() < size:
+                return None
+            end = min(self.limit, 2 * self.end)
+            self._give(self.end, end - self.end)
+            self.end = end
+        if size <= self.small:
+            at = fits[-1]
+            address, free = self._free[at]
+            left, found = (address, free - size), address + free - size
+        else:
+            at = min(fits, key=lambda i: self._free[i][1])
+            address, free = self._free[at]
+            left, found = (address + size, free - size), address
+        self._free[at : at + 1] = [left] if free > size else []
+        return found
 
     def _collect(self) -> None:
         while self._returned:
             address = self._returned.popleft()
             size, _ = self._held.pop(address)
             self._used -= size
-            insort(self._free, (address, size))
-            at = self._free.index((address, size))
-            for i in (at, at - 1):  # with the next one, then with the one before
-                if 0 <= i < len(self._free) - 1:
-                    (a, n), (b, m) = self._free[i : i + 2]
-                    if a + n == b:
-                        self._free[i : i + 2] = [(a, n + m)]
+            self._give(address, size)
+
+    def _give(self, address: int, size: int) -> None:
+        """Free bytes, joined with the next piece, then with the one before."""
+        insort(self._free, (address, size))
+        at = self._free.index((address, size))
+        for i in (at, at - 1):
+            if 0 <= i < len(self._free) - 1:
+                (a, n), (b, m) = self._free[i : i + 2]
+                if a + n == b:
+                    self._free[i : i + 2] = [(a, n + m)]
+
+    def _largest_free(self) -> int:
+        """Bytes of the largest block that there is room for, if the pool grows as far as it can."""
+        address, last = self._free[-1] if self._free else (0, 0)
+        rest = self.limit - self.end + (last if address + last == self.end else 0)
+        return max(rest, max((n for _, n in self._free), default=0))
 
     def _explain(self, nbytes: int, label: str) -> str:
-        free = sum(n for _, n in self._free)
-        largest = max((n for _, n in self._free), default=0)
         held: Counter[str] = Counter()
         for size, who in self._held.values():
             held[who or "unknown"] += size
         holders = "; ".join(f"{n} bytes by {who}" for who, n in held.most_common(HOLDERS))
         place = f" for {label}" if label else ""
         return (
-            f"the chip's DRAM must have {nbytes} contiguous bytes{place}, but only {free} of "
-            f"{self.size} are free (the largest piece: {largest}); held: {holders or 'nothing'}"
+            f"the chip's DRAM must have {nbytes} contiguous bytes{place}, but only "
+            f"{self.limit - self._used} of {self.limit} are free (the largest piece: "
+            f"{self._largest_free()}); held: {holders or 'nothing'}"
         )
 
     def stats(self) -> dict[str, int]:
@@ -109,23 +158,23 @@ class MemoryPool:
                 "bytes_in_use": self._used,
                 "peak_bytes_in_use": self._most,
                 "largest_alloc_size": self._largest,
-                "bytes_limit": self.size,
+                "bytes_limit": self.limit,
                 "bytes_reserved": 0,
                 "peak_bytes_reserved": 0,
-                "bytes_reservable_limit": self.size,
-                "largest_free_block_bytes": max((n for _, n in self._free), default=0),
-                "pool_bytes": self.size,
-                "peak_pool_bytes": self.size,
+                "bytes_reservable_limit": self.limit,
+                "largest_free_block_bytes": self._largest_free(),
+                "pool_bytes": self.end,
+                "peak_pool_bytes": self.end,
             }
 
     @property
     def free_bytes(self) -> int:
         """Bytes that are not allocated."""
-        with self._lock:
-            self._collect()
-            return sum(n for _, n in self._free)
+        return self.limit - self.used_bytes
 
     @property
     def used_bytes(self) -> int:
         """Bytes that are allocated."""
-        return self.size - self.free_bytes
+        with self._lock:
+            self._collect()
+            return self._used

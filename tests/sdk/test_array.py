@@ -1,6 +1,8 @@
 """`tw.Array`: NumPy's protocol, eager operations, and lives and deaths in DRAM."""
 
 import gc
+import inspect
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
@@ -201,6 +203,64 @@ def test_out_of_memory_names_the_holders(device):
     assert "test_array.py" in message
     big.delete()
     assert tw.device_put(np.zeros(9_000, np.float32)).nbytes == 36_000
+
+
+def test_a_call_returns_before_the_chip_has_finished(monkeypatch):
+    from tilewright import runs
+
+    real, go, order = runs.sim.run, threading.Event(), []
+
+    def slow(program, *args, **kwargs):
+        assert go.wait(60)
+        order.append(program)
+        return real(program, *args, **kwargs)
+
+    monkeypatch.setattr(runs.sim, "run", slow)
+    x = tw.jit(lambda x: x * 2)(A)
+    y = tw.jit(lambda x: x + 1)(x)  # queued behind it
+    z = y @ A.T
+    assert not (x.is_ready() or y.is_ready() or z.is_ready() or order)
+    assert (z.shape, z.dtype) == ((3, 3), np.float32)  # known at once
+    go.set()
+    assert np.asarray(z).tolist() == ((A * 2 + 1) @ A.T).tolist()
+    assert x.is_ready() and y.is_ready() and len(order) == 3
+
+
+def test_an_error_reaches_what_depends_on_it_alone(monkeypatch):
+    from tilewright import runs
+
+    real, broken = runs.sim.run, [True]
+
+    def sometimes(*args, **kwargs):
+        if broken:
+            broken.pop()
+            raise RuntimeError("the engine broke")
+        return real(*args, **kwargs)
+
+    double = tw.jit(lambda x: x * 2)
+    double.lower(A).compile()
+    monkeypatch.setattr(runs.sim, "run", sometimes)
+    bad, line = double(A), inspect.currentframe().f_lineno
+    good = double(A)
+    both = bad + good
+    assert np.asarray(good).tolist() == (A * 2).tolist()
+    for use in (lambda: np.asarray(both), lambda: bad.tolist(), bad.block_until_ready):
+        with pytest.raises(RuntimeError, match="the engine broke") as caught:
+            use()
+        assert any(f"test_array.py:{line}" in note for note in caught.value.__notes__)
+
+
+def test_out_of_memory_in_a_call_names_its_line_and_leaves_nothing(device):
+    wide = tw.jit(lambda x: tnp.sin(tnp.sin(x @ x.T) @ x.T.T).sum())
+    x = tw.device_put(np.ones((100, 100), np.float32))
+    used = device.pool.used_bytes
+    with pytest.raises(tw.OutOfMemoryError) as caught:
+        wide(x)
+    line = inspect.currentframe().f_lineno - 1
+    assert f"temporaries of {__file__}:{line}" in str(caught.value)
+    del caught
+    assert device.pool.used_bytes - used < 4096  # the program's constants
+    assert np.asarray(x[:1, :3] * 2).tolist() == [[2, 2, 2]]
 
 
 def test_errors_of_a_call_surface_at_first_use(device, monkeypatch):

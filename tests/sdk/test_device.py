@@ -156,7 +156,7 @@ def test_memory_stats_count_what_is_held():
     assert device.memory_stats()["bytes_in_use"] == 0 and tw.live_arrays(device) == []
 
 
-def test_pool_takes_the_first_fit_and_merges():
+def test_pool_takes_the_best_fit_and_merges():
     pool = MemoryPool(10 * ALIGN)
     a, b, c = pool.alloc(1), pool.alloc(2 * ALIGN), pool.alloc(ALIGN + 1)
     assert [x.address for x in (a, b, c)] == [0, ALIGN, 3 * ALIGN]
@@ -165,9 +165,79 @@ def test_pool_takes_the_first_fit_and_merges():
     assert d.address == ALIGN
     del a, d
     e = pool.alloc(3 * ALIGN)
-    assert e.address == 0
+    assert e.address == 0  # the piece behind c has five
     del c, e
     assert (pool.free_bytes, pool.alloc(10 * ALIGN).address) == (10 * ALIGN, 0)
+
+
+def test_pool_keeps_small_blocks_above_large_ones():
+    pool = MemoryPool(1 << 22)
+    large, small = pool.alloc(1 << 20), [pool.alloc(1 << 12) for _ in range(3)]
+    assert [b.address for b in small] == [(1 << 22) - (i << 12) for i in (1, 2, 3)]
+    more = pool.alloc(1 << 20)
+    del large, small[1], more
+    assert pool.stats()["largest_free_block_bytes"] == (1 << 22) - (3 << 12)
+
+
+def test_pool_grows_to_its_limit_when_it_must():
+    pool = MemoryPool(1 << 25, 0.75)
+    first = pool.alloc(1)
+    assert (pool.limit, pool.end) == (3 << 23, 1 << 22)
+    block = pool.alloc(9 << 20)
+    found = pool.stats()
+    assert (found["pool_bytes"], found["bytes_limit"]) == (1 << 24, 3 << 23)
+    assert found["largest_free_block_bytes"] >= (24 << 20) - (4 << 20) - (9 << 20)
+    with pytest.raises(OutOfMemoryError, match=rf"of {3 << 23} are free"):
+        pool.alloc(16 << 20)
+    assert first.address < pool.limit and block.address + block.nbytes <= pool.end
+    assert MemoryPool(1 << 25, preallocate=True).stats()["pool_bytes"] == 1 << 25
+
+
+def largest_free(first_fit, steps=4000, size=1 << 24):
+    """Mean share of the largest piece in what is free, over arrays of 64 bytes to 2 MiB."""
+    rng = np.random.default_rng(3)
+    pool = MemoryPool(size, preallocate=True)
+    if first_fit:
+        pool.small = 0
+        pool._place = lambda n: _first_fit(pool, n)
+    held, shares = [], []
+    for step in range(steps):
+        held = [(until, b) for until, b in held if until > step]
+        nbytes = int(64 * 2 ** rng.uniform(0, 15))
+        until = step + rng.exponential(600 if rng.random() < 0.3 else 40)
+        largest = pool.stats()["largest_free_block_bytes"]
+        if nbytes < largest and nbytes < 0.75 * size - pool.used_bytes:
+            held.append((until, pool.alloc(nbytes)))
+        shares.append(pool.stats()["largest_free_block_bytes"] / pool.free_bytes)
+    return np.mean(shares[500:])
+
+
+def _first_fit(pool, size):
+    at = next(i for i, (_, n) in enumerate(pool._free) if n >= size)
+    address, free = pool._free[at]
+    pool._free[at : at + 1] = [(address + size, free - size)] if free > size else []
+    return address
+
+
+def test_pool_resists_fragmentation():
+    assert largest_free(first_fit=False) > 1.1 * largest_free(first_fit=True)
+
+
+def test_environment_limits_memory(monkeypatch):
+    monkeypatch.setenv("TILEWRIGHT_MEM_FRACTION", ".25")
+    device = tw.Device("tw4", "functional", dram_bytes=1 << 25)
+    assert device.memory_stats()["bytes_limit"] == 1 << 23
+    assert device.memory_stats()["pool_bytes"] == 1 << 22
+    monkeypatch.setenv("TILEWRIGHT_PREALLOCATE", "true")
+    device = tw.Device("tw4", "functional", dram_bytes=1 << 25)
+    assert device.memory_stats()["pool_bytes"] == 1 << 23
+    for name, value, message in (
+        ("TILEWRIGHT_MEM_FRACTION", "2", "MEM_FRACTION must be above 0 and at most 1, not '2'"),
+        ("TILEWRIGHT_PREALLOCATE", "some", "PREALLOCATE must be true or false, not 'some'"),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(ValueError, match=message):
+            patch.setenv(name, value)
+            tw.Device("tw4", "functional")
 
 
 @settings(max_examples=60, deadline=None)
