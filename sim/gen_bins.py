@@ -110,8 +110,8 @@ def _load(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
 def _matmul(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
     k, n = _RAGGED[v["k"] % config.dim > 0], _RAGGED[v["n"] % config.dim > 0]
     yield f"{mode}/k_{k}/n_{n}"
-    rows = "two_level" if v["r1"] > 1 and v["r0"] > 1 else "one_level"
-    length = "short" if v["r0"] * v["r1"] <= config.dim else "long"
+    rows, count = "two_level" if v["r1"] > 1 and v["r0"] > 1 else "one_level", v["r0"] * v["r1"]
+    length = "single" if count == 1 else "short" if count <= config.dim else "long"
     yield f"matmul/rows/{rows}/{length}"
 
 
@@ -310,6 +310,7 @@ def _all() -> Iterator[str]:
         yield f"{mode}/k_{k}/n_{n}"
     for levels, length in product(("one_level", "two_level"), ("short", "long")):
         yield f"matmul/rows/{levels}/{length}"
+    yield "matmul/rows/one_level/single"
     for mode, ragged in product(stores, _RAGGED):
         outs = Type if mode.endswith("dram") else (Type.I8, Type.U8, Type.BF16)
         ways = ragged, "pool", "xpose"

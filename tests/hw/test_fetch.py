@@ -120,6 +120,39 @@ def test_fetch_timing_of_a_straight_program():
     drive(body, dut)
 
 
+def test_fetch_has_at_most_512_beats_in_flight():
+    """Far jumps ask for more and more of a silent memory; one beat makes room for more."""
+    dut = Fetch()
+    sent = 0
+
+    async def body(ctx):
+        async def cycles(count):
+            nonlocal sent
+            for _ in range(count):
+                sent += ctx.get(dut.bus.arvalid) & ctx.get(dut.bus.arready)
+                await ctx.tick()
+
+        ctx.set(dut.bus.arready, 1)
+        await begin(ctx, dut, 4000)
+        for i in range(16):
+            target = 1000 * (1 + i % 3)
+            await cycles(60)
+            ctx.set(dut.jump, 1)
+            ctx.set(dut.target, target)
+            await cycles(1)
+            ctx.set(dut.jump, 0)
+            ctx.set(dut.pc, target)
+        await cycles(100)
+        assert sent == 512 // 16
+        ctx.set(dut.bus.rvalid, 1)
+        await cycles(1)
+        ctx.set(dut.bus.rvalid, 0)
+        await cycles(100)
+        assert sent == 512 // 16 + 1
+
+    drive(body, dut)
+
+
 def test_fetch_stays_in_its_window():
     """No more than four lines are requested until the program counter moves on."""
     dut = Fetch()

@@ -66,6 +66,7 @@ def test_identity_and_geometry():
         assert await read(ctx, dut, 0x000) == 0x54570001
         assert await read(ctx, dut, 0x01C) == 16 | 16 << 8 | 8 << 16 | 6 << 24
         assert await read(ctx, dut, 0x7F0) == 0
+        assert await read(ctx, dut, 0x004) == 0  # CTRL keeps nothing
 
     drive(body)
 

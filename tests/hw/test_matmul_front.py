@@ -94,3 +94,23 @@ def test_front_steps_through_all_passes():
     sim.add_clock(1e-6)
     sim.add_testbench(body)
     sim.run()
+
+
+def test_front_counts_columns_of_all_sizes():
+    """65,535 columns over and over the same weights and sums, four in a pass."""
+    dut = MatmulFront(CONFIG)
+
+    async def body(ctx):
+        issue = dut.issue
+        for name, value in {"k": 1, "n": 65535, "rows": 1}.items():
+            ctx.set(issue.head[name], value)
+        ctx.set(issue.head_valid, 1)
+        await ctx.tick()
+        ctx.set(issue.advance, 1)
+        last = [await ctx.tick().sample(issue.last, dut.pass_.n) for _ in range(65535 // 4 + 1)]
+        assert [(v[-2], v[-1]) for v in last] == [(0, 4)] * (65535 // 4) + [(1, 3)]
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(body)
+    sim.run()
