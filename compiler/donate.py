@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from tilewright.compiler.kernels import (
+    Accumulate,
     Buffer,
     Kernel,
     KernelProgram,
@@ -55,8 +56,8 @@ def may_replace(program: KernelProgram, old: Buffer, out: Buffer) -> bool:
     writer = program.kernels[writers[0]]
     if last < writers[0]:
         return True
-    if isinstance(writer.source, Update | Scatter):
-        return [v for v in _views(writer, old)] == [writer.source.x]
+    if isinstance(writer.source, Update | Scatter | Accumulate):
+        return list(_views(writer, old)) == [writer.source.x]
     return isinstance(writer.source, Lanes | Map) and all(v.is_dense for v in _views(writer, old))
 
 

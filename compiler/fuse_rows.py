@@ -2,7 +2,7 @@
 
 LOAD and STORE take rows that are a multiple of the bus from each other, at most `MOST` of them.
 Rows of another size are copied first, each with zeros behind, if that is cheaper than a loop, which
-takes some `STEP` cycles for a row. Arithmetic with repeated rows is always a loop.
+takes some `STEP` cycles for a row. Arithmetic with rows that may repeat takes one after the other.
 """
 
 from __future__ import annotations
@@ -14,11 +14,24 @@ from tilewright.compiler import elementwise as ew
 from tilewright.compiler import trace
 from tilewright.compiler.control import closed, scan_p
 from tilewright.compiler.core import Eqn, Literal, Params, Var
+from tilewright.compiler.fuse_lanes import Lane, stored
 from tilewright.compiler.kernel_builder import Node, Number
-from tilewright.compiler.kernels import Epilogue, Gather, Scatter, View
+from tilewright.compiler.kernels import (
+    Accumulate,
+    Buffer,
+    Epilogue,
+    Gather,
+    Kernel,
+    Lanes,
+    Scatter,
+    View,
+)
 from tilewright.compiler.primitives_rows import COMBINE
+from tilewright.compiler.schedule import A_BANKS
 from tilewright.compiler.taking import row_of, with_row
-from tilewright.compiler.tile_rows import row_parts
+from tilewright.compiler.terms import Term
+from tilewright.compiler.tile_rows import one_row, row_parts
+from tilewright.compiler.tiles import Plan
 
 if TYPE_CHECKING:
     from tilewright.compiler.fuse import _Fuser
@@ -26,6 +39,7 @@ if TYPE_CHECKING:
 ROWS = ("take_rows", "put_rows")
 MOST = 65535  # rows that an index may name
 STEP = 700  # cycles
+LONGEST = 4096  # rows that are computed one after the other without a loop
 
 
 def by_rows(fuser: _Fuser, eqn: Eqn) -> Node | None:
@@ -58,10 +72,12 @@ def _gather(fuser: _Fuser, eqn: Eqn) -> Node | None:
 def _scatter(fuser: _Fuser, eqn: Eqn) -> Node | None:
     x, i, y = eqn.inputs
     aval = eqn.outputs[0].aval
-    if eqn.params["kind"] != "set" or aval.shape[0] > MOST:
-        return None
     if not prod(y.aval.shape):
         return fuser.node(x)
+    if aval.shape[0] > MOST:
+        return None
+    if eqn.params["kind"] != "set":
+        return _accumulate(fuser, eqn)
     view, rows = fuser.exact(x), fuser.exact(y)
     if _row_bytes(view) % fuser.config.bus_bytes:
         if not _pays(fuser, view, y.aval.shape[0]):
@@ -80,6 +96,36 @@ def _scatter(fuser: _Fuser, eqn: Eqn) -> Node | None:
     if not width:
         return View.whole(out)
     return View.whole(out).slice((0, 0), (shape[0], width), (1, 1)).reshape(aval.shape)
+
+
+def _accumulate(fuser: _Fuser, eqn: Eqn) -> Node | None:
+    """Rows computed one after the other."""
+    x, i, y = eqn.inputs
+    aval, run = y.aval.update(shape=(1, prod(y.aval.shape[1:]))), prod(y.aval.shape[1:])
+    if run * aval.dtype.itemsize % fuser.config.bus_bytes or y.aval.shape[0] > LONGEST:
+        return None
+    old, new, out = (Buffer(n, aval.shape, aval.dtype, "temp") for n in ("old", "new", "out"))
+    terms = tuple(stored(View.whole(b)) for b in (old, new))
+    first = len(fuser.kernels)
+    assert fuser.number is not None
+    lane = Lane(aval.shape, Term(eqn.params["kind"], aval.dtype, terms), (fuser.number,))
+    fuser.compute(lane, out)
+    made, fuser.kernels[first:] = fuser.kernels[first:], []
+    step = made[0].source
+    if len(made) > 1 or not isinstance(step, Lanes) or step.views[0].buffer is not old:
+        return None
+    source = Accumulate(_dense(fuser, x), _numbers(fuser, i), _dense(fuser, y), step)
+    out = fuser.temp(eqn.outputs[0].aval.shape, aval.dtype)
+    kernel = Kernel("", source, Epilogue(aval.dtype), out)
+    if one_row(Plan(fuser.config, A_BANKS), kernel, 0) is None:
+        return None
+    fuser.add(source, kernel.epilogue, out)
+    return View.whole(out)
+
+
+def _dense(fuser: _Fuser, atom: Var | Literal) -> View:
+    view = fuser.exact(atom)
+    return view if view.is_dense else View.whole(fuser.move(view).buffer)
 
 
 def _row_bytes(view: View) -> int:

@@ -13,6 +13,7 @@ dense row-major buffer::
                | switch(index, kernels or kernels) | row(x[...], of an array of n)
                | slide(x[...], starts) | update(x[...], box[...], starts)
                | gather(x[N,...], index[M]) | scatter(x[N,...], index[M], y[M,...])
+               | accumulate(x[N,...], index[M], y[M,...], vector(terms of a row of each))
     epilogue ::= [+ ibias] [* scale] [+ bias] [clamp lo..hi] [+ zero_point] -> dtype [pool]
                | vector(term of sums and views [B,M,N]) -> dtype
 
@@ -38,18 +39,25 @@ from tilewright.compiler.kernels_control import (
     While,
     inside,
 )
-from tilewright.compiler.kernels_dynamic import Gather, Scatter, Slide, Start, Update
+from tilewright.compiler.kernels_dynamic import (
+    Accumulate,
+    Gather,
+    Scatter,
+    Slide,
+    Start,
+    Update,
+)
 from tilewright.compiler.kernels_lanes import Down, Lanes, Stage
 from tilewright.compiler.source import UNKNOWN, Source
 from tilewright.compiler.terms import Term
 from tilewright.compiler.views import Buffer, View, collapse, dense_strides
 
 __all__ = [
-    "SINGLE", "Axis", "Buffer", "Contract", "Control", "Convolve", "Down", "Epilogue", "Finish",
-    "Gather", "Join", "Kernel", "KernelProgram", "KernelSource", "Lanes", "Loop", "Map", "Move",
-    "Pad", "Passes", "Pool", "Row", "Scatter", "Slide", "Stage", "Start", "Switch", "Update",
-    "Vector", "View", "While", "collapse", "dense_strides", "inside", "numbered", "operands_of",
-    "renamed", "views_of", "with_views",
+    "SINGLE", "Accumulate", "Axis", "Buffer", "Contract", "Control", "Convolve", "Down", "Epilogue",
+    "Finish", "Gather", "Join", "Kernel", "KernelProgram", "KernelSource", "Lanes", "Loop", "Map",
+    "Move", "Pad", "Passes", "Pool", "Row", "Scatter", "Slide", "Stage", "Start", "Switch",
+    "Update", "Vector", "View", "While", "collapse", "dense_strides", "inside", "numbered",
+    "operands_of", "renamed", "views_of", "with_views",
 ]  # fmt: skip
 
 #: Which part of each float32 operand is multiplied, pass by pass (`primitives_dot.PASSES`).
@@ -236,7 +244,7 @@ class Join:
         return f"join({', '.join(map(str, self.views))}, along {self.dim})"
 
 
-Dynamic = Slide | Update | Gather | Scatter
+Dynamic = Slide | Update | Gather | Scatter | Accumulate
 KernelSource = (
     Contract | Convolve | Pool | Map | Move | Pad | Join | Lanes | Down | Row | Dynamic | Control
 )

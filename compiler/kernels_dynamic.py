@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from tilewright.compiler.kernels_lanes import Lanes
 from tilewright.compiler.views import View
 
 
@@ -117,3 +118,30 @@ class Scatter:
 
     def __str__(self) -> str:
         return f"scatter({self.x}, {self.index}, {self.y})"
+
+
+@dataclass(frozen=True)
+class Accumulate:
+    """x (N, ...), dense, its rows `index` (M) combined with those of y (M, ...), one by one.
+
+    `step` computes a row from two: its views are of buffers that stand for x's and y's row. What
+    is out of range is left out. If x's buffer is the result's, nothing else is copied.
+    """
+
+    x: View
+    index: View
+    y: View
+    step: Lanes
+
+    @property
+    def views(self) -> list[View]:
+        """What it reads."""
+        return [self.x, self.index, self.y, *self.step.codes]
+
+    def with_views(self, change: Callable[[View], View]) -> Accumulate:
+        """The same, each view changed."""
+        step = replace(self.step, codes=tuple(map(change, self.step.codes)))
+        return Accumulate(change(self.x), change(self.index), change(self.y), step)
+
+    def __str__(self) -> str:
+        return f"accumulate({self.x}, {self.index}, {self.y}, {self.step})"

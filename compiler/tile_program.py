@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from tilewright.compiler.kernels import (
+    Accumulate,
     Contract,
     Control,
     Convolve,
@@ -44,7 +45,7 @@ from tilewright.compiler.tile_dynamic import tile_slide, tile_update
 from tilewright.compiler.tile_map import tile_map, tile_move
 from tilewright.compiler.tile_pad import tile_join, tile_pad
 from tilewright.compiler.tile_pool import tile_pool
-from tilewright.compiler.tile_rows import tile_gather, tile_scatter
+from tilewright.compiler.tile_rows import tile_accumulate, tile_gather, tile_scatter
 from tilewright.compiler.tile_vector import tile_vector
 from tilewright.compiler.tiles import Op, Plan, TileProgram
 from tilewright.compiler.weave import Group, groups
@@ -193,5 +194,6 @@ SIMPLE = {
     Slide: (tile_slide, "rows through the scratchpad"),
     Gather: (tile_gather, "rows by numbers in the scratchpad"),
     Scatter: (tile_scatter, "rows by numbers in the scratchpad"),
+    Accumulate: (tile_accumulate, "row after row by numbers in the scratchpad"),
     Update: (tile_update, "rows through the scratchpad"),
 }

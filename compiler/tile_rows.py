@@ -3,6 +3,10 @@
 The first quarter of the activations' banks holds the numbers, the others rows in turn. Waits order
 operations of different units only, so a fence stands between the LOAD of the numbers and those that
 gather by them. The operations are said to touch all of the array.
+
+Where a row is computed from the one that is there, and rows may repeat, each waits for the one
+before: the operations of one row of VECTOR are repeated with other addresses. Then the last quarter
+of the scratchpad holds the numbers, each in a pair of granules of its own.
 """
 
 from __future__ import annotations
@@ -13,12 +17,14 @@ from itertools import product
 from math import prod
 from typing import cast
 
-from tilewright.compiler.kernels import Gather, Kernel, Move, Scatter, View, collapse
+from tilewright.compiler.kernels import Accumulate, Gather, Kernel, Move, Scatter, View, collapse
 from tilewright.compiler.schedule import ceil_div, cell_granules
 from tilewright.compiler.tile_control import scalar
 from tilewright.compiler.tile_map import tile_move
 from tilewright.compiler.tile_pad import BYTES, MAX_COUNT
+from tilewright.compiler.tile_vector import tile_vector
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
+from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Conv, Mem
 
 BEATS = 256  # of a piece, so that STORE works on one while LOAD fetches the next
@@ -142,3 +148,71 @@ def tile_scatter(plan: Plan, kernel: Kernel, number: int) -> list[Op]:
             ops.append(Op("store", store, (place, room.at(r, rows)), (wrote,), number, "dst",
                           kernel.out, c))  # fmt: skip
     return ops
+
+
+def one_row(plan: Plan, kernel: Kernel, number: int) -> list[Op] | None:
+    """The operations of an `Accumulate` for one row; None if they do not leave room for numbers.
+
+    LOADs of the micro-kernel come first, then those of y's row, which need not wait.
+    """
+    source = cast(Accumulate, kernel.source)
+    ops, _ = tile_vector(plan, replace(kernel, source=source.step), number)
+    old = source.step.views[0].buffer
+    places = [p for op in ops for p in (*op.reads, *op.writes) if isinstance(p, Local)]
+    free = all(p.mem != Mem.SPAD or p.hi <= _numbers_at(plan.config) for p in places)
+    if not free or sum(op.name == "vector" for op in ops) != 1:
+        return None
+    return sorted(ops, key=lambda op: op.name != "load" or op.buffer is old)
+
+
+def _numbers_at(config: ChipConfig) -> int:
+    return config.spad_granules // 4 * 3 // 2 * 2
+
+
+def tile_accumulate(plan: Plan, kernel: Kernel, number: int) -> list[Op]:
+    """All operations of one `Accumulate`."""
+    source, ops = cast(Accumulate, kernel.source), list[Op]()
+    if source.x.buffer is not kernel.out:
+        ops += tile_move(plan, replace(kernel, source=Move(source.x)), number)
+    row = one_row(plan, kernel, number)
+    assert row is not None, f"{kernel} was made to fit"
+    base, count, index = _numbers_at(plan.config), source.index.shape[0], source.index
+    chunk = (plan.config.spad_granules - base) // 2
+    for first in range(0, count, chunk):
+        some = min(chunk, count - first)
+        at = (index.offset + first) * 4
+        fields = {"mem": Mem.SPAD, "conv": Conv.COPY32, "loc": base, "l0": 2, "l1": 2, "c0": 1,
+                  "c1": some, "s1": 4, "pack": 1}  # fmt: skip
+        ops.append(Op("load", fields, (Dram(index.buffer, at, at + 4 * some),),
+                      (Local(Mem.SPAD, base, base + 2 * some),), number, "dram", index.buffer,
+                      at))  # fmt: skip
+        ops.append(scalar("fence", number))
+        for r in range(some):
+            place = Local(Mem.SPAD, base + 2 * r, base + 2 * r + 2)
+            ops += _one(kernel, row, first + r, place)
+    return ops
+
+
+def _one(kernel: Kernel, row: list[Op], number: int, place: Local) -> Iterator[Op]:
+    """The operations of one row, whose number is at a place."""
+    source = cast(Accumulate, kernel.source)
+    old, new = (v.buffer for v in source.step.views)
+    y, out = source.y, kernel.out
+    run, whole = new.nbytes, Dram(out, 0, out.nbytes)
+    found = {"index": place.lo, "bound": source.x.shape[0], "s1": run}
+    for op in row:
+        if op.name == "vector":
+            yield replace(op, sync={})
+        elif op.name == "store":
+            fields = op.fields | found | {"scatter": 1}
+            yield replace(op, fields=fields, reads=(*op.reads, place), writes=(whole,), sync={})
+        elif op.buffer is old:
+            fields = op.fields | found | {"gather": 1}
+            yield replace(op, fields=fields, reads=(whole, place), buffer=out, sync={})
+        elif op.buffer is new:
+            first = y.offset * y.dtype.itemsize + number * run
+            (read,) = op.reads
+            moved = Dram(y.buffer, read.lo + first, read.hi + first)
+            yield replace(op, reads=(moved,), buffer=y.buffer, offset=op.offset + first, sync={})
+        elif not number:
+            yield op

@@ -104,6 +104,50 @@ def test_rows_of_a_table_go_at_the_speed_of_the_bus():
     assert put_in_place < 1.7 * beats  # a scatter has some slots before each row
 
 
+KINDS = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "min": np.minimum,
+         "max": np.maximum}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.int32, np.uint32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("chip", ["tw4", "tw16"])
+def test_repeated_rows_are_computed_in_index_order(chip, dtype):
+    x = RNG.integers(0, 9, (6, 32)).astype(dtype)
+    i = np.array([5, 0, 5, 5, 9, -1, -7, 0, 3], np.int32)
+    y = RNG.integers(1, 4, (9, 32)).astype(dtype)
+    low = np.where(i < 0, i + 6, i)
+    with device(chip):
+        assert "accumulate" in kernels(lambda x, i, y: x.at[i].add(y), x, i, y)
+        for kind, combine in KINDS.items():
+            found = tw.jit(lambda x, i, y, k=kind: getattr(x.at[i], k)(y))(x, i, y)
+            wanted = x.copy()
+            for at, row in zip(low, y, strict=True):
+                if 0 <= at < 6:
+                    wanted[at] = combine(wanted[at], row)
+            np.testing.assert_array_equal(found, wanted, err_msg=kind)
+
+
+def test_float_sums_are_those_of_index_order():
+    x, y = np.zeros((3, 4), np.float32), RNG.standard_normal((900, 4)).astype(np.float32)
+    y[::3] *= 1e7
+    i = RNG.integers(0, 3, 900).astype(np.int32)
+    wanted = x.copy()
+    for at, row in zip(i, y, strict=True):
+        wanted[at] += row
+    with device("tw4", "cycle"):
+        np.testing.assert_array_equal(tw.jit(lambda x, i, y: x.at[i].add(y))(x, i, y), wanted)
+
+
+def test_repeated_rows_take_some_200_cycles_each():
+    rows = TABLE[::-1][:256]
+    found, taken = cycles(lambda x, i, y: x.at[i].add(y), tw.device_put(TABLE), PLACES, rows,
+                          donate_argnums=0)  # fmt: skip
+    wanted = TABLE.copy()
+    for at, row in zip(PLACES, rows, strict=True):
+        wanted[at] += row
+    np.testing.assert_array_equal(found, wanted)
+    assert taken < 240 * 256
+
+
 def test_distinct_rows_are_added_to_at_once():
     i = np.array([5, 3, 900], np.int32)
     add = lambda x, y: x.at[i].add(y)  # noqa: E731
