@@ -71,60 +71,55 @@ def _gather(fuser: _Fuser, eqn: Eqn) -> Node | None:
 
 def _scatter(fuser: _Fuser, eqn: Eqn) -> Node | None:
     x, i, y = eqn.inputs
-    aval = eqn.outputs[0].aval
+    aval, kind = eqn.outputs[0].aval, eqn.params["kind"]
     if not prod(y.aval.shape):
         return fuser.node(x)
-    if aval.shape[0] > MOST:
+    if aval.shape[0] > MOST or (kind != "set" and y.aval.shape[0] > LONGEST):
         return None
-    if eqn.params["kind"] != "set":
-        return _accumulate(fuser, eqn)
-    view, rows = fuser.exact(x), fuser.exact(y)
-    if _row_bytes(view) % fuser.config.bus_bytes:
-        if not _pays(fuser, view, y.aval.shape[0]):
-            return None
-        view, rows = _aligned(fuser, view), _aligned(fuser, rows)
-        width, shape = prod(aval.shape[1:]), view.buffer.shape
-        view, rows = View.whole(view.buffer), View.whole(rows.buffer)
-    else:
-        width, shape = 0, aval.shape
-        if not view.is_dense:
-            view = View.whole(fuser.move(view).buffer)
-        if not rows.is_dense:
-            rows = View.whole(fuser.move(rows).buffer)
-    out = fuser.temp(shape, aval.dtype)
-    fuser.add(Scatter(view, _numbers(fuser, i), rows), Epilogue(aval.dtype), out)
-    if not width:
-        return View.whole(out)
-    return View.whole(out).slice((0, 0), (shape[0], width), (1, 1)).reshape(aval.shape)
+    pair = _fitting(fuser, fuser.exact(x), fuser.exact(y))
+    if pair is None:
+        return None
+    view, rows = pair
+    out = fuser.temp(view.shape, aval.dtype)
+    source: Scatter | Accumulate | None = Scatter(view, _numbers(fuser, i), rows)
+    if kind != "set":
+        source = _accumulate(fuser, Scatter(view, _numbers(fuser, i), rows), out, kind)
+    if source is None:
+        return None
+    fuser.add(source, Epilogue(aval.dtype), out)
+    width = prod(aval.shape[1:])
+    flat = View.whole(out).reshape((aval.shape[0], prod(view.shape[1:])))
+    assert flat is not None
+    return flat.slice((0, 0), (aval.shape[0], width), (1, 1)).reshape(aval.shape)
 
 
-def _accumulate(fuser: _Fuser, eqn: Eqn) -> Node | None:
-    """Rows computed one after the other."""
-    x, i, y = eqn.inputs
-    aval, run = y.aval.update(shape=(1, prod(y.aval.shape[1:]))), prod(y.aval.shape[1:])
-    if run * aval.dtype.itemsize % fuser.config.bus_bytes or y.aval.shape[0] > LONGEST:
+def _fitting(fuser: _Fuser, view: View, rows: View) -> tuple[View, View] | None:
+    """An array and rows for it, dense, a row a multiple of the bus; None if that takes too long."""
+    if not _row_bytes(view) % fuser.config.bus_bytes:
+        return _dense(fuser, view), _dense(fuser, rows)
+    if not _pays(fuser, view, rows.shape[0]):
         return None
-    old, new, out = (Buffer(n, aval.shape, aval.dtype, "temp") for n in ("old", "new", "out"))
+    return View.whole(_aligned(fuser, view).buffer), View.whole(_aligned(fuser, rows).buffer)
+
+
+def _accumulate(fuser: _Fuser, given: Scatter, out: Buffer, kind: str) -> Accumulate | None:
+    """Rows computed one after the other, by the operations of one; None if it has too many."""
+    shape, dtype = (1, prod(given.y.shape[1:])), given.y.dtype
+    old, new, sums = (Buffer(n, shape, dtype, "temp") for n in ("old", "new", "sums"))
     terms = tuple(stored(View.whole(b)) for b in (old, new))
     first = len(fuser.kernels)
     assert fuser.number is not None
-    lane = Lane(aval.shape, Term(eqn.params["kind"], aval.dtype, terms), (fuser.number,))
-    fuser.compute(lane, out)
+    fuser.compute(Lane(shape, Term(kind, dtype, terms), (fuser.number,)), sums)
     made, fuser.kernels[first:] = fuser.kernels[first:], []
     step = made[0].source
     if len(made) > 1 or not isinstance(step, Lanes) or step.views[0].buffer is not old:
         return None
-    source = Accumulate(_dense(fuser, x), _numbers(fuser, i), _dense(fuser, y), step)
-    out = fuser.temp(eqn.outputs[0].aval.shape, aval.dtype)
-    kernel = Kernel("", source, Epilogue(aval.dtype), out)
-    if one_row(Plan(fuser.config, A_BANKS), kernel, 0) is None:
-        return None
-    fuser.add(source, kernel.epilogue, out)
-    return View.whole(out)
+    source = Accumulate(given.x, given.index, given.y, step)
+    kernel = Kernel("", source, Epilogue(dtype), out)
+    return source if one_row(Plan(fuser.config, A_BANKS), kernel, 0) is not None else None
 
 
-def _dense(fuser: _Fuser, atom: Var | Literal) -> View:
-    view = fuser.exact(atom)
+def _dense(fuser: _Fuser, view: View) -> View:
     return view if view.is_dense else View.whole(fuser.move(view).buffer)
 
 

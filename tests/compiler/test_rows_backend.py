@@ -1,9 +1,13 @@
-"""Rows that LOAD gathers and STORE scatters: NumPy's bytes, and how long it takes."""
+"""Rows that LOAD gathers and STORE scatters: the bytes, loops around, and how long it takes."""
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 import tilewright as tw
+import tilewright.numpy as tnp
+from tilewright import lax
 
 RNG = np.random.default_rng(31)
 DTYPES = [np.float32, np.int8, np.bool_, ml_dtypes.bfloat16, np.uint32]
@@ -109,11 +113,12 @@ KINDS = {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "min":
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int8, np.int32, np.uint32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("width", [32, 1, 7])
 @pytest.mark.parametrize("chip", ["tw4", "tw16"])
-def test_repeated_rows_are_computed_in_index_order(chip, dtype):
-    x = RNG.integers(0, 9, (6, 32)).astype(dtype)
+def test_repeated_rows_are_computed_in_index_order(chip, dtype, width):
+    x = RNG.integers(0, 9, (6, width)).astype(dtype)
     i = np.array([5, 0, 5, 5, 9, -1, -7, 0, 3], np.int32)
-    y = RNG.integers(1, 4, (9, 32)).astype(dtype)
+    y = RNG.integers(1, 4, (9, width)).astype(dtype)
     low = np.where(i < 0, i + 6, i)
     with device(chip):
         assert "accumulate" in kernels(lambda x, i, y: x.at[i].add(y), x, i, y)
@@ -155,3 +160,33 @@ def test_distinct_rows_are_added_to_at_once():
     wanted = TABLE.copy()
     wanted[i] += TABLE[:3]
     np.testing.assert_array_equal(cycles(add, TABLE, TABLE[:3])[0], wanted)
+
+
+def test_rows_within_loops_and_branches():
+    def run(np_, lax_, x, i):
+        def step(x, i):
+            x = x.at[i].add(x[i[::-1]] * 0.5)
+            x = lax_.cond(i[0] > 2, lambda x: x.at[i].set(1.0), lambda x: x.at[i[:2]].max(0.5), x)
+            return x, np_.take(x, i[:2], axis=0)
+
+        return lax_.scan(step, x, i)
+
+    x = RNG.standard_normal((6, 4)).astype(np.float32)
+    i = RNG.integers(-7, 8, (7, 5)).astype(np.int32)
+    with device("tw4", "cycle"):
+        found = tw.jit(lambda x, i: run(tnp, lax, x, i))(x, i)
+    for a, b in zip(found, run(jnp, jax.lax, x, i), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_an_embedding_learns_on_the_chip():
+    def loss(np_, table, i, w):
+        return np_.sum(np_.tanh(table[i] * w) ** 2)
+
+    table, i = TABLE[:7, :5], np.array([[3, 3, 0], [6, 3, 1]], np.int32)
+    w = TABLE[9, :5]
+    with device("tw16"):
+        found = tw.jit(tw.grad(lambda t, w: loss(tnp, t, i, w), (0, 1)))(table, w)
+    wanted = jax.grad(lambda t, w: loss(jnp, t, i, w), (0, 1))(table, w)
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
