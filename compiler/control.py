@@ -44,8 +44,12 @@ class BodyTrace(Trace):
         return bind(custom_p, *consts, *args, call=call, jaxpr=jaxpr, consts=len(consts))
 
 
-def closed(fun, avals):
+def closed(fun, avals, called=None):
     """Record a function of flat lists.
+
+    Parameters
+    ----------
+    called : (the user's function, structure of its ``(args, kwargs)``), for messages.
 
     Returns
     -------
@@ -53,6 +57,7 @@ def closed(fun, avals):
         The program, without constants, and the values of its first inputs, which it closes over.
     """
     with running(BodyTrace()) as trace:
+        trace.called = called
         return hoisted(trace.jaxpr(fun(*map(trace.new_arg, avals))))
 
 

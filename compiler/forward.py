@@ -62,6 +62,9 @@ class JVPTracer(Tracer):
     def known(self):
         return self.primal.known() if isinstance(self.primal, Tracer) else self.primal
 
+    def depends(self):
+        return self.primal.depends() if isinstance(self.primal, Tracer) else ""
+
 
 class JVPTrace(Interpreter):
     """Applies the ``jvp`` rules."""

@@ -8,7 +8,7 @@ import operator
 import numpy as np
 from tilewright.compiler import core, promote, trace
 from tilewright.compiler import primitives as p
-from tilewright.compiler.errors import DtypeError, OperandError
+from tilewright.compiler.errors import ConcretizationError, DtypeError, OperandError
 from tilewright.compiler.source import user_source
 
 _OPERANDS = (trace.Tracer, core.Literal, np.ndarray, np.generic, bool, int, float)
@@ -66,11 +66,11 @@ def convert(x, dtype, weak_type=False):
 def shape_tuple(shape):
     """Return a shape given as an int or as a sequence of ints."""
     try:
-        return (
-            (operator.index(shape),)
-            if not hasattr(shape, "__len__")
-            else tuple(operator.index(n) for n in shape)
-        )
+        if not hasattr(shape, "__len__") or getattr(shape, "ndim", 1) == 0:
+            return (operator.index(shape),)
+        return tuple(operator.index(n) for n in shape)
+    except ConcretizationError:
+        raise
     except TypeError:
         raise OperandError(
             f"a shape must be an int or a tuple of ints, not {shape!r} (at {user_source()})"

@@ -12,6 +12,7 @@ that a device array stays on its device. So do the tracers of enclosing traces; 
 have ended are refused.
 """
 
+import inspect
 import threading
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
@@ -21,12 +22,18 @@ from tilewright.compiler import tree
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, ShapedArray, Var, check_jaxpr, eval_jaxpr
 from tilewright.compiler.errors import (
     DtypeError,
-    LeakedTracerError,
     OperandError,
     UnsupportedError,
 )
 from tilewright.compiler.source import attributed, user_source
-from tilewright.compiler.tracer import Tracer, aval_of, concrete, is_device_array, narrow
+from tilewright.compiler.tracer import (
+    Tracer,
+    aval_of,
+    concrete,
+    is_device_array,
+    leaked,
+    narrow,
+)
 
 
 class RecordedTracer(Tracer):
@@ -40,6 +47,9 @@ class RecordedTracer(Tracer):
     @property
     def aval(self):
         return self.variable.aval
+
+    def depends(self):
+        return " and ".join(self.owner.arguments(self.variable))
 
     def __repr__(self):
         return f"Tracer<{self.aval}>"
@@ -81,6 +91,7 @@ class Trace(Interpreter):
     """The recording of one function: its equations and captured constants so far."""
 
     records_all = True
+    called = None  # (function, structure of its (args, kwargs)), for messages
 
     def __init__(self):
         super().__init__()
@@ -109,6 +120,18 @@ class Trace(Interpreter):
             captured = value if isinstance(value, Tracer) else _captured(value, aval)
             self.consts[id(value)] = (value, Var(aval), captured)
         return self.consts[id(value)][1]
+
+    def arguments(self, variable):
+        """Return the arguments on which a variable depends, as text."""
+        needed = {id(variable)}
+        for eqn in reversed(self.eqns):
+            if any(id(out) in needed for out in eqn.outputs):
+                needed.update(map(id, eqn.inputs))
+        names = _argument_names(*self.called) if self.called else [""] * len(self.invars)
+        found = [n for n, var in zip(names, self.invars, strict=True) if id(var) in needed]
+        closed_over = [value.depends() for _, var, value in self.consts.values()
+                       if id(var) in needed and isinstance(value, Tracer)]  # fmt: skip
+        return [n for n in dict.fromkeys((*found, *closed_over)) if n]
 
     def process(self, primitive, args, params):
         return self.record(primitive, args, params)
@@ -186,12 +209,21 @@ def is_recording():
     return trace is not None
 
 
-def leaked(tracer, op):
-    """Return the error of a tracer that is used where its trace is not active."""
-    return LeakedTracerError(
-        f"{op} at {user_source()} got {tracer!r}, which was made at {tracer.source} in a "
-        "function whose tracing has ended; return values instead of storing them"
-    )
+def _argument_names(fun, in_tree):
+    """Return what each leaf of the arguments of a function is called there."""
+    name = getattr(fun, "__name__", repr(fun))
+    try:
+        parameters = list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):  # a function of C
+        parameters = []
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    found, leaves = [], tree.unflatten(in_tree, range(in_tree.num_leaves))
+    for path, _ in tree.flatten_with_path(leaves)[0]:
+        which = path[1].strip("[]'")
+        if path[0] == "[0]":
+            which = known[int(which)] if int(which) < len(known) else which
+        found.append(f"argument {which}{tree.keystr(path[2:])} of {name}")
+    return found
 
 
 def _captured(value, aval):
@@ -317,6 +349,7 @@ def trace_to_jaxpr(fun, in_avals, in_tree=None):
         The checked program and the structure of the function's result.
     """
     with new_trace() as trace:
+        trace.called = (fun, in_tree) if in_tree else None
         leaves = [trace.new_arg(aval) for aval in in_avals]
         args, kwargs = tree.unflatten(in_tree, leaves) if in_tree else (leaves, {})
         outs, out_tree = result_leaves(fun, fun(*args, **kwargs))

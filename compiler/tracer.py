@@ -8,7 +8,7 @@ import operator
 
 import numpy as np
 from tilewright.compiler.core import Literal, ShapedArray
-from tilewright.compiler.errors import ConcretizationError, DtypeError
+from tilewright.compiler.errors import ConcretizationError, DtypeError, LeakedTracerError
 from tilewright.compiler.operators import ArrayOperators
 from tilewright.compiler.promote import canonical_dtype, python_aval, scalar_value
 from tilewright.compiler.source import user_source
@@ -44,12 +44,20 @@ class Tracer(ArrayOperators):
         """Return the concrete value, if there is one while tracing, or None."""
         return None
 
+    def depends(self):
+        """Return which arguments decide this value, such as "argument x of f"; empty if unknown."""
+        return ""
+
     def _concrete(self, wanted, hint):
+        if not self.owner.live:
+            raise leaked(self, wanted)
         value = self.known()
         if value is not None:
             return concrete(value)
+        depends = self.depends()
+        why = f"{self.why}, as it depends on {depends}" if depends else self.why
         raise ConcretizationError(
-            f"{wanted} needs the value of an array that {self.why}: {self!r}, made at "
+            f"{wanted} needs the value of an array that {why}: {self!r}, made at "
             f"{self.source}. {hint} (at {user_source()})"
         )
 
@@ -72,7 +80,15 @@ class Tracer(ArrayOperators):
         hint = "Make the argument static."
         return operator.index(self._concrete("a shape, an index or range()", hint))
 
+    def item(self, *args):
+        return self._concrete("item()", "Use the array as it is.").item(*args)
+
+    def tolist(self):
+        return self._concrete("tolist()", "Use the array as it is.").tolist()
+
     def __array__(self, *_args, **_kwargs):
+        if not self.owner.live:
+            raise leaked(self, "a NumPy function")
         raise ConcretizationError(
             f"a NumPy function needs the value of an array that is being traced: {self!r}, made at "
             f"{self.source}. Use the function of the same name in tilewright.numpy. "
@@ -81,6 +97,14 @@ class Tracer(ArrayOperators):
 
     def __repr__(self):
         return f"{type(self).__name__}<{self.aval}>"
+
+
+def leaked(tracer, op):
+    """Return the error of a tracer that is used where its trace is not active."""
+    return LeakedTracerError(
+        f"{op} at {user_source()} got {tracer!r}, which was made at {tracer.source} in a "
+        "function whose tracing has ended; return values instead of storing them"
+    )
 
 
 def is_device_array(value):

@@ -44,7 +44,7 @@ class _Custom(ABC):
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: Sequence[int] = ()):
         self.fun = fun
-        functools.update_wrapper(self, fun)  # type: ignore[arg-type]
+        functools.update_wrapper(self, fun, updated=())  # type: ignore[arg-type]
         self.nondiff = tuple(nondiff_argnums)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

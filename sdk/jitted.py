@@ -18,7 +18,7 @@ from tilewright.compile_reasons import compiling
 from tilewright.compiled import Compiled, Lowered, common_device, lower_jaxpr
 from tilewright.compiler import trace, tree
 from tilewright.compiler.contraction import default_precision
-from tilewright.compiler.core import ShapedArray
+from tilewright.compiler.core import Jaxpr, ShapedArray
 from tilewright.compiler.errors import DtypeError
 from tilewright.compiler.source import user_source
 from tilewright.config import jit_disabled
@@ -57,7 +57,7 @@ class Jitted:
         if not callable(fun):
             raise TypeError(f"jit needs a function, not {fun!r}")
         self.fun = fun
-        functools.update_wrapper(self, fun)
+        functools.update_wrapper(self, fun, updated=())  # not the attributes of another Jitted
         self.name = getattr(fun, "__name__", type(fun).__name__)
         names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
         self._signature = inspect.signature(fun)
@@ -112,9 +112,12 @@ class Jitted:
         statics += [(k, type(v), v) for k, v in sorted(kwargs.items()) if k in names]
         for which, kind, value in statics:
             if isinstance(value, trace.Tracer | Array):
+                found = "an array"
+                if isinstance(value, trace.Tracer):
+                    found = f"{value!r}, which a transformation around the call traces"
                 raise ValueError(
-                    f"static argument {which!r} of {self.name} must be a Python value, not an "
-                    f"array (at {user_source()})"
+                    f"static argument {which!r} of {self.name} must be a Python value, not "
+                    f"{found} (at {user_source()})"
                 )
             try:
                 hash(value)
@@ -170,6 +173,9 @@ class Jitted:
             full = [by_place[i] if i in by_place else next(rest) for i in range(count)]
             return self.fun(*full, **kwargs, **by_name)
 
+        dynamic = [p for i, p in enumerate(self._signature.parameters.values())
+                   if i not in by_place and p.name not in by_name]  # fmt: skip
+        merged.__signature__ = self._signature.replace(parameters=dynamic)  # type: ignore[attr-defined]
         return merged
 
     def _lower(self, avals: Any, in_tree: Any, statics: Any, config: Any) -> Lowered:
@@ -184,6 +190,13 @@ class Jitted:
         return [n for i, arg in zip(places, args, strict=False) if i in self._donated
                 for n in tree.leaves(arg)]  # fmt: skip
 
+    def traced(self, args: Any, kwargs: Any) -> tuple[Jaxpr, tree.PyTreeDef]:
+        """Return the program for these arguments, and the structure of its result."""
+        self._bound(args, kwargs)
+        dynamic, named, statics = self._split(args, kwargs)
+        _, in_tree, avals = self._avals(dynamic, named)
+        return trace.trace_to_jaxpr(self._merged(statics), avals, in_tree)
+
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """Trace for these arguments (arrays or ShapeDtypeStructs), without running anything."""
         self._bound(args, kwargs)
@@ -193,7 +206,10 @@ class Jitted:
         return self._lower(avals, in_tree, statics, device.config)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if jit_disabled.get() or trace.is_recording():
+        if jit_disabled.get():
+            return self.fun(*args, **kwargs)
+        if trace.is_recording():
+            self._split(args, kwargs)  # checks the static ones
             return self.fun(*args, **kwargs)
         if trace.current_trace() is not None:
             return self._within(args, kwargs)
@@ -253,7 +269,7 @@ class Jitted:
                 outs, out_tree = trace.result_leaves(fun, fun(*some, **others))
                 return outs
 
-            found = (*closed(flat, avals), out_tree)
+            found = (*closed(flat, avals, (fun, in_tree)), out_tree)
             if not any(isinstance(c, trace.Tracer) for c in found[1]):
                 self._traced[key] = found
         program, consts, out_tree = found
@@ -311,11 +327,24 @@ def jit(
     return Jitted(fun, **options)
 
 
-def make_jaxpr(fun: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of example arguments that returns the jaxpr of `fun`."""
-    if isinstance(fun, Jitted):
-        return lambda *args, **kwargs: fun.lower(*args, **kwargs).jaxpr
-    return trace.make_jaxpr(fun)
+def make_jaxpr(
+    fun: Callable[..., Any], static_argnums: int | Sequence[int] = (), return_shape: bool = False
+) -> Callable[..., Any]:
+    """Return a function of example arguments that returns the jaxpr of `fun`.
+
+    Parameters
+    ----------
+    static_argnums : arguments that are Python values while tracing.
+    return_shape : return the jaxpr and the results' shapes and dtypes, as ShapeDtypeStructs.
+    """
+    jitted = fun if isinstance(fun, Jitted) else Jitted(fun, static_argnums)
+
+    @functools.wraps(fun)
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        jaxpr, out_tree = jitted.traced(args, kwargs)
+        return (jaxpr, tree.unflatten(out_tree, jaxpr.out_avals)) if return_shape else jaxpr
+
+    return traced
 
 
 def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -43,7 +43,8 @@ def _traced(
         outs, out_tree = trace.result_leaves(fun, fun(*tree.unflatten(in_tree, leaves)))
         return outs
 
-    program, consts = closed(flat, avals)
+    arguments = tree.structure((tree.unflatten(in_tree, range(in_tree.num_leaves)), {}))
+    program, consts = closed(flat, avals, (fun, arguments))
     assert out_tree is not None
     return program, consts, out_tree
 

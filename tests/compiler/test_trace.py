@@ -169,7 +169,6 @@ def test_concretization_names_type_and_line(function, message):
         (lambda x: x[2], IndexError, "index 2 is out of bounds for axis 0 of size 2"),
         (lambda x: x[0, 0, 0], IndexError, "3 indices for an array of rank 2"),
         (lambda x: x[x], UnsupportedError, "an index must be an int"),
-        (lambda x: x[np.array([True, False])], UnsupportedError, "an index must be an int"),
         (lambda x: x.transpose(0, 0), OperandError, "axes must be distinct"),
         (lambda x: tnp.squeeze(x, 0), OperandError, "must have size 1"),
         (lambda x: tnp.dot(x.astype("int8"), x.astype("uint8").T), DtypeError, "int16"),
