@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tilewright import sim
 from tilewright.isa.assembler import assemble
@@ -43,6 +44,31 @@ def test_dram_outside_the_window_is_a_fault_everywhere(outside):
     assert [(r.fault.code, r.fault.pc) for r in results] == [(Fault.WINDOW, 2)] * 3
     assert sim.differences(*results[:2]) == sim.differences(*results[1:]) == []
     assert results[0].memory.read(16, 8).tolist() == [12, 0, 0, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_vector_saturates_bytes_at_both_ends_everywhere(kind):
+    """Eight words in four rows; found by a mutant."""
+    values = np.array([-1000, -129, -128, -1, 0, 127, 255, 256], np.int32)
+    name = "i8" if kind == np.int8 else "u8"
+    program = assemble(f"""{TINY}
+        .data 0
+            .micro nop ; load x r0
+            .micro nop ; store o r0
+        .data 0x40
+            .word {", ".join(map(str, values))}
+        load acc[0], dram[0], copy32, c0=4 l0=1
+        load acc[8], dram[0x40], copy32, c0=8 l0=1 ; done s6
+        vector acc[0], body=2 rows=4 cols=2 x_on x_mem=acc x_type=i32 x=8 x_row=1 \
+            o_on o_type={name} o_row=1 ; wait s6>=1 ; done s8
+        store dram[0x80], spad[0], {name}->{name}, int_path c0=8 l0=1 ; wait s8>=1
+        halt
+    """)
+    limits = np.iinfo(kind)
+    for engine in sim.ENGINES:
+        result = sim.run(program, engine=engine)
+        found = result.memory.read(0x80, 8).view(kind)
+        assert found.tolist() == np.clip(values, limits.min, limits.max).tolist(), engine
 
 
 def _blocked(n=1, **fields):
