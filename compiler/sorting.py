@@ -44,8 +44,8 @@ def numbers(n):
     return counts(core.int32, (n,), 0)
 
 
-def _ranks(x, descending, name):
-    """The place of each element of the last axis among the sorted ones."""
+def _ranks(x, descending, name, *more):
+    """The place of each element of the last axis among the sorted ones; `more` decide ties."""
     aval = trace.aval_of(x)
     n = aval.shape[-1]
     if n > MOST:
@@ -53,10 +53,12 @@ def _ranks(x, descending, name):
             f"{name} of {aval}: at most {MOST} elements are sorted on this chip (at "
             f"{user_source()}); sort parts, or sort on the host"
         )
-    keys, at = _keys(x, descending), numbers(n)
-    mine, other = expand_dims(keys, -1), expand_dims(keys, -2)
-    in_front = ew.less(reshape(at, (1, n)), reshape(at, (n, 1)))
-    before = ew.where(in_front, ew.less_equal(other, mine), ew.less(other, mine))
+    at = numbers(n)
+    before = ew.less(reshape(at, (1, n)), reshape(at, (n, 1)))
+    for key in reversed((x, *more)):
+        keys = _keys(key, descending)
+        mine, other = expand_dims(keys, -1), expand_dims(keys, -2)
+        before = ew.where(before, ew.less_equal(other, mine), ew.less(other, mine))
     return total(convert(before, core.int32), -1)
 
 
@@ -97,6 +99,27 @@ def sort(a, axis=-1, *, kind=None, order=None, stable=True, descending=False):
     aval = trace.aval_of(x)
     found = _chosen(x, _ranks(x, descending, "sort"), aval.shape[-1]) if aval.size else x
     return moveaxis(found, -1, axis)
+
+
+def sort_together(operands, axis, num_keys):
+    """Arrays of one shape, all in the order of the first ones: the first decides, then the next.
+
+    **Raises** UnsupportedError as `sort`, OperandError: other shapes, or no such number of keys.
+    """
+    avals = operand_avals("sort", operands)
+    if len({a.shape for a in avals}) != 1 or not 0 < num_keys <= len(avals):
+        listed = ", ".join(map(str, avals))
+        raise OperandError(
+            f"sort: operands must have one shape, and num_keys be in 1 to their number, not "
+            f"{listed} with num_keys={num_keys!r} (at {user_source()})"
+        )
+    xs = [_last("sort", x, axis)[0] for x in operands]
+    if not avals[0].size:
+        return list(operands)
+    ranks = _ranks(xs[0], False, "sort", *xs[1:num_keys])
+    n = trace.aval_of(xs[0]).shape[-1]
+    axis = axis_index(axis, avals[0].ndim)
+    return [moveaxis(_chosen(x, ranks, n), -1, axis) for x in xs]
 
 
 def argsort(a, axis=-1, *, kind=None, order=None, stable=True, descending=False):

@@ -5,6 +5,7 @@ from tilewright.compiler import primitives as _p
 from tilewright.compiler import trace as _trace
 from tilewright.compiler.joining import joined as _joined
 from tilewright.compiler.making import counts as _counts
+from tilewright.compiler.sorting import sort_together as _sort_together
 
 
 def concatenate(operands, dimension):
@@ -14,8 +15,13 @@ def concatenate(operands, dimension):
     return _joined(operands, dimension)
 
 
-def sort(operand, dimension=-1, is_stable=True):
-    """The array sorted along a dimension, of at most 4,096 elements; always stable."""
+def sort(operand, dimension=-1, is_stable=True, num_keys=1):
+    """The array sorted along a dimension, of at most 4,096 elements; always stable.
+
+    A tuple of arrays is put into the order of the first `num_keys` ones, and is a tuple again.
+    """
+    if isinstance(operand, tuple | list):
+        return tuple(_sort_together(tuple(operand), dimension, num_keys))
     return _ops.sort(operand, dimension)
 
 

@@ -50,6 +50,22 @@ def test_the_largest_are_jaxs():
     np.testing.assert_array_equal(lax.sort(tw.device_put(x), 0), np.sort(x, 0))
 
 
+def test_arrays_sort_together():
+    a, b = np.int8(RNG.integers(0, 3, (4, 13))), ODD[:9][RNG.integers(0, 9, (4, 13))]
+    c = RNG.standard_normal((4, 13)).astype(np.float32)
+    for keys, axis in ((1, -1), (2, -1), (2, 0), (3, 1)):
+        found = tw.jit(lambda *x, k=keys, d=axis: lax.sort(x, d, num_keys=k))(a, b, c)
+        wanted = jax.lax.sort((a, b, c), axis, num_keys=keys)
+        assert isinstance(found, tuple)
+        for x, y in zip(found, wanted, strict=True):
+            assert np.asarray(x).tobytes() == np.asarray(y).tobytes(), (keys, axis)
+    found = tw.jit(tw.grad(lambda a, c: (lax.sort((a, c))[1] * c).sum(), 1))(b, c)
+    wanted = jax.grad(lambda a, c: (jax.lax.sort((a, c))[1] * c).sum(), 1)(b, c)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    with pytest.raises(OperandError, match=r"num_keys be in 1 to their number.*num_keys=3"):
+        lax.sort((a, b), num_keys=3)
+
+
 def test_derivatives_follow_the_elements():
     x = ARRAYS["float32"]
     w = RNG.standard_normal(x.shape).astype(np.float32)
