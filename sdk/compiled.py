@@ -172,7 +172,7 @@ class Compiled:
         return machine, machine.run(self.program.code)
 
     def cost_analysis(self) -> dict[str, float]:
-        """Return what a run costs.
+        """Return what a run costs; where data decide its course, as if all words read were 0.
 
         Keys: macs (useful), padding macs, flops, bytes read, bytes written (on the data bus,
         whole beats), bytes accessed, instructions, cycles (exact for this layout), utilisation.
