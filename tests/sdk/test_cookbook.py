@@ -2,8 +2,10 @@
 
 The programs are our own; each runs here and in JAX, with the import changed. Calls covered: jit
 with static_argnums and static_argnames, lower, grad, value_and_grad, vmap, jvp, vjp, jacfwd,
-jacrev, hessian, custom_jvp, custom_vjp, make_jaxpr; lax.cond, fori_loop, scan, stop_gradient,
-while_loop; numpy's arange, asarray, clip, dot, exp, log, log1p, round, sin, sum, tanh, vdot, where.
+jacrev, hessian, custom_jvp, custom_vjp, make_jaxpr, debug_nans; lax.cond, fori_loop, scan,
+stop_gradient, switch, while_loop; random.key, split, normal, uniform, permutation; numpy's arange,
+asarray, clip, dot, exp, log, log1p, ones, round, sin, sum, tanh, vdot, where, zeros; indices out
+of range, x.at[...].set, add, multiply, get; masks; block_until_ready.
 """
 
 from functools import partial
@@ -91,6 +93,27 @@ PROGRAMS = {
         lambda a, b: a * b, (None, 0)), (0, None))(X, W),
     "polynomial": lambda api, np_, L: [api.grad(lambda x: 4 * x**3 + 2 * x**2 + x)(2.0),
                                        api.grad(lambda x: abs(x))(-3.0)],
+    "keys": lambda api, np_, L: [api.random.normal(k, (3,)) for k in
+                                 api.random.split(api.random.key(42), 2)],
+    "uniform": lambda api, np_, L: api.random.uniform(api.random.key(7), (2, 3)),
+    "in place of assignments": lambda api, np_, L: api.jit(
+        lambda x: x.at[1, :].set(1.0))(np_.zeros((3, 3))),
+    "functional updates": lambda api, np_, L: api.jit(
+        lambda x: x.at[::2, 2:].add(7.0).at[0].multiply(2))(np_.ones((5, 6))),
+    "read out of range": lambda api, np_, L: api.jit(lambda x, i: x[i])(np_.arange(10), 11),
+    "written out of range": lambda api, np_, L: api.jit(
+        lambda x, i: x.at[i].add(23))(np_.arange(10), 11),
+    "filled out of range": lambda api, np_, L: api.jit(
+        lambda x, i: x.at[i].get(mode="fill", fill_value=-1.0))(np_.arange(10.0), 11),
+    "a mask by where": lambda api, np_, L: api.jit(
+        lambda x: np_.where(x < 0, 0.0, x))(X),
+    "a known mask": lambda api, np_, L: np_.asarray(X)[X > 0],
+    "narrowed": lambda api, np_, L: np_.asarray(np.ones(3)),
+    "switch": lambda api, np_, L: [L.switch(i, [lambda v: v, lambda v: -v, np_.sin], X)
+                                   for i in (0, 2, 5)],
+    "two outputs of a scan": lambda api, np_, L: L.scan(
+        lambda c, x: ((c[0] + x, c[1] * x), c), (0.0, 1.0), X),
+    "finished": lambda api, np_, L: api.jit(lambda x: x * 2)(X).block_until_ready(),
 }  # fmt: skip
 
 
@@ -146,6 +169,28 @@ def test_side_effects_happen_while_tracing():
     assert seen == ["run", "run"]
     tw.vmap(lambda x: seen.append(x.shape) or x)(INPUTS)
     assert seen[-1] == (3,)
+
+
+def test_shapes_cannot_depend_on_data():
+    with pytest.raises(IndexError, match=r"tnp.where\(mask"):
+        tw.jit(lambda x: x[x > 0]).lower(X)
+
+
+def test_a_known_index_out_of_range_is_an_error_as_in_numpy():
+    with pytest.raises(IndexError, match="11 is out of bounds for axis 0 of size 10"):
+        tw.jit(lambda x: x[11]).lower(np.arange(10, dtype=np.int32))
+
+
+def test_functions_take_arrays_not_lists():
+    with pytest.raises(TypeError):
+        jnp.sum([1, 2])
+    with pytest.raises(TypeError, match="list"):
+        tnp.sum([1, 2])
+
+
+def test_nans_are_found():
+    with tw.debug_nans(True), pytest.raises(FloatingPointError, match="log"):
+        tw.jit(lambda x: tnp.log(x) * 2)(-np.ones(3, np.float32))
 
 
 def test_make_jaxpr_shows_the_transformed_program():
