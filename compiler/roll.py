@@ -25,6 +25,7 @@ LEAST, INNER = 16, 4  # instructions that an outermost loop, and one in it, must
 LONG = 1 << 14  # instructions from which on a program is rolled even if that costs cycles
 UNIT_CYCLES = 3  # of the sequencer for a unit's instruction, besides EXTENT and registers
 SLACK = 0.8  # of the units' time: what the sequencer may take for a loop
+CHAIN = 160  # cycles from a gather by way of VECTOR to a scatter, for which the next gather waits
 TRIES = 6  # runs that are tried for a range at a time
 MANY = 256  # runs that may be chosen beside the best one
 
@@ -136,10 +137,12 @@ class _Roller:
         """
         before = run.period * run.count
         busy, dispatch = dict.fromkeys(Unit, 0), 0
-        for op in self.ops[loop.lo : loop.lo + run.period]:
+        body = self.ops[loop.lo : loop.lo + run.period]
+        for op in body:
             busy[op.unit] += _work(self.config, op)
             dispatch += UNIT_CYCLES + EXTENT_CYCLES[INSTRUCTIONS[op.name].opcode]
-        most = run.count * (SLACK * max(busy.values()) - dispatch)
+        work = max(*busy.values(), CHAIN if _is_chain(body) else 0)
+        most = run.count * (SLACK * work - dispatch)
         best = 0
         for frugal in ((), (loop,)):
             writer = Writer(self.ops, self.values, frugal, self.registers)
@@ -153,6 +156,12 @@ class _Roller:
                 self.frugal.difference_update((loop,))
                 self.frugal.update(frugal)
         return best
+
+
+def _is_chain(body: Sequence[Op]) -> bool:
+    """Whether a LOAD gathers what the STORE before scattered."""
+    scattered = {op.buffer for op in body if op.fields.get("scatter")}
+    return any(op.fields.get("gather") and op.buffer in scattered for op in body)
 
 
 def _work(config: ChipConfig, op: Op) -> int:

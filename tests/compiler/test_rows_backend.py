@@ -153,6 +153,15 @@ def test_repeated_rows_take_some_200_cycles_each():
     assert taken < 240 * 256
 
 
+def test_a_program_does_not_grow_with_the_rows():
+    def length(count):
+        args = TABLE[:, :8], np.zeros(count, np.int32), np.zeros((count, 8), np.float32)
+        with device("tw16"):
+            return len(tw.jit(lambda x, i, y: x.at[i].add(y)).lower(*args).compile().program.code)
+
+    assert length(200) == length(40)
+
+
 def test_distinct_rows_are_added_to_at_once():
     i = np.array([5, 3, 900], np.int32)
     add = lambda x, y: x.at[i].add(y)  # noqa: E731
