@@ -8,16 +8,9 @@ from importlib import import_module as _import_module
 from inspect import unwrap as _unwrap
 
 from numpy import iinfo as _iinfo
-from tilewright.compiler import convolution as _convolution
 from tilewright.compiler import ops as _ops
 from tilewright.compiler import primitives as _p
 from tilewright.compiler import trace as _trace
-from tilewright.compiler.convolution import (
-    conv,
-    conv_dimension_numbers,
-    conv_transpose,
-    conv_with_general_padding,
-)
 from tilewright.compiler.core import FLOATS as _FLOATS
 from tilewright.compiler.errors import MissingError as _MissingError
 from tilewright.compiler.errors import OperandError as _OperandError
@@ -35,8 +28,6 @@ from tilewright.compiler.gathering import (
     scatter_mul,
     scatter_sub,
 )
-from tilewright.compiler.ops import dot_general as _dot_general
-from tilewright.compiler.primitives_conv import ConvDimensionNumbers
 from tilewright.compiler.primitives_math import round_nearest_afz_p as _round_nearest_afz_p
 from tilewright.compiler.primitives_pad import rev_p as _rev_p
 from tilewright.compiler.shaping import pad_by as _pad_by
@@ -45,6 +36,18 @@ from tilewright.compiler.windows import is_number as _is_number
 from tilewright.compiler.windows import reduce_window_max as _reduce_window_max
 from tilewright.compiler.windows import window_totals as _window_totals
 from tilewright.hooks import install as _install
+from tilewright.lax_contract import (
+    ConvDimensionNumbers,
+    Precision,
+    batch_matmul,
+    conv,
+    conv_dimension_numbers,
+    conv_general_dilated,
+    conv_transpose,
+    conv_with_general_padding,
+    dot,
+    dot_general,
+)
 from tilewright.lax_dynamic import (
     dynamic_index_in_dim,
     dynamic_slice,
@@ -144,14 +147,6 @@ from tilewright.lax_shapes import (
 _install()
 
 
-class Precision(StrEnum):
-    """How many bfloat16 passes a float32 contraction takes."""
-
-    DEFAULT = "default"
-    HIGH = "high"
-    HIGHEST = "highest"
-
-
 class RoundingMethod(StrEnum):
     """Where `round` takes a number halfway between two integers."""
 
@@ -230,75 +225,6 @@ def slice(operand, start_indices, limit_indices, strides=None):
         start_indices=tuple(start_indices),
         limit_indices=tuple(limit_indices),
         **params,
-    )
-
-
-def dot_general(lhs, rhs, dimension_numbers, precision=None, preferred_element_type=None):
-    """Contract ``((lhs_contracting, rhs_contracting), (lhs_batch, rhs_batch))`` dimensions.
-
-    The result's dimensions are batch, then lhs free, then rhs free.
-    """
-    return _dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type)
-
-
-def dot(lhs, rhs, *, dimension_numbers=None, precision=None, preferred_element_type=None):
-    """Multiply vectors and matrices; with `dimension_numbers`, the same as `dot_general`."""
-    left, right = _ops.operand_avals("dot", (lhs, rhs))
-    if dimension_numbers is None:
-        ranks = (left.ndim, right.ndim)
-        if not all(n in (1, 2) for n in ranks) or left.shape[-1] != right.shape[0]:
-            raise _OperandError(
-                f"dot({left}, {right}): without dimension_numbers, operands must be vectors or "
-                f"matrices whose last and first dimensions are equal (at {_user_source()})"
-            )
-        dimension_numbers = (((left.ndim - 1,), (0,)), ((), ()))
-    return _dot_general(lhs, rhs, dimension_numbers, precision, preferred_element_type, "dot")
-
-
-def batch_matmul(lhs, rhs, precision=None):
-    """Multiply the matrices in the last two dimensions; all others are batch dimensions."""
-    left, right = _ops.operand_avals("batch_matmul", (lhs, rhs))
-    if left.ndim != right.ndim or left.ndim < 2:
-        raise _OperandError(
-            f"batch_matmul({left}, {right}): operands must have one rank of at least 2 "
-            f"(at {_user_source()})"
-        )
-    batch = tuple(range(left.ndim - 2))
-    numbers = (((left.ndim - 1,), (left.ndim - 2,)), (batch, batch))
-    return _dot_general(lhs, rhs, numbers, precision, None, "batch_matmul")
-
-
-def conv_general_dilated(
-    lhs,
-    rhs,
-    window_strides,
-    padding,
-    lhs_dilation=None,
-    rhs_dilation=None,
-    dimension_numbers=None,
-    feature_group_count=1,
-    batch_group_count=1,
-    precision=None,
-    preferred_element_type=None,
-):
-    """Convolve with one or two spatial dimensions, strides, padding, dilations and groups.
-
-    `padding` is 'SAME', 'SAME_LOWER', 'VALID' or (low, high) pairs, negative ones crop;
-    `dimension_numbers` are three strings such as ``('NHWC', 'HWIO', 'NHWC')`` (default: NCHW,
-    OIHW, NCHW) or a ConvDimensionNumbers.
-    """
-    return _convolution.conv_general_dilated(
-        lhs,
-        rhs,
-        window_strides,
-        padding,
-        lhs_dilation,
-        rhs_dilation,
-        dimension_numbers,
-        feature_group_count,
-        batch_group_count,
-        precision,
-        preferred_element_type,
     )
 
 
