@@ -60,6 +60,13 @@ def fuse(jaxpr: Jaxpr, config: ChipConfig) -> KernelProgram:
     return fuser.finish()
 
 
+#: What functions in modules of their own fuse.
+OWN = dict.fromkeys(REDUCING, reduction) | {
+    "reduce_window_max": max_pool, "concatenate": concatenate, "iota": iota,
+    "dynamic_slice": dynamic_slice, "dynamic_update_slice": dynamic_update_slice,
+}  # fmt: skip
+
+
 def _is_control(eqn: Eqn) -> bool:
     return eqn.primitive.name in CONTROL
 
@@ -94,18 +101,8 @@ class _Fuser(KernelBuilder):
             return self._conv(eqn)
         if name == "pad":
             return self._pad(eqn)
-        if name == "reduce_window_max":
-            return max_pool(self, eqn)
-        if name == "concatenate":
-            return concatenate(self, eqn)
-        if name == "iota":
-            return iota(self, eqn)
-        if name == "dynamic_slice":
-            return dynamic_slice(self, eqn)
-        if name == "dynamic_update_slice":
-            return dynamic_update_slice(self, eqn)
-        if name in REDUCING:
-            return reduction(self, eqn)
+        if name in OWN:
+            return OWN[name](self, eqn)
         if self._only_multiplied(eqn):
             return self.view(eqn.inputs[0])
         if name in ARITHMETIC:
