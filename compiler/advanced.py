@@ -98,9 +98,9 @@ def is_mask(entry):
 def places(x, index):
     """The Places of an index; None if it has no arrays and no numbers that are yet to be known."""
     ndim = trace.aval_of(x).ndim
-    entries = index if isinstance(index, tuple) else (index,)
-    entries = expanded(tuple(e for entry in entries for e in _entries(entry)), ndim)
-    known = [isinstance(e, int | np.integer) for e in entries]
+    given = index if isinstance(index, tuple) else (index,)
+    given = tuple(e for entry in given for e in _entries(entry))
+    entries = expanded(given, ndim)
     arrays = [isinstance(e, _Chosen) or is_array(e) for e in entries]
     if not any(arrays):
         return None
@@ -114,10 +114,15 @@ def places(x, index):
             axes.append(axis)
         axis += array or entry is None or isinstance(entry, slice)
     shape = _shape(found)
-    at = [d for d, both in enumerate(zip(known, arrays, strict=True)) if any(both)]
+    at = [d for d, e in enumerate(given) if _counts(e)]  # an Ellipsis keeps apart, even of nothing
     apart = at[-1] - at[0] >= len(at) and shape
-    to = 0 if apart else at[0]
+    to = 0 if apart else next(d for d, e in enumerate(entries) if _counts(e))
     return Places(tuple(basic), tuple(axes), tuple(found), shape, to)
+
+
+def _counts(entry):
+    """Whether an entry is an array or counts as one where there are any."""
+    return isinstance(entry, int | np.integer | _Chosen) or is_array(entry)
 
 
 def is_array(entry):

@@ -25,6 +25,7 @@ READS = {
     "apart": lambda x, i, j, t, u: (x[:, i % 3, :, j], x[i, :, j], x[i, None, j]),
     "together": lambda x, i, j, t, u: (x[:, i, j], x[..., i, j], x[None, :, i, j, ::-1]),
     "numbers": lambda x, i, j, t, u: (x[1, :, i], x[i, 1], x[:, 1, i], x[:2, -1, None, i]),
+    "nothing between": lambda x, i, j, t, u: (x[:, 0, ..., i, :], x[:, :, 0, ..., i]),
     "broadcast": lambda x, i, j, t, u: (x[t, t[:, :1]], x[t[:, :1], :, t[:1]], x[i[:, None], i]),
     "traced numbers": lambda x, i, j, t, u: (x[i[0], i[2]], x[i[4], :, i[5]], x[i[0], j, i[2]]),
     "unsigned": lambda x, i, j, t, u: (x.at[u].get(mode="fill"), x[u[3]], x[u % 7, 0]),
