@@ -181,3 +181,36 @@ def test_what_is_no_index_is_refused():
         make_jaxpr(lambda x: x.at[I].set(0, mode="near"))(X)
     with pytest.raises(OperandError, match=r"must be integers, not float32.*test_advanced"):
         make_jaxpr(lambda x: x[np.array([1.5], np.float32)])(X)
+
+
+def _entry(rng, size, shape):
+    """A random entry of an index for one dimension, which may be out of range."""
+    ends = rng.integers(-size - 1, size + 2, 2).tolist()
+    some = shape[rng.integers(0, len(shape)) :]
+    return [
+        int(rng.integers(-size, size)), slice(None), slice(*ends, int(rng.choice([1, 2, -1, -2]))),
+        np.int32(ends[0]), rng.integers(-size - 1, size + 2, shape).astype(np.int32),
+        rng.integers(-size - 1, size + 2, some).astype(np.int32),
+    ][rng.integers(0, 6)]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_indices_are_jaxs(seed):
+    rng = np.random.default_rng(seed)
+    shape, places = tuple(rng.integers(1, 6, rng.integers(1, 5))), tuple(rng.integers(1, 4, 2))
+    x = (rng.standard_normal(shape) * 9).astype(rng.choice([np.float32, np.int8, np.int32]))
+    index = [_entry(rng, n, places) for n in shape[: rng.integers(1, len(shape) + 1)]]
+    for extra in (None, Ellipsis):
+        if rng.random() < 0.3:
+            index.insert(int(rng.integers(0, len(index) + 1)), extra)
+    traced = [k for k, e in enumerate(index) if isinstance(e, np.ndarray | np.int32)]
+    kind, mode = rng.choice(["set", "add", "max", "multiply"]), rng.choice(["drop", "clip"])
+
+    def function(x, y, *given):
+        given = dict(zip(traced, given, strict=True))
+        at = tuple(given.get(k, e) for k, e in enumerate(index))
+        return x[at], getattr(x.at[at], kind)(y, mode=mode)
+
+    given = [index[k] for k in traced]
+    y = (rng.standard_normal(function(jnp.asarray(x), 0, *given)[0].shape) * 5).astype(x.dtype)
+    compare(function, x, y, *given)
