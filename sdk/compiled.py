@@ -20,6 +20,7 @@ import numpy as np
 from tilewright import artifact_tree, profiler, sim
 from tilewright.array import Array, put_leaf
 from tilewright.compiler import emit, tree
+from tilewright.compiler.copies import without_copies
 from tilewright.compiler.core import Jaxpr, ShapedArray
 from tilewright.compiler.donate import donate
 from tilewright.compiler.effects import Extracted, extract, has_effects
@@ -82,7 +83,8 @@ class Lowered:
     def _compiled(self) -> Compiled:
         effects = extract(self.jaxpr) if has_effects(self.jaxpr) else None
         simple = simplify(unroll(effects.jaxpr if effects else self.jaxpr))
-        kernels = donate(ordered(fuse(simple, self.config)), self.donated)
+        kernels = without_copies(ordered(fuse(simple, self.config)), self.donated)
+        kernels = donate(kernels, self.donated)
         back = emit.compile_kernels(self.config, kernels)
         meta = {**back.program.meta, "equations": _equations(simple)}
         back = dataclasses.replace(back, program=dataclasses.replace(back.program, meta=meta))

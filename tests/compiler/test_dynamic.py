@@ -70,7 +70,7 @@ def test_a_cache_is_updated_in_place(device):
         run = tw.jit(lambda c, h: lax.fori_loop(0, 8, step, (c, h)), donate_argnums=0)
         with tw.profile() as p:
             run(np.zeros((rows, 7), np.float32), X[0, 0])
-        return p.runs[0].counters["beats_written"] - 7 * rows  # the cache itself is copied once
+        return p.runs[0].counters["beats_written"]  # the cache itself is never copied
 
     assert beats(8) == beats(800)
 
