@@ -71,6 +71,23 @@ def test_vector_saturates_bytes_at_both_ends_everywhere(kind):
         assert found.tolist() == np.clip(values, limits.min, limits.max).tolist(), engine
 
 
+def test_single_rows_take_their_own_weights_everywhere():
+    """Two products of one row, with other weights; found by a mutant."""
+    program = assemble(f"""{TINY}
+        .data 0
+            .bytes 3, 5, 1, 2, 3, 4, 10, 20, 30, 40
+        load spad[0], dram[0], copy8, c0=2 l0=1
+        load spad[0x200], dram[2], copy8, c0=2 c1=4 s1=2 l0=1 l1=1 ; done s0
+        matmul acc[0], spad[0], spad[0x200], i8*i8, ws=1 k=2 n=2 ; wait s0>=1
+        matmul acc[1], spad[0], spad[0x202], i8*i8, ws=1 k=2 n=2 ; done s3
+        store dram[0x80], acc[0], i32->i32, int_path c0=2 c1=2 l0=1 l1=1 s1=8 ; wait s3>=1
+        halt
+    """)
+    for engine in sim.ENGINES:
+        found = sim.run(program, engine=engine).memory.read(0x80, 16).view(np.int32)
+        assert found.tolist() == [3 * 1 + 5 * 3, 3 * 2 + 5 * 4, 180, 260], engine
+
+
 def _blocked(n=1, **fields):
     """A fill that waits for semaphore 3."""
     return Instr.make("load", fill=1, c0=1, conv=Conv.COPY8, wait0=3, wait0_n=n, **fields)
