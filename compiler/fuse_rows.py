@@ -28,7 +28,7 @@ from tilewright.compiler.kernels import (
 )
 from tilewright.compiler.primitives_rows import COMBINE
 from tilewright.compiler.schedule import A_BANKS
-from tilewright.compiler.taking import row_of, with_row
+from tilewright.compiler.taking import MOST, row_of, with_row
 from tilewright.compiler.terms import Term
 from tilewright.compiler.tile_rows import one_row, row_parts
 from tilewright.compiler.tiles import Plan
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from tilewright.compiler.fuse import _Fuser
 
 ROWS = ("take_rows", "put_rows")
-MOST = 65535  # rows that an index may name
 STEP = 700  # cycles
 LONGEST = 4096  # rows that are computed one after the other without a loop
 

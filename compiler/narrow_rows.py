@@ -13,9 +13,8 @@ from tilewright.compiler.primitives_math import bitcast_convert_type_p
 from tilewright.compiler.primitives_rows import COMBINE, put_rows_p, take_rows_p
 from tilewright.compiler.shaping import expand_dims, pad_by, reshape
 from tilewright.compiler.sorting import numbers, picked
+from tilewright.compiler.taking import BLOCK
 from tilewright.compiler.trace import aval_of, bind
-
-BLOCK = 16  # bytes
 
 
 def taken(x, i):

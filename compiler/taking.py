@@ -21,6 +21,8 @@ from tilewright.compiler.sorting import numbers, picked
 from tilewright.compiler.source import user_source
 
 ZERO = Literal(np.zeros((), np.int32), ShapedArray((), core.int32))
+BLOCK = 16  # bytes of a beat, of most chips
+MOST = 65535  # rows of an array that LOAD and STORE can index
 LARGEST = np.iinfo(np.int32).max
 
 
@@ -108,6 +110,8 @@ def put(x, axes, arrays, shape, y, kind, clip=False, unique=False):
     `kind` is one of `put_rows`, or a function of a row that makes the new one, without y. Places
     that are out of range are left out, or clamped.
     """
+    if kind == "set":
+        axes, arrays, shape, y = _in_place(x, axes, arrays, shape, y)
     rows, sizes, other = rows_first(x, axes)
     count = int(np.prod(shape))
     if not count or not trace.aval_of(rows).size:
@@ -121,6 +125,30 @@ def put(x, axes, arrays, shape, y, kind, clip=False, unique=False):
         rows = trace.bind(put_rows_p, rows, places, y, kind=kind, unique=unique)
     rows = reshape(rows, (*sizes, *other))
     return moveaxis(rows, tuple(range(len(axes))), tuple(axes))
+
+
+def _in_place(x, axes, arrays, shape, y):
+    """The same places with those of the axes in front, if that saves a transposition of x.
+
+    That is so if what is behind the last axis is whole beats, and nothing else is to be moved.
+    """
+    aval, last = trace.aval_of(x), max(axes)
+    lead = [d for d in range(last) if d not in axes]
+    run = aval.dtype.itemsize * int(np.prod(aval.shape[last + 1 :]))
+    in_order = list(axes) == sorted(axes)
+    many = int(np.prod(aval.shape[: last + 1])) > MOST
+    if not lead or not in_order or run % BLOCK or not aval.size or many:
+        return axes, arrays, shape, y
+    found = dict(zip(axes, arrays, strict=True))
+    for at, d in enumerate(lead):
+        lengths = [1] * (len(lead) + len(shape))
+        lengths[at] = aval.shape[d]
+        found[d] = np.arange(aval.shape[d], dtype=np.int32).reshape(lengths)
+    first = len(shape)
+    y = moveaxis(y, tuple(range(first, first + len(lead))), tuple(range(len(lead))))
+    shape = (*(aval.shape[d] for d in lead), *shape)
+    every = tuple(range(last + 1))
+    return every, tuple(found[d] for d in every), shape, y
 
 
 def row_of(x, i):

@@ -171,6 +171,25 @@ def test_distinct_rows_are_added_to_at_once():
     np.testing.assert_array_equal(cycles(add, TABLE, TABLE[:3])[0], wanted)
 
 
+def test_rows_behind_other_dimensions_are_set_in_place():
+    x = RNG.standard_normal((3, 6, 2, 4)).astype(np.float32)
+    y = RNG.standard_normal((3, 5, 2, 4)).astype(np.float32)
+    i = np.array([5, -1, 9, 0, 0], np.int32)
+
+    def run(x, y, i):
+        return (x.at[:, i].set(y), x.at[:, i, i].set(y[:, :, 0]), x.at[1:, i % 3, :].set(y[:2]),
+                x.at[:, i[:, None], i % 2].set(y[:, 0, 0, None, None]))  # fmt: skip
+
+    with device("tw4"):
+        assert "move(in0" not in kernels(lambda x, y, i: run(x, y, i)[0], x, y, i)
+        found = tw.jit(run)(x, y, i)
+        slope = tw.jit(tw.grad(lambda x: (run(x, y, i)[0] ** 2).sum()))(x)
+    for a, b in zip(found, run(jnp.asarray(x), y, i), strict=True):
+        np.testing.assert_array_equal(a, b)
+    wanted = jax.grad(lambda x: (run(x, y, i)[0] ** 2).sum())(jnp.asarray(x))
+    np.testing.assert_allclose(slope, wanted, rtol=1e-6)
+
+
 def test_rows_within_loops_and_branches():
     def run(np_, lax_, x, i):
         def step(x, i):
