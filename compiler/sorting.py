@@ -1,9 +1,17 @@
-"""Sorting by ranks: NumPy's `sort` and `argsort`, `lax.top_k`.
+"""Sorting by ranks, or by a network: NumPy's `sort` and `argsort`, `lax.top_k`.
 
-An element's rank is how many come before it: those with a smaller key, and of equal ones those in
-front. The element of rank r is the only one that is left when all others are replaced by the lowest
-value; its maximum is taken. That is some ten n^2 element operations for n elements, all on VECTOR,
-and stable; derivatives follow the chosen elements. NaNs come last, -0 and +0 are equal.
+*Ranks*, for up to RANKED elements: an element's rank is how many come before it: those with a
+smaller key, and of equal ones those in front. The element of rank r is the only one that is left
+when all others are replaced by the lowest value; its maximum is taken. That is some ten n^2 element
+operations for n elements, in a few kernels.
+
+*A network*, for more: Batcher's bitonic sorter, about n log2(n)^2 / 4 comparisons in log2(n)^2 / 2
+stages of some ten kernels; the numbers of the elements decide between equal ones.
+
+Both run on VECTOR and are stable; derivatives follow the chosen elements. NaNs come last, -0 and +0
+are equal.
+
+**Source** : K. E. Batcher, Sorting networks and their applications, AFIPS 1968.
 """
 
 import numpy as np
@@ -12,15 +20,16 @@ from tilewright.compiler import elementwise as ew
 from tilewright.compiler import primitives as p
 from tilewright.compiler.core import Literal, ShapedArray
 from tilewright.compiler.errors import OperandError, UnsupportedError
+from tilewright.compiler.joining import concatenate
 from tilewright.compiler.making import counts
 from tilewright.compiler.operands import axis_index, convert, operand_avals
 from tilewright.compiler.primitives_math import bitcast_convert_type_p
 from tilewright.compiler.reductions import max as maximum
 from tilewright.compiler.reductions import sum as total
-from tilewright.compiler.shaping import expand_dims, moveaxis, reshape
+from tilewright.compiler.shaping import broadcast_to, expand_dims, moveaxis, pad_by, reshape
 from tilewright.compiler.source import user_source
 
-MOST = 4096  # elements of the axis
+RANKED, MOST = 4096, 1 << 16  # elements of the axis
 
 
 def _keys(x, descending):
@@ -44,20 +53,13 @@ def numbers(n):
     return counts(core.int32, (n,), 0)
 
 
-def _ranks(x, descending, name, *more):
-    """The place of each element of the last axis among the sorted ones; `more` decide ties."""
-    aval = trace.aval_of(x)
-    n = aval.shape[-1]
-    if n > MOST:
-        raise UnsupportedError(
-            f"{name} of {aval}: at most {MOST} elements are sorted on this chip (at "
-            f"{user_source()}); sort parts, or sort on the host"
-        )
+def _ranks(keys):
+    """The place of each element of the last axis among the sorted ones; later keys decide ties."""
+    n = trace.aval_of(keys[0]).shape[-1]
     at = numbers(n)
     before = ew.less(reshape(at, (1, n)), reshape(at, (n, 1)))
-    for key in reversed((x, *more)):
-        keys = _keys(key, descending)
-        mine, other = expand_dims(keys, -1), expand_dims(keys, -2)
+    for key in reversed(keys):
+        mine, other = expand_dims(key, -1), expand_dims(key, -2)
         before = ew.where(before, ew.less_equal(other, mine), ew.less(other, mine))
     return total(convert(before, core.int32), -1)
 
@@ -78,6 +80,59 @@ def _chosen(values, ranks, count):
     return picked(expand_dims(values, -2), here)
 
 
+def _in_order(values, keys, count, name):
+    """The first `count` of values along the last axis, in the order of int32 keys."""
+    aval = trace.aval_of(keys[0])
+    n = aval.shape[-1]
+    if n <= RANKED:
+        ranks = _ranks(keys)
+        return [_chosen(v, ranks, count) for v in values]
+    if n > MOST:
+        raise UnsupportedError(
+            f"{name} of {aval.shape}: at most {MOST:,} elements are sorted on this chip (at "
+            f"{user_source()}); sort parts, or sort on the host"
+        )
+    size = 1 << (n - 1).bit_length()
+    last = np.int32(np.iinfo(np.int32).max)
+    around = ((0, 0, 0),) * (aval.ndim - 1) + ((0, size - n, 0),)
+    keys = [pad_by(k, last, around) for k in keys]
+    keys.append(broadcast_to(numbers(size), (*aval.shape[:-1], size)))
+    wide = [broadcast_to(v, aval.shape) for v in values]
+    arrays = keys + [pad_by(v, np.zeros((), trace.aval_of(v).dtype), around) for v in wide]
+    length = 2
+    while length <= size:
+        apart = length // 2
+        while apart:
+            arrays = _exchanged(arrays, len(keys), length, apart)
+            apart //= 2
+        length *= 2
+    return [v[..., :count] for v in arrays[len(keys) :]]
+
+
+def _exchanged(arrays, keys, length, apart):
+    """A stage: elements `apart` from each other change places by their keys, the first arrays.
+
+    The smaller one comes first where bit `length` of their number is 0, else the larger one.
+    """
+    shape = trace.aval_of(arrays[0]).shape
+    blocks = shape[-1] // (2 * apart)
+    parts = [reshape(x, (*shape[:-1], blocks, 2, apart)) for x in arrays]
+    pairs = [(x[..., 0, :], x[..., 1, :]) for x in parts]
+    wrong = None
+    for low, high in reversed(pairs[:keys]):
+        less = ew.less(high, low)
+        if wrong is not None:
+            less = ew.logical_or(less, ew.logical_and(ew.equal(high, low), wrong))
+        wrong = less
+    bit = ew.bitwise_and(numbers(blocks), np.int32(length // (2 * apart)))
+    swaps = ew.not_equal(wrong, reshape(ew.not_equal(bit, 0), (blocks, 1)))
+    out = []
+    for low, high in pairs:
+        both = ew.where(swaps, high, low), ew.where(swaps, low, high)
+        out.append(reshape(concatenate([expand_dims(x, -2) for x in both], -2), shape))
+    return out
+
+
 def _last(name, a, axis):
     """The array with the axis moved to the end, and the axis; None sorts all elements."""
     (aval,) = operand_avals(name, (a,))
@@ -92,13 +147,14 @@ def _last(name, a, axis):
 def sort(a, axis=-1, *, kind=None, order=None, stable=True, descending=False):
     """NumPy's sort along an axis; `kind` is ignored, it is always stable.
 
-    **Raises** UnsupportedError: more than 4,096 elements along the axis.
+    **Raises** UnsupportedError: more than 65,536 elements along the axis.
     """
     _no_order("sort", order)
     x, axis = _last("sort", a, axis)
     aval = trace.aval_of(x)
-    found = _chosen(x, _ranks(x, descending, "sort"), aval.shape[-1]) if aval.size else x
-    return moveaxis(found, -1, axis)
+    if aval.size:
+        (x,) = _in_order([x], [_keys(x, descending)], aval.shape[-1], "sort")
+    return moveaxis(x, -1, axis)
 
 
 def sort_together(operands, axis, num_keys):
@@ -116,10 +172,10 @@ def sort_together(operands, axis, num_keys):
     xs = [_last("sort", x, axis)[0] for x in operands]
     if not avals[0].size:
         return list(operands)
-    ranks = _ranks(xs[0], False, "sort", *xs[1:num_keys])
-    n = trace.aval_of(xs[0]).shape[-1]
+    keys = [_keys(x, False) for x in xs[:num_keys]]
+    found = _in_order(xs, keys, trace.aval_of(xs[0]).shape[-1], "sort")
     axis = axis_index(axis, avals[0].ndim)
-    return [moveaxis(_chosen(x, ranks, n), -1, axis) for x in xs]
+    return [moveaxis(x, -1, axis) for x in found]
 
 
 def argsort(a, axis=-1, *, kind=None, order=None, stable=True, descending=False):
@@ -129,11 +185,9 @@ def argsort(a, axis=-1, *, kind=None, order=None, stable=True, descending=False)
     aval = trace.aval_of(x)
     if not aval.size:
         return convert(moveaxis(x, -1, axis), core.int32)
-    return moveaxis(_order(x, descending, aval.shape[-1], "argsort"), -1, axis)
-
-
-def _order(x, descending, count, name):
-    return _chosen(numbers(trace.aval_of(x).shape[-1]), _ranks(x, descending, name), count)
+    n = aval.shape[-1]
+    (order,) = _in_order([numbers(n)], [_keys(x, descending)], n, "argsort")
+    return moveaxis(order, -1, axis)
 
 
 def _no_order(name, order):
@@ -147,5 +201,4 @@ def top_k(operand, k):
     n = trace.aval_of(x).shape[-1]
     if not 0 < k <= n:
         raise OperandError(f"top_k: k must be in 1 to {n}, not {k} (at {user_source()})")
-    ranks = _ranks(x, True, "top_k")
-    return [_chosen(x, ranks, k), _chosen(numbers(n), ranks, k)]
+    return _in_order([x, numbers(n)], [_keys(x, True)], k, "top_k")

@@ -7,6 +7,7 @@ import pytest
 import tilewright as tw
 import tilewright.numpy as tnp
 from tilewright import lax
+from tilewright.compiler import sorting
 from tilewright.compiler.core import eval_jaxpr
 from tilewright.compiler.errors import OperandError, UnsupportedError
 
@@ -30,9 +31,19 @@ def device():
         yield chosen
 
 
+@pytest.fixture(params=["ranks", "network"])
+def way(request, monkeypatch):
+    """The network takes what is longer than RANKED."""
+    if request.param == "network":
+        monkeypatch.setattr(sorting, "RANKED", 1)
+
+
+CASES = [*((name, "ranks") for name in ARRAYS), ("odd", "network"), ("int32", "network")]
+
+
 @pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize("name", ARRAYS)
-def test_order_is_jaxs(name, descending):
+@pytest.mark.parametrize("name, way", CASES, indirect=["way"])
+def test_order_is_jaxs(name, way, descending):
     x = np.asarray(ARRAYS[name])
     found = tw.jit(lambda x: (tnp.sort(x, descending=descending), tnp.sort(x, 0),
                               tnp.argsort(x, descending=descending)))(x)  # fmt: skip
@@ -42,6 +53,7 @@ def test_order_is_jaxs(name, descending):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
+@pytest.mark.usefixtures("way")
 def test_the_largest_are_jaxs():
     x = ARRAYS["float32"]
     for a, b in zip(lax.top_k(tw.device_put(x), 5), jax.lax.top_k(x, 5), strict=True):
@@ -50,9 +62,10 @@ def test_the_largest_are_jaxs():
     np.testing.assert_array_equal(lax.sort(tw.device_put(x), 0), np.sort(x, 0))
 
 
+@pytest.mark.usefixtures("way")
 def test_arrays_sort_together():
-    a, b = np.int8(RNG.integers(0, 3, (4, 13))), ODD[:9][RNG.integers(0, 9, (4, 13))]
-    c = RNG.standard_normal((4, 13)).astype(np.float32)
+    a, b = np.int8(RNG.integers(0, 3, (4, 7))), ODD[:9][RNG.integers(0, 9, (4, 7))]
+    c = RNG.standard_normal((4, 7)).astype(np.float32)
     for keys, axis in ((1, -1), (2, -1), (2, 0), (3, 1)):
         found = tw.jit(lambda *x, k=keys, d=axis: lax.sort(x, d, num_keys=k))(a, b, c)
         wanted = jax.lax.sort((a, b, c), axis, num_keys=keys)
@@ -66,6 +79,7 @@ def test_arrays_sort_together():
         lax.sort((a, b), num_keys=3)
 
 
+@pytest.mark.usefixtures("way")
 def test_derivatives_follow_the_elements():
     x = ARRAYS["float32"]
     w = RNG.standard_normal(x.shape).astype(np.float32)
@@ -76,8 +90,9 @@ def test_derivatives_follow_the_elements():
     np.testing.assert_array_equal(tw.vmap(lambda x: tnp.sort(x))(x), np.sort(x))
 
 
+@pytest.mark.usefixtures("way")
 def test_engines_sort_alike():
-    x = ARRAYS["float32"]
+    x = ARRAYS["float32"][:2, :7]
     found = []
     for engine in ("functional", "cycle", "rtl"):
         with tw.default_device(tw.Device("tw4", engine)), tw.profile() as p:
@@ -89,9 +104,18 @@ def test_engines_sort_alike():
 
 
 def test_what_cannot_be_sorted_is_refused():
-    with pytest.raises(UnsupportedError, match=r"at most 4096 elements.*test_sorting\.py"):
-        tnp.sort(np.zeros(5000, np.float32))
+    with pytest.raises(UnsupportedError, match=r"at most 65,536 elements.*test_sorting\.py"):
+        tw.make_jaxpr(tnp.sort)(tw.ShapeDtypeStruct(((1 << 16) + 1,), np.float32))
     with pytest.raises(OperandError, match=r"k must be in 1 to 4, not 9"):
         lax.top_k(np.zeros(4, np.float32), 9)
     with pytest.raises(OperandError, match="rank 0 has no axis"):
         tnp.sort(np.float32(1))
+
+
+@pytest.mark.full
+def test_many_elements_take_the_network():
+    x = RNG.integers(0, 2000, 5000).astype(np.float32)
+    with tw.default_device(tw.Device("tw16", "cycle")), tw.profile() as p:
+        found = tw.jit(tnp.argsort)(x)
+        np.testing.assert_array_equal(found, np.argsort(x, stable=True))
+    assert p.runs[0].cycles < 16_000_000
