@@ -30,7 +30,7 @@ from tilewright.isa.timing import VECTOR_ROWS
 
 LEAST = 4000  # cycles that a kernel takes at least to be worth it
 MOST = 8000  # operations that are put into order and timed
-LATE = 1100  # cycles by which VECTOR's LOADs come later than they could: others queue behind them
+LATE = 1000  # cycles by which VECTOR's LOADs come later than they could: others queue behind them
 
 
 _chosen: dict[object, int | None] = {}
