@@ -38,9 +38,7 @@ class Chain:
     eqns: tuple[int, ...] = ()
 
     @staticmethod
-    def start(
-        source: Contract | Convolve | Map, shape: tuple[int, ...], dtype: np.dtype
-    ) -> Chain:
+    def start(source: Contract | Convolve | Map, shape: tuple[int, ...], dtype: np.dtype) -> Chain:
         """A chain that does nothing yet; `dtype` is the source's (sums: int32 or float32)."""
         integer = dtype not in core.FLOATS
         return Chain(source, shape, dtype, Epilogue(dtype, int_path=integer))

@@ -52,9 +52,7 @@ def duration(config: ChipConfig, op: Op) -> int:
     return runs * -(-f("c0", 1) * kind // config.bus_bytes) + turned * f("xpose", 0)
 
 
-def reorder(
-    config: ChipConfig, ops: list[Op], needs: Needs
-) -> Needs:
+def reorder(config: ChipConfig, ops: list[Op], needs: Needs) -> Needs:
     """Sort the first operations by their estimated starts, in place.
 
     Parameters
@@ -87,9 +85,7 @@ def reorder(
     return moved
 
 
-def _wanted(
-    ops: Sequence[Op], needs: Needs, start: list[int], end: list[int]
-) -> list[int]:
+def _wanted(ops: Sequence[Op], needs: Needs, start: list[int], end: list[int]) -> list[int]:
     """When each operation should be dispatched: at its start, but a LOAD only when it is needed.
 
     Else the many short loads that a small program could do at once would come before all else.

@@ -16,6 +16,7 @@ import numpy as np
 from tilewright.compiler import core
 from tilewright.compiler.chain import Chain
 from tilewright.compiler.core import Eqn, Jaxpr, Literal, Var
+from tilewright.compiler.fuse_chain import extended
 from tilewright.compiler.fuse_control import CONTROL, control
 from tilewright.compiler.fuse_conv import as_contraction, convolution
 from tilewright.compiler.fuse_dynamic import dynamic_slice, dynamic_update_slice
@@ -259,14 +260,14 @@ class _Fuser(KernelBuilder):
         for i in order:
             node = nodes[i]
             if isinstance(node, Chain) and self.uses[id(atoms[i])] == 1 and node.shape == shape:
-                longer = self._extend(eqn, i, node)
+                longer = extended(self, eqn, i, node)
                 if longer is not None:
                     return replace(longer, eqns=(*node.eqns, self.number))
         in_region = self.number in self.regions
         if in_region or any(isinstance(x, Chain) and isinstance(x.source, Map) for x in nodes):
             return self._lane(eqn)
         for i in order:
-            longer = self._extend(eqn, i, self._start(atoms[i], shape))
+            longer = extended(self, eqn, i, self._start(atoms[i], shape))
             if longer is not None:
                 return replace(longer, eqns=(self.number,))
         return self._narrow(eqn) or self._lane(eqn)
@@ -360,84 +361,6 @@ class _Fuser(KernelBuilder):
         cols = shape[-1] if shape else 1
         rows = self.reshape(view, (prod(shape) // max(cols, 1), cols))
         return Chain.start(Map(rows), shape, rows.dtype)
-
-    # ---- one equation into a chain
-
-    def _extend(self, eqn: Eqn, which: int, chain: Chain) -> Chain | None:
-        """The chain with this equation taken in, operand `which` being the chain's value."""
-        name = eqn.primitive.name
-        if name == "convert_element_type":
-            return chain.convert(eqn.params["new_dtype"])
-        if name == "round_nearest_even":
-            return chain.round()
-        if name == "neg":
-            return chain.scale(-1.0)
-        if name == "clamp":
-            lo, hi = (self._number(eqn.inputs[i]) for i in (0, 2))
-            return None if which != 1 or lo is None or hi is None else chain.clamp(lo, hi)
-        other = eqn.inputs[1 - which]
-        if name in ("max", "min"):
-            value = self._number(other)
-            if value is None:
-                return None
-            return chain.clamp(value, None) if name == "max" else chain.clamp(None, value)
-        if name == "div":
-            inverse = None if which else self._inverse(other)
-            return None if inverse is None else chain.scale(inverse)
-        if name == "mul":
-            return self._with_vector(chain, other, Chain.scale)
-        if name == "sub" and which == 1:
-            negated = chain.scale(-1.0)
-            return None if negated is None else self._with_vector(negated, other, Chain.add)
-        return self._with_vector(chain, other, Chain.add, negate=name == "sub")
-
-    def _number(self, atom: Var | Literal) -> float | int | None:
-        node = self.node(atom)
-        if not isinstance(node, Number):
-            return None
-        return float(node.value) if atom.aval.dtype in core.FLOATS else int(node.value)
-
-    def _inverse(self, atom: Var | Literal) -> float | None:
-        """1 / x if x is a constant power of two, so that multiplying gives the same bits."""
-        value = self._number(atom)
-        if value is None or atom.aval.dtype not in core.FLOATS or not np.isfinite(value):
-            return None
-        mantissa, exponent = np.frexp(value)
-        return 1 / value if abs(mantissa) == 0.5 and -125 <= exponent <= 126 else None
-
-    def _with_vector(self, chain: Chain, atom: Var | Literal, step, negate=False) -> Chain | None:
-        """The chain after `step` (Chain.scale or Chain.add) with the same operand for every row.
-
-        A bfloat16 vector, or one that changes sign, is made float32 by a kernel of its own.
-        """
-        number = self._number(atom)
-        if number is not None:
-            return step(chain, -number if negate else number)
-        if isinstance(self.node(atom), Chain | Lane):
-            if len(atom.aval.shape) and chain.rows != 1:
-                return None
-            self.view(atom)
-        vector = self._row(chain, self.node(atom))
-        if vector is None or step(chain, vector) is None:
-            return None
-        if atom.aval.dtype not in core.FLOATS:
-            return None if negate else step(chain, vector)
-        if vector.dtype == core.bfloat16 or negate:
-            if isinstance(chain.source, Map) and chain.rows == 1:
-                return None  # VECTOR takes it as it is
-            row = View(vector.buffer, (1, *vector.shape), (0, *vector.strides), vector.offset)
-            made = Chain.start(Map(row), vector.shape, vector.dtype).convert(core.float32)
-            made = made.scale(-1.0) if negate else made
-            vector = self.end(replace(made, eqns=(self.number,)))
-        return step(chain, vector)
-
-    def _row(self, chain: Chain, node: View) -> View | None:
-        """The columns of a view that is the same in every row of the chain; None if it is not."""
-        view = node if node.shape == chain.shape else node.broadcast(chain.shape, ())
-        rows = view.reshape((chain.rows, chain.cols))
-        if rows is None or (chain.rows > 1 and rows.strides[0]):
-            return None
-        return View(rows.buffer, (chain.cols,), (rows.strides[1],), rows.offset)
 
 
 def _written(jaxpr: Jaxpr) -> set[int]:

@@ -153,9 +153,7 @@ class _Writer:
         else:
             self.pieces(lanes, outs)
 
-    def add(
-        self, lanes: Lanes, outs: Sequence[Buffer], epilogue: Epilogue | None = None
-    ) -> None:
+    def add(self, lanes: Lanes, outs: Sequence[Buffer], epilogue: Epilogue | None = None) -> None:
         """One kernel."""
         b = self.builder
         steps = steps_of(lanes, b.config.dim)
@@ -240,5 +238,3 @@ def _alike(known: list[Lane], lane: Lane) -> bool:
         return False
     mine = {v for v in lane.term.inputs() if isinstance(v, View) and prod(v.shape) > 1}
     return any(mine & set(x.term.inputs()) for x in known)
-
-

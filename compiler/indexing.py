@@ -102,9 +102,7 @@ def basic_index(x, index):
     box = box_of(old, index)
     if box.starts != (0,) * len(old) or box.limits != old or set(box.steps) - {1}:
         params = {"strides": box.steps} if set(box.steps) != {1} else {}
-        x = trace.bind(
-            p.slice_p, x, start_indices=box.starts, limit_indices=box.limits, **params
-        )
+        x = trace.bind(p.slice_p, x, start_indices=box.starts, limit_indices=box.limits, **params)
     if box.reversed:
         x = trace.bind(rev_p, x, dimensions=box.reversed)
     if trace.aval_of(x).shape != box.shape:

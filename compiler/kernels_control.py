@@ -117,4 +117,3 @@ def inside(source: Control) -> Iterator[Kernel]:
 def _shown(body: Body) -> str:
     """Kernels on lines of their own, indented."""
     return "".join("\n" + "\n".join(f"  {line}" for line in str(k).splitlines()) for k in body)
-

@@ -38,8 +38,7 @@ class Checkpoint:
         is_linear = (*(False for _ in primals), *(True for _ in given))
         full = [Zero(aval_of(x)) for x in outs]
         if places:
-            found = bind(
-                jit_p, *primals, *given, jaxpr=linear, name="checkpoint", linear=is_linear)
+            found = bind(jit_p, *primals, *given, jaxpr=linear, name="checkpoint", linear=is_linear)
             for i, t in zip(places, found, strict=True):
                 full[i] = t
         return outs, full

@@ -177,4 +177,3 @@ def _scan(name, primitive):
 
 cumsum = _scan("cumsum", r.cumsum_p)
 cumprod = _scan("cumprod", r.cumprod_p)
-

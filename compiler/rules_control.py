@@ -183,8 +183,7 @@ def _while_batch(size, args, dims, *, cond_jaxpr, cond_consts, body_jaxpr, body_
     count = len(args) - start
     while True:
         state = batched[start:]
-        _, (differs,) = batched_program(
-            cond_jaxpr, size, [*batched[:cond_consts], *state], [False])
+        _, (differs,) = batched_program(cond_jaxpr, size, [*batched[:cond_consts], *state], [False])
         if differs:
             state = [True] * count
         body, found = batched_program(
@@ -194,7 +193,8 @@ def _while_batch(size, args, dims, *, cond_jaxpr, cond_consts, body_jaxpr, body_
             break
         batched[start:] = grown
     condition, _ = batched_program(
-        cond_jaxpr, size, [*batched[:cond_consts], *batched[start:]], [False])
+        cond_jaxpr, size, [*batched[:cond_consts], *batched[start:]], [False]
+    )
     operands = [batched_at(x, d, size) if b else x
                 for x, d, b in zip(args, dims, batched, strict=True)]  # fmt: skip
     consts = body_consts

@@ -97,8 +97,7 @@ def _select_jvp(primals, tangents):
     if all(isinstance(t, Zero) for t in tangents[1:]):
         return out, Zero(aval_of(out))
     on_false, on_true = (
-        number(0, x) if isinstance(t, Zero) else t
-        for t, x in zip(tangents[1:], cases, strict=True)
+        number(0, x) if isinstance(t, Zero) else t for t, x in zip(tangents[1:], cases, strict=True)
     )
     return out, broadcast(select(which, on_true, on_false), aval_of(out).shape)
 

@@ -53,9 +53,7 @@ def tile_join(plan: Plan, kernel: Kernel, number: int) -> list[Op]:
     return ops
 
 
-def copies(
-    plan: Plan, out: Buffer, shape: tuple[int, ...], number: int, x: View
-) -> list[Op]:
+def copies(plan: Plan, out: Buffer, shape: tuple[int, ...], number: int, x: View) -> list[Op]:
     """A copy of x into the first elements, in each dimension, of an array of this shape."""
     zeros, ones = (0,) * len(x.shape), (1,) * len(x.shape)
     return _copies(plan, out, number, x, zeros, ones, _Slots(plan), shape)

@@ -90,9 +90,7 @@ def _compiled(roots: tuple[Term, ...], kinds: tuple[Kind, ...], how: How) -> Mic
         _unrounded(recorder, x) if root.dtype == core.bfloat16 else x  # the store rounds
         for x, root in zip(results, roots, strict=True)
     ]
-    results = [
-        recorder.run("mov", x) if not x.args and x.name != "load" else x for x in results
-    ]
+    results = [recorder.run("mov", x) if not x.args and x.name != "load" else x for x in results]
     ops = _reachable(recorder, results)
     uses = Counter(a for op in ops for a in op.args if a.name == "const")
     constants = [c for c, _ in uses.most_common()]

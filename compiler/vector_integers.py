@@ -42,9 +42,9 @@ def divide_i32(m: Machine, a: Operand, b: Operand) -> tuple[Operand, Operand]:
     return q, m.run("sub_i32", m.run("xor", rest, sign), sign)
 
 
-def threefry2x32(m: Machine, k1: Operand, k2: Operand, x1: Operand, x2: Operand) -> tuple[
-    Operand, Operand
-]:
+def threefry2x32(
+    m: Machine, k1: Operand, k2: Operand, x1: Operand, x2: Operand
+) -> tuple[Operand, Operand]:
     """20 rounds of Threefry on a pair of words.
 
     **Source** : J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).

@@ -83,9 +83,7 @@ def _overwrites(late: Kernel, early: Kernel) -> bool:
     return not (_reads(early) | set(early.outs)).isdisjoint(late.outs)
 
 
-def _partners(
-    config: ChipConfig, kernels: Sequence[Kernel], number: int
-) -> list[tuple[int, ...]]:
+def _partners(config: ChipConfig, kernels: Sequence[Kernel], number: int) -> list[tuple[int, ...]]:
     """Contractions that can be moved beside a kernel, the nearest first."""
     out = []
     for other, kernel in enumerate(kernels):
