@@ -13,7 +13,7 @@ from amaranth.utils import ceil_log2
 from tilewright.hw.decode import IR_BITS, fields, holds
 from tilewright.hw.matmul_front import bank_span
 from tilewright.isa.config import BANKS, LOCAL_BITS, STORE_VECTOR_UNITS, ChipConfig
-from tilewright.isa.extent import DRAM, LOCAL_BYTES, OPERANDS, PRODUCT_BASE, PRODUCTS
+from tilewright.isa.extent import DRAM, JOINS, LOCAL_BYTES, OPERANDS, PRODUCT_BASE, PRODUCTS
 from tilewright.isa.micro import WORD_BYTES
 from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, Mem
 from tilewright.isa.units import SECTIONS
@@ -54,6 +54,8 @@ class Extent(wiring.Component):
         `row_elems` of a LOAD, `rows` of a MATMUL. Valid likewise.
     units : Out(16)
         Units of a row (LOAD, VECTOR, STORE). Valid likewise.
+    joined, span : Out(1), Out(32)
+        See `hw.payload` (LOAD, STORE). Valid likewise.
     a_lo, a_hi, w_lo, w_hi : Out(signed(LOCAL_BITS + 1))
         Offsets of a MATMUL pass. Valid likewise.
     spad_r, spad_w, acc_r, acc_w : Out(BANKS)
@@ -79,6 +81,8 @@ class Extent(wiring.Component):
                 "fenced": Out(1),
                 "product": Out(16),
                 "units": Out(16),
+                "joined": Out(1),
+                "span": Out(32),
                 **{n: Out(offset) for n in ("a_lo", "a_hi", "w_lo", "w_hi")},
                 **{n: Out(BANKS) for n in ("spad_r", "spad_w", "acc_r", "acc_w")},
             }
@@ -148,6 +152,8 @@ class Extent(wiring.Component):
         self._closes = Signal()  # last term of an operand
         self._span = Signal(19)  # an access covers so many more granules, or bytes of DRAM
         self._captures = {}  # MATMUL pass offsets: step -> operand
+        self._joins = Signal()  # a step in which `joined` and `span` are found
+        self._joined = Signal()
         start = {}
         index = 0
         with m.Switch(self._at):
@@ -202,10 +208,11 @@ class Extent(wiring.Component):
                     self._captures[index] = operand.name
                 index += 1
         if name in DRAM:
-            index = self._pick_dram(m, v, DRAM[name], index)
+            index = self._pick_dram(m, v, name, index)
         return index
 
-    def _pick_dram(self, m, v, operand, index):
+    def _pick_dram(self, m, v, name, index):
+        operand = DRAM[name]
         for i, term in enumerate(operand.terms):
             with m.Case(index + i):
                 m.d.comb += [
@@ -220,6 +227,10 @@ class Extent(wiring.Component):
                     self._operand.base.eq(v[operand.base]),
                     self.last.eq(i == len(operand.terms) - 1),
                 ]
+                if i == 0:
+                    follows = (v["c1"] != 1) & (v["s1"] == v["run"])
+                    m.d.comb += self._joins.eq(1)
+                    m.d.comb += self._joined.eq(follows & holds(JOINS[name], v))
         return index + len(operand.terms)
 
     def _accumulate(self, m):
@@ -242,6 +253,8 @@ class Extent(wiring.Component):
             with m.If(self.step & (self._at == at)):
                 m.d.sync += getattr(self, f"{name}_lo").eq(next_lo)
                 m.d.sync += getattr(self, f"{name}_hi").eq(next_hi)
+        with m.If(self.step & self._joins):
+            m.d.sync += [self.joined.eq(self._joined), self.span.eq(next_hi + 1)]
         self._overflow = Signal()  # a product is too large
         m.d.comb += self._overflow.eq(self._is_product & self._enable & (reach >> 16).any())
 

@@ -12,9 +12,12 @@ from tilewright.isa.config import LOCAL_BITS
 from tilewright.isa.table import INSTRUCTIONS
 
 _OFFSET = signed(LOCAL_BITS + 1)
+# joined: rows of dimension 1 follow each other in DRAM (`isa.extent.joined`); span: bytes from the
+# first one's start to the last one's end, if they do
+_JOINED = {"joined": unsigned(1), "span": unsigned(32)}
 EXTRAS = {
     # row_elems: elements of a local row (c0, times c1, c2 if packed); units: of a local row
-    "load": {"row_elems": unsigned(16), "units": unsigned(16)},
+    "load": {"row_elems": unsigned(16), "units": unsigned(16), **_JOINED},
     # rows: r0 * r1; a_lo, a_hi: granule offsets of a pass's lowest and highest A granule from
     # a + kb*ak; w_lo, w_hi: of its W granules from w + kb*wk + nb*wn
     "matmul": {
@@ -25,7 +28,7 @@ EXTRAS = {
         "w_hi": _OFFSET,
     },
     # units: column blocks of a row
-    "store": {"units": unsigned(16)},
+    "store": {"units": unsigned(16), **_JOINED},
     # units: of a row
     "vector": {"units": unsigned(16)},
 }

@@ -490,13 +490,13 @@ class Sequencer(wiring.Component):
                     at = spec.layout[field.name][0]
                     m.d.comb += view[field.name].eq(self._ir[at : at + field.bits])
             extras = {
-                "load": ("row_elems", "units"),
+                "load": ("row_elems", "units", "joined", "span"),
                 "vector": ("units",),
-                "store": ("units",),
+                "store": ("units", "joined", "span"),
             }.get(name, ())
             for extra in extras:
-                source = extent.product if extra == "row_elems" else extent.units
-                m.d.comb += entry.instr[extra].eq(source)
+                source = "product" if extra == "row_elems" else extra
+                m.d.comb += entry.instr[extra].eq(getattr(extent, source))
             if name == "matmul":
                 m.d.comb += entry.instr.rows.eq(extent.product)
                 for extra in ("a_lo", "a_hi", "w_lo", "w_hi"):

@@ -254,16 +254,30 @@ def named_rows(values: Mapping[str, int]) -> int:
     return values["bound"] if values["gather"] else values["c1"]
 
 
+#: Where DRAM rows that follow each other may be joined: not where their order or place differs.
+JOINS: dict[str, When] = {
+    "load": (("pack", (1,)), ("fill", (0,)), ("gather", (0,)), ("xpose", (0,))),
+    "store": (("dest", (Dest.DRAM,)), ("pool", (0,)), ("scatter", (0,)), ("xpose", (0,))),
+}
+
+
+def joined(spec: Spec, values: Mapping[str, int]) -> bool:
+    """Whether rows of dimension 1 follow each other in DRAM without a gap, and so share beats."""
+    run = values["c0"] * DRAM[spec.name].sizes[values[DRAM[spec.name].kind]]
+    return values["c1"] > 1 and values["s1"] == run and _holds(JOINS[spec.name], values)
+
+
 def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[str, int]:
     """Counts that follow from the fields.
 
     LOAD: `row_elems`, `units`, `runs` (steps of l1; a transposed block is one), `rows` (of s1:
-    those that an index may name), `pairs` (of granules that hold gather indices). MATMUL: `rows`,
-    `kblocks`, `nblocks`. STORE: `units`, `vectors` (how many are enabled), `reads` (steps of l0:
-    units, or elements of a transposed row), `in1` and `in2` (steps of l1 and l2: c1, c2, the grid
-    that max-pool reads, or blocks of transposed rows), `window` (rows read for each row written),
-    `span1` (rows of dimension 1 that may be written), `index_pairs` (pairs of granules that hold
-    scatter indices). VECTOR: `units` (of a row), `kernel_rows` (of micro-operations). Always `dim`.
+    those that an index may name), `pairs` (of granules that hold gather indices), `joined`.
+    MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`, `vectors` (how many are enabled), `reads`
+    (steps of l0: units, or elements of a transposed row), `in1` and `in2` (steps of l1 and l2: c1,
+    c2, the grid that max-pool reads, or blocks of transposed rows), `window` (rows read for each
+    row written), `span1` (rows of dimension 1 that may be written), `index_pairs` (pairs of
+    granules that hold scatter indices), `joined`. VECTOR: `units` (of a row), `kernel_rows` (of
+    micro-operations). Always `dim`.
     """
     out = {"dim": config.dim}
     for name, factor, when in PRODUCTS.get(spec.name, ()):
@@ -276,6 +290,7 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
         out["rows"] = named_rows(values)
         out["pairs"] = _blocks(values["c1"], config.dim // 2)
         out["runs"] = _blocks(values["c1"], config.dim) if xpose else values["c1"]
+        out["joined"] = int(joined(spec, values))
     elif spec.name == "matmul":
         out["kblocks"] = _blocks(values["k"], config.dim)
         out["nblocks"] = _blocks(values["n"], config.dim)
@@ -292,6 +307,7 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
             out["window"] = values["pool_h"] * values["pool_w"]
         out["span1"] = _span1(values)
         out["index_pairs"] = _blocks(values["c1"], config.dim // 2)
+        out["joined"] = int(joined(spec, values))
     elif spec.name == "vector":
         out["units"] = _blocks(values["cols"], config.dim)
         words = sum(values[n] for n in SECTIONS)

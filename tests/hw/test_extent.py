@@ -17,7 +17,24 @@ from tilewright.isa.extent import (
     extents,
     pass_offsets,
 )
-from tilewright.isa.table import INSTRUCTIONS, Fault
+from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, TYPE_BYTES, Dest, Fault
+
+
+def run_bytes(spec, v):
+    """Bytes of one row of a LOAD or STORE in DRAM."""
+    return v["c0"] * (CONV_BYTES[v["conv"]] if spec.name == "load" else TYPE_BYTES[v["out"]])
+
+
+def joined_span(spec, v):
+    """Bytes that the rows of dimension 1 take in DRAM if they follow each other there, else None.
+
+    Rows in one stream only: neither packed, transposed, indexed nor pooled.
+    """
+    other = ("fill", "gather", "xpose", "pool", "scatter")
+    if any(v.get(name) for name in other) or v.get("pack", 1) != 1 or v.get("dest") == Dest.SPAD:
+        return None
+    run = run_bytes(spec, v)
+    return run * v["c1"] if v["c1"] > 1 and v["s1"] == run else None
 
 
 def random_fields(rng, spec, config):
@@ -53,6 +70,8 @@ def random_fields(rng, spec, config):
         for name, (_, f) in spec.layout.items():
             if f.bits in (18, 32) and rng.random() < 0.7 and f.enum is None:
                 values[name] &= ~1
+        if rng.random() < 0.5 and spec.name in ("load", "store"):  # rows may follow each other
+            values["s1"] = run_bytes(spec, values)
         try:
             check_rules(spec, values)
         except IllegalInstruction:
@@ -66,7 +85,7 @@ def test_extent_agrees_with_python(config):
     rng = random.Random(config.dim)
     dut = Extent(config)
     bad = {name: 0 for name in ("load", "matmul", "store")}
-    fenced = [0, 0]
+    fenced, joins = [0, 0], {"load": 0, "store": 0}
 
     async def body(ctx):
         for _ in range(900):
@@ -117,6 +136,11 @@ def test_extent_agrees_with_python(config):
                     )
                 if spec.name != "matmul":
                     assert ctx.get(dut.units) == counts["units"]
+                    follows = joined_span(spec, v)
+                    assert ctx.get(dut.joined) == counts["joined"] == (follows is not None)
+                    if follows is not None:
+                        assert ctx.get(dut.span) == follows
+                        joins[spec.name] += 1
                 else:
                     for name, value in pass_offsets(config, v).items():
                         assert ctx.get(getattr(dut, name)) == value
@@ -132,3 +156,4 @@ def test_extent_agrees_with_python(config):
     assert all(n > 30 for n in bad.values()), bad
     assert sum(bad.values()) < 900 * 0.9, bad
     assert min(fenced) > 100, fenced
+    assert min(joins.values()) > 4, joins

@@ -139,10 +139,10 @@ class Bench:
         fields = {f.name: ctx.get(entry.sync[f.name]) for f in SYNC}
         fields |= {f.name: ctx.get(entry.instr[f.name]) for f in INSTRUCTIONS[name].fields}
         extras = {
-            "load": ("row_elems", "units"),
+            "load": ("row_elems", "units", "joined"),
             "matmul": ("rows", "a_lo", "a_hi", "w_lo", "w_hi"),
             "vector": ("units",),
-            "store": ("units",),
+            "store": ("units", "joined"),
         }
         more = {n: ctx.get(entry.instr[n]) for n in extras[name]}
         ports = {
