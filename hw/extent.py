@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 from tilewright.hw.decode import IR_BITS, fields, holds
 from tilewright.hw.matmul_front import bank_span
-from tilewright.isa.config import BANKS, LOCAL_BITS, STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.config import BANKS, LOCAL_BITS, STORE_VECTOR_UNITS, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.extent import DRAM, JOINS, LOCAL_BYTES, OPERANDS, PRODUCT_BASE, PRODUCTS
 from tilewright.isa.micro import WORD_BYTES
 from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, Mem
@@ -298,7 +298,7 @@ class Extent(wiring.Component):
         wide = (store["in1"] >> 16).any() | (store["in2"] >> 16).any()
         skew = store["scatter"] & store["s1"][: ceil_log2(cfg.bus_bytes)].any()
         uneven = load["s1"][: ceil_log2(cfg.bus_bytes)].any() | load["bound"][16:].any()
-        broad = load["xpose"] & (load["c0"] > cfg.dim)
+        broad = load["xpose"] & (load["c0"] > XPOSE_BLOCKS * cfg.dim)
         tall = store["xpose"] & (store["c0"] > cfg.dim)
         m.d.comb += self.bad.eq(
             bad

@@ -5,7 +5,8 @@ local strides. Dimensions that do not move a row locally have stride 0, those th
 visit have count 1; a fill is a run of whole beats, one for each local unit. So the address
 generator and the unpacker, some 60 cycles apart, walk the same `Nest` and never exchange a run.
 A transposing instruction has *extra* slots without a beat after the last run of dimension 1: `pad`
-rows of zeros that complete the block, and at its end those in which the last units are written.
+units of the rows of zeros that complete the block, and at its end those in which the last block's
+units are written.
 A gathering one starts with LOAD_GATHER slots without a beat; then each run adds the offset that the
 `IndexReader` has for it. Offsets are whole beats, so the unpacker need not know them.
 """
@@ -15,7 +16,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 from tilewright.hw.payload import payload
-from tilewright.isa.config import LOCAL_BITS, MAX_BURST, ChipConfig
+from tilewright.isa.config import LOCAL_BITS, MAX_BURST, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.table import CONV_BYTES, Conv, Mem
 from tilewright.isa.timing import LOAD_GATHER, LOAD_OUTSTANDING, load_drain
 
@@ -31,7 +32,8 @@ def descriptor(config: ChipConfig) -> data.StructLayout:
             "fill": 1,
             "xpose": 1,
             "gather": 1,
-            "pad": unsigned(exact_log2(config.dim)),  # rows that a matrix lacks, if transposed
+            # units of the rows that a matrix lacks, if transposed
+            "pad": range((config.dim - 1) * XPOSE_BLOCKS + 1),
             "mem": unsigned(1),
             "conv": unsigned(4),
             "pack": unsigned(2),
@@ -42,7 +44,8 @@ def descriptor(config: ChipConfig) -> data.StructLayout:
             "loc": local,
             **{f"l{i}": stride for i in (0, 1, 2, 3)},
             "value": unsigned(32),
-            "tail": unsigned(exact_log2(config.dim)),  # elements of a row's last unit, 0: full
+            # number of the last element: of a run, if transposed, else of a row's last unit
+            "last": range(XPOSE_BLOCKS * config.dim),
         }
     )
 
@@ -80,10 +83,11 @@ def describe(m: Module, config: ChipConfig, start, instr) -> data.View:
                     m.d.comb += out.run.eq(instr.c0 << exact_log2(size))
         with m.If(instr.gather):
             m.d.comb += out.s1.eq(0)
-        with m.If(instr.xpose):
-            m.d.comb += out.pad.eq(-instr.c1[:rest])
         short = Mux(pairs, config.dim // 2 - 1, config.dim - 1)
-        m.d.comb += out.tail.eq(instr.row_elems & short)
+        m.d.comb += out.last.eq((instr.row_elems - 1) & short)
+        with m.If(instr.xpose):
+            last = (instr.c0 - 1)[: len(out.last)]
+            m.d.comb += [out.last.eq(last), out.pad.eq((-instr.c1)[:rest] * ((last >> rest) + 1))]
     return out
 
 
@@ -132,14 +136,14 @@ class Extra:
     ----------
     slot, run_end : a slot is in use; it holds a run's last beat.
 
-    **Members** : `on`, this slot is extra; `zero`, it stands for a row of zeros; `over`, it is the
+    **Members** : `on`, this slot is extra; `zero`, it stands for a unit of zeros; `over`, it is the
     last slot of its run.
     """
 
     def __init__(self, m: Module, config: ChipConfig, *, slot, run_end, held, end):
-        drain = load_drain(config.dim)
-        left = Signal(range(config.dim + drain))
-        amount = Signal(range(config.dim + drain))
+        most = load_drain(XPOSE_BLOCKS * config.dim) + (config.dim - 1) * XPOSE_BLOCKS
+        left, amount = Signal(range(most + 1)), Signal(range(most + 1))
+        drain = load_drain(held.last + 1)
         self.on, self.over, self.zero = Signal(), Signal(), Signal()
         final = end[1] & end[2]
         with m.If(held.xpose & end[0]):
@@ -202,8 +206,9 @@ class AddressGenerator(wiring.Component):
         m = Module()
         bus = self.config.bus_bytes
         low = exact_log2(bus)
-        names = ("fill", "gather", "xpose", "pad", "run", "c1", "c2", "c3", "s1", "s2", "s3")
-        kept = fields(descriptor(self.config), *names)
+        names = ("fill", "gather", "xpose", "pad", "last", "run")
+        steps = ("c1", "c2", "c3", "s1", "s2", "s3")
+        kept = fields(descriptor(self.config), *names, *steps)
         held = Signal(kept, reset_less=True)
         active = Signal()
         end = Signal(RUN_BITS, reset_less=True)  # bytes from this beat's address to the run's end

@@ -14,7 +14,7 @@ from tilewright.hw.float import INF, NAN, flush, fp32_to_bf16, normalize, wire
 from tilewright.hw.load_address import copy, fields
 from tilewright.hw.load_transpose import Transposer
 from tilewright.hw.memory import AccWrite, SpadWrite
-from tilewright.isa.config import LOCAL_BITS, ChipConfig
+from tilewright.isa.config import LOCAL_BITS, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.extent import LOCAL_BYTES
 from tilewright.isa.table import CONV_BYTES, Conv, Mem
 
@@ -46,8 +46,9 @@ def index_bits(config: ChipConfig) -> int:
 def chunk_layout(config: ChipConfig) -> data.StructLayout:
     """A chunk on its way: bytes, conversion, place in its unit, the unit's place.
 
-    `close`: it completes its unit. `xpose`: the unit is a row of a block of which each of `lanes`
-    gives a unit, `l0` apart. `fill`: the low 32 bits stand for a whole unit, in `lanes`.
+    `close`: it completes its unit. `xpose`: the unit is a part of a run whose elements, up to
+    number `last`, become units, `l0` apart. `fill`: the low 32 bits stand for a whole unit, in
+    its lanes up to `last`, modulo dim.
     """
     return data.StructLayout(
         {
@@ -56,7 +57,7 @@ def chunk_layout(config: ChipConfig) -> data.StructLayout:
             "close": 1,
             "unit": unsigned(LOCAL_BITS),
             "fill": 1,
-            "lanes": unsigned(config.dim),
+            "last": range(XPOSE_BLOCKS * config.dim),
             "mem": 1,
             "conv": 4,
             "xpose": 1,
@@ -139,7 +140,9 @@ class Converter(wiring.Component):
     def _filled(self, conv: Conv):
         bits = 8 * LOCAL_BYTES[conv]
         value = self._chunk.bytes[:bits]
-        lanes = Cat(Mux(lane, value, Const(0, bits)) for lane in self._chunk.lanes)
+        dim = self.config.dim
+        last = self._chunk.last[: exact_log2(dim)]
+        lanes = Cat(Mux(n <= last, value, Const(0, bits)) for n in range(dim))
         return lanes.replicate(2) if conv == COPY8 else lanes
 
     def _place(self, m: Module, unit: Signal, conv: Conv):
@@ -171,7 +174,7 @@ class Converter(wiring.Component):
 
     def _write(self, m: Module, unit: Signal):
         chunk = self._chunk
-        place = fields(chunk_layout(self.config), "unit", "lanes", "l0", "conv")
+        place = fields(chunk_layout(self.config), "unit", "last", "l0", "conv")
         now = Signal(place, reset_less=True)
         m.submodules.transpose = transpose = Transposer(self.config)
         whole = self._valid & chunk.close
@@ -199,7 +202,7 @@ class Converter(wiring.Component):
             transpose.i_valid.eq(rows),
             transpose.i_row.eq(unit),
             transpose.i_bytes.eq(now.conv == COPY8),
-            transpose.i_lanes.eq(now.lanes),
+            transpose.i_last.eq(now.last),
             transpose.i_unit.eq(now.unit),
             transpose.i_step.eq(now.l0),
         ]

@@ -1,9 +1,9 @@
-"""LOAD's transposer: blocks of dim x dim elements of 16 bits, rows in, columns out.
+"""LOAD's transposer: blocks of dim runs of up to 8 * dim elements, runs in, columns out.
 
-Element e of row j lies in bank (e + j) mod dim, so a row and a column both meet each bank once. A
-block's rows go where the columns of the block before have just been read: the address in a bank is
-the row's number in one block, the element's in the next. So one buffer takes a row and gives a
-column in every cycle.
+A run comes in units of `dim` elements of 16 bits. Element e of run j lies in bank (e + j) mod dim
+at address e, so a unit and a column both meet each bank once. There are two buffers: while one
+takes the runs of a block, the other gives the columns of the block before. A block has at least as
+many units as columns, so the columns are out before the next block is complete.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
@@ -12,27 +12,29 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 from tilewright.hw.memory import SpadWrite
-from tilewright.isa.config import LOCAL_BITS, ChipConfig
+from tilewright.isa.config import LOCAL_BITS, XPOSE_BLOCKS, ChipConfig
 
 BITS = 16  # of an element; those of one byte use half
 
 
 class Transposer(wiring.Component):
-    """Collects `dim` rows, then writes a local unit for each of their elements.
+    """Collects `dim` runs, then writes a local unit for each of their elements.
 
     **Members**
 
     i_valid, i_row : In(1), In(16 * dim)
-        A row, its elements of 1 or 2 bytes dense. The fields below are the block's.
+        A unit of a run, its elements of 1 or 2 bytes dense. The fields below are the block's.
     i_bytes : In(1)
         Elements have 1 byte.
-    i_lanes : In(dim)
-        Elements that count, from the first on.
+    i_last : In(range(XPOSE_BLOCKS * dim))
+        Number of a run's last element.
     i_unit, i_step : In(LOCAL_BITS)
-        Where unit 0 goes; granules from one unit to the next, modulo 2 ** LOCAL_BITS.
+        Where the column of element 0 goes (valid with a run's first unit); granules from one column
+        to the next, modulo 2 ** LOCAL_BITS.
     spad : Out(SpadWrite)
 
-    **Timing** : the block's last row at t: unit e is written at t + 2 + e. One row per cycle.
+    **Timing** : the block's last unit at t: column e is written at t + 3 + e. One unit per cycle.
+    Before the first unit of an instruction, all columns of the one before must be written.
     """
 
     def __init__(self, config: ChipConfig):
@@ -42,7 +44,7 @@ class Transposer(wiring.Component):
                 "i_valid": In(1),
                 "i_row": In(BITS * config.dim),
                 "i_bytes": In(1),
-                "i_lanes": In(config.dim),
+                "i_last": In(range(XPOSE_BLOCKS * config.dim)),
                 "i_unit": In(LOCAL_BITS),
                 "i_step": In(LOCAL_BITS),
                 "spad": Out(SpadWrite(config)),
@@ -51,57 +53,66 @@ class Transposer(wiring.Component):
 
     def elaborate(self, platform) -> Module:
         m = Module()
-        dim = self.config.dim
+        dim, depth = self.config.dim, XPOSE_BLOCKS * self.config.dim
         low = exact_log2(dim)
-        row, flip = Signal(low), Signal()  # the next row's number; elements are addresses
-        lanes = Signal(dim)  # columns that are still to be written, the next one first
-        column, read_flip = Signal(low), Signal()
-        whole = Signal()
-        m.d.comb += whole.eq(self.i_valid & (row == dim - 1))
-        with m.If(self.i_valid):
-            m.d.sync += row.eq(row + 1)
+        run, part = Signal(low), Signal(range(XPOSE_BLOCKS))  # of the next unit
+        buffer = Signal()  # that takes units; the other one gives columns
+        column, last = Signal(range(depth), reset_less=True), Signal(range(depth), reset_less=True)
+        reading, run_end, whole = Signal(), Signal(), Signal()
+        m.d.comb += [
+            run_end.eq(self.i_valid & (part == self.i_last >> low)),
+            whole.eq(run_end & (run == dim - 1)),
+        ]
+        with m.If(run_end):
+            m.d.sync += [run.eq(run + 1), part.eq(0)]
+        with m.Elif(self.i_valid):
+            m.d.sync += part.eq(part + 1)
         with m.If(whole):
-            m.d.sync += [flip.eq(~flip), read_flip.eq(flip), lanes.eq(self.i_lanes), column.eq(0)]
-        with m.Elif(lanes[0]):
-            m.d.sync += [lanes.eq(lanes >> 1), column.eq(column + 1)]
+            m.d.sync += [buffer.eq(~buffer), reading.eq(1), column.eq(0), last.eq(self.i_last)]
+        with m.Elif(reading):
+            m.d.sync += [reading.eq(column != last), column.eq(column + 1)]
 
         turned = Signal(BITS * dim)
         wide = Cat(Cat(self.i_row[8 * e : 8 * e + 8], Const(0, 8)) for e in range(dim))
         with m.If(self.i_valid):
             source = Mux(self.i_bytes, wide, self.i_row)
-            m.d.comb += turned.eq(rotate(source, -row, BITS))
+            m.d.comb += turned.eq(rotate(source, -run, BITS))
         found = []
         for b in range(dim):
-            m.submodules[f"bank{b}"] = bank = Memory(shape=BITS, depth=dim, init=[])
-            write, read = bank.write_port(), bank.read_port(domain="comb")
+            m.submodules[f"bank{b}"] = bank = Memory(shape=BITS, depth=2 * depth, init=[])
+            write, read = bank.write_port(), bank.read_port()
             found.append(read.data)
             m.d.comb += [
                 write.en.eq(self.i_valid),
-                write.addr.eq(Mux(flip, b - row, row)),
+                write.addr.eq(Cat((b - run)[:low], part, buffer)),
                 write.data.eq(turned[BITS * b : BITS * (b + 1)]),
-                read.addr.eq(Mux(read_flip, column, b - column)),
+                read.en.eq(reading),
+                read.addr.eq(Cat(column, ~buffer)),
             ]
-        self._write(m, whole, lanes[0], column, Cat(found))
+        self._write(m, part, reading, column, Cat(found))
         return m
 
-    def _write(self, m: Module, whole, reading, column, found):
-        """Register the column that is read in this cycle, and its place."""
-        dim = self.config.dim
-        place, step = (Signal(LOCAL_BITS, name=n, reset_less=True) for n in ("place", "step"))
-        bytes_ = Signal(reset_less=True)
-        with m.If(whole):
-            m.d.sync += [place.eq(self.i_unit), step.eq(self.i_step), bytes_.eq(self.i_bytes)]
-        with m.Elif(reading):
-            m.d.sync += place.eq(place + step)
-        m.d.sync += self.spad.en.eq(reading)
+    def _write(self, m: Module, part, reading, column, found):
+        """Write the column that was read in the cycle before."""
+        first, place = (Signal(LOCAL_BITS, name=n, reset_less=True) for n in ("first", "place"))
+        there = Signal()
+        turn = Signal(exact_log2(self.config.dim), reset_less=True)
+        with m.If(self.i_valid & (part == 0)):
+            m.d.sync += first.eq(self.i_unit)
+        m.d.sync += [there.eq(reading), self.spad.en.eq(there)]
         with m.If(reading):
-            unit = Signal(BITS * dim)
-            m.d.comb += unit.eq(rotate(found, column, BITS))
-            granule = Cat(unit[BITS * j : BITS * j + 8] for j in range(dim))
+            m.d.sync += [
+                place.eq(Mux(column == 0, first, place + self.i_step)),
+                turn.eq(column[: len(turn)]),
+            ]
+        with m.If(there):
+            unit = Signal(BITS * self.config.dim)
+            m.d.comb += unit.eq(rotate(found, turn, BITS))
+            granule = Cat(unit[BITS * j : BITS * j + 8] for j in range(self.config.dim))
             m.d.sync += [
                 self.spad.addr.eq(place),
-                self.spad.data.eq(Mux(bytes_, granule.replicate(2), unit)),
-                self.spad.mask.eq(Mux(bytes_, Cat(~place[0], place[0]), 3)),
+                self.spad.data.eq(Mux(self.i_bytes, granule.replicate(2), unit)),
+                self.spad.mask.eq(Mux(self.i_bytes, Cat(~place[0], place[0]), 3)),
             ]
 
 

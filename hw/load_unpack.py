@@ -4,8 +4,8 @@ A local row is a stream of bytes. Each beat is rotated so that its first useful 
 row's stream stands, and merged into the *chunk* register. A chunk leaves when a byte of its row
 beyond it arrives, or in the cycle after its row's last beat: so never more than one chunk leaves in
 a cycle, whatever the alignment, and nothing has to be buffered. A fill puts its value into the
-chunk register once for each unit, and the chunk leaves to become a whole unit; so does a row of
-zeros that completes a block to be transposed.
+chunk register once for each unit, and the chunk leaves to become a whole unit; so does each unit of
+the rows of zeros that complete a block to be transposed.
 
 Descriptors wait in a queue, since the beats come some 60 cycles after their slots; the unpacker
 walks the same `Nest` as the address generator, on the low address bits alone.
@@ -250,13 +250,12 @@ class Unpacker(wiring.Component):
                 m.d.sync += [now.unit.eq(now.unit + held.l0), now.index.eq(0)]
             with m.Elif(over):
                 m.d.sync += now.index.eq(now.index + 1)
-            full = ~run_end | (held.tail == 0)
             m.d.sync += [
                 *(now[n].eq(held[n]) for n in ("fill", "mem", "conv", "xpose", "l0")),
                 pending.eq(row_last | held.fill | self._zero),
             ]
             with m.If(~self._on):
-                m.d.sync += now.lanes.eq(Mux(full, -1, (Const(1, config.dim) << held.tail) - 1))
+                m.d.sync += now.last.eq(Mux(run_end | held.xpose, held.last, -1))
         with m.Elif(pending):
             m.d.sync += pending.eq(0)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tilewright.isa.config import STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.config import STORE_VECTOR_UNITS, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.encoding import IllegalInstruction
 from tilewright.isa.micro import WORD_BYTES
 from tilewright.isa.table import (
@@ -402,10 +402,13 @@ def check_range(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> No
             raise IllegalInstruction(
                 Fault.RANGE, f"{spec.name}: {name} must be at most {limit}, not {counts[name]}"
             )
-    if values.get("xpose") and values["c0"] > config.dim:
+    blocks = XPOSE_BLOCKS if spec.name == "load" else 1
+    if values.get("xpose") and values["c0"] > blocks * config.dim:
+        most = f"{blocks} * dim" if blocks > 1 else "dim"
         raise IllegalInstruction(
             Fault.RANGE,
-            f"{spec.name}: c0 must be at most dim ({config.dim}) with xpose, not {values['c0']}",
+            f"{spec.name}: c0 must be at most {most} ({blocks * config.dim}) with xpose, "
+            f"not {values['c0']}",
         )
     if values.get("gather") and values["s1"] % config.bus_bytes:
         raise IllegalInstruction(

@@ -60,12 +60,12 @@ LDW_DONE = 1 + AXI_SLICE
 LOAD_GATHER = 1 + MEM_READ + 1 + 3 + 1
 
 
-def load_drain(dim):
+def load_drain(c0):
     """LOAD: slots after the last block of a transposing instruction, while its units are written.
 
-    After its last row: one cycle into the transposer, `dim` units.
+    After the last unit of its last run: one cycle into the transposer, one to read, `c0` units.
     """
-    return dim + 1
+    return c0 + 2
 
 
 def ldw_latency(bus_bytes, read_latency):

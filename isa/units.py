@@ -46,14 +46,14 @@ the run is read all the same). The instruction must not write granules that hold
 `xpose` (1 and 2 byte local elements, `pack` 1) transposes blocks of dim runs: element e of runs
 b*dim to b*dim + dim - 1 of dimension 1 becomes the unit at loc + e*l0 + b*l1 + i2*l2 + i3*l3, run
 b*dim + j in lane j; lanes of runs from c1 on are zero. c0 units are written for each block, and c0
-is at most dim (else fault RANGE): wider rows take a dimension, s2 = dim elements.
+is at most 8*dim (else fault RANGE): longer runs are cut, and their parts take a dimension.
 """
 LOAD = (
     Field("mem", 1, "destination memory", enum=Mem),
     Field("conv", 4, "conversion", enum=Conv),
     Field("pack", 2, "innermost dimensions that make one local row, 1 to 3", default=1),
     Field("fill", 1, "1: write `value` instead of reading DRAM"),
-    Field("xpose", 1, "1: transpose blocks of dim x dim"),
+    Field("xpose", 1, "1: transpose blocks of dim runs"),
     Field("gather", 1, "1: the row index of dimension 1 comes from local memory"),
     Field("oob", 1, "out-of-range gather index", enum=Oob),
     _dram("dram", "byte address of the first element"),

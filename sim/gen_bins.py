@@ -103,6 +103,9 @@ def _load(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
         name, rest = (mode, ragged) if how == "copy" else (f"load/{how}", "any")
         yield from _align(name, v["dram"], size, config.bus_bytes, rest)
         yield from (f"load/stride/{s}" for s in _strides(v, size * v["c0"]))
+    if v["xpose"]:
+        length = "long" if v["c0"] > config.dim else "short"
+        yield f"load/xpose/{length}/{_RAGGED[v['c0'] % config.dim > 0]}/{ragged}"
     if v["gather"]:
         yield f"load/gather/{Oob(v['oob']).name}".lower()
 
@@ -305,6 +308,8 @@ def _all() -> Iterator[str]:
         if mode.endswith("copy"):
             yield from (f"{mode}/{a}/{ragged}" for a in _ALIGN)
     yield from (f"load/gather/{oob.name}".lower() for oob in Oob)
+    for length, part, block in product(("short", "long"), _RAGGED, _RAGGED):
+        yield f"load/xpose/{length}/{part}/{block}"
     yield from (f"load/{how}/{a}/any" for how, a in product(("xpose", "gather"), _ALIGN))
     for mode, k, n in product(matmuls, _RAGGED, _RAGGED):
         yield f"{mode}/k_{k}/n_{n}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from tilewright.isa.config import INSTR_BYTES, ChipConfig
+from tilewright.isa.config import INSTR_BYTES, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.encoding import Reg
 from tilewright.isa.table import BY_OPCODE, INSTRUCTIONS, OPCODE_BITS, Conv, Fault, Mem, Type, Unit
 from tilewright.sim.gen_ops import BYTES, DRAM_SIZE, FLOATS, RESULTS, Op
@@ -239,7 +239,7 @@ class Builder:
             outside: list[tuple[str, dict[str, int | Reg]]] = [
                 ("load", {"loc": self.config.spad_granules}),
                 ("load", {"c0": 1, "c1": 3, "loc": 1, "l1": -1}),
-                ("load", {"xpose": 1, "c0": self.config.dim + 1}),
+                ("load", {"xpose": 1, "c0": XPOSE_BLOCKS * self.config.dim + 1}),
                 ("load", {"gather": 1, "bound": 1, "s1": 1}),
                 ("load", {"gather": 1, "bound": 1, "index": self.config.spad_granules}),
                 ("matmul", {"c": self.config.acc_rows - 1, "r0": 2}),

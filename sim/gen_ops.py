@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from random import Random
 
-from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.table import Conv, Dest, Mem, Type
 
 #: DRAM by content: bytes, fp32 patterns, bf16 patterns, results, micro-kernels.
@@ -276,7 +276,8 @@ class Ops:
         rng, dim = self.rng, self.config.dim
         conv = kind[1]
         far, width = _DRAM.get(conv, 4), 1 if conv == Conv.COPY8 else 2
-        c0 = rng.choice((dim, dim, rng.randint(1, dim)))
+        most = XPOSE_BLOCKS * dim
+        c0 = rng.choice((dim, rng.randint(1, dim), rng.randint(dim + 1, most), most))
         counts = [rng.choice((dim, 2 * dim, rng.randint(1, 3 * dim))), rng.choice((1, 1, 2)),
                   rng.choice((1, 1, 2))]  # fmt: skip
         if ragged != (counts[0] % dim > 0):

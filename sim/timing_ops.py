@@ -183,7 +183,8 @@ def _load(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
     n = beats(v["dram"], run, steps, config.bus_bytes)
     n += _timing.LOAD_GATHER * v["gather"]
     if v["xpose"]:  # blocks are completed with rows of zeros
-        n += -v["c1"] % config.dim * v["c2"] * v["c3"] + _timing.load_drain(config.dim)
+        pad = -v["c1"] % config.dim * -(-v["c0"] // config.dim)
+        n += pad * v["c2"] * v["c3"] + _timing.load_drain(v["c0"])
     return Work(n, reads, rest, False)
 
 

@@ -28,8 +28,9 @@ SEE_LOAD = (
         "        levels = {}\n        self.left, self.levels = left, levels\n",
     ),
     (
-        "left = Signal(range(config.dim + drain))",
-        "self.left = left = Signal(range(config.dim + drain))",
+        "left, amount = Signal(range(most + 1)), Signal(range(most + 1))\n",
+        "left, amount = Signal(range(most + 1)), Signal(range(most + 1))\n"
+        "        self.left = left\n",
     ),
 )
 SEE_STORE = (
@@ -76,7 +77,7 @@ class Load(Property):
         _, lead, _, extra, _, _ = dut.more
         start, ready, ends = (self.free(1, n) for n in ("start", "arready", "burst_end"))
         kinds = ("fill", "gather", "xpose")
-        for name in ("run", "c1", "c2", "c3", "dram", "s1", "s2", "s3", "pad", *kinds):
+        for name in ("run", "c1", "c2", "c3", "dram", "s1", "s2", "s3", "pad", "last", *kinds):
             field = getattr(dut.desc, name)
             m.d.comb += field.eq(self.free(len(field), name))
         out = Signal(range(LOAD_OUTSTANDING + 1))

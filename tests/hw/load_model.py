@@ -101,9 +101,9 @@ class Load:
                 yield beat * bus, n
                 beat, left = beat + n, left - n
             if self.xpose and i % self.c[1] == self.c[1] - 1:
-                yield None, -self.c[1] % dim
+                yield None, -self.c[1] % dim * -(-self.c[0] // dim)
         if self.xpose:
-            yield None, dim + 1
+            yield None, self.c[0] + 2
 
     def slots(self, dim, bus):
         """Cycles of the address generator."""
@@ -247,11 +247,9 @@ def random_load(rng, config, big=False, indices=None):
         xpose = int(not mem and conv != "COPY32" and rng.random() < 0.3)
         if xpose:
             runs = int(rng.choice([config.dim, rng.integers(1, 3 * config.dim + 1)]))
-            counts = (
-                int(rng.choice([config.dim, rng.integers(1, config.dim + 1)])),
-                runs,
-                *counts[2:],
-            )
+            most = 8 * config.dim
+            long = rng.choice([config.dim, most, *rng.integers(1, most + 1, 2)])
+            counts = (int(long), runs, *counts[2:])
         reach = int(rng.choice([0, 5, 64, 700, 5000]))
         load = Load(
             conv=conv,

@@ -300,6 +300,48 @@ def test_random_loads_are_right_under_back_pressure(name):
     check(PySim(Pins(config)), config, loads_of(config, 4, 800), 5, ideal=False)
 
 
+def transposes(config, conv):
+    """Transposing LOADs of runs of all kinds of lengths, with plain ones and fills between them."""
+    dim, rng = config.dim, np.random.default_rng(21)
+    lengths = (1, dim - 1, dim, dim + 1, 3 * dim, 7 * dim + 1, 8 * dim - 1, 8 * dim)
+    wide = 1 if conv == "COPY8" else 2
+    for n, c0 in enumerate(lengths):
+        c1, c2, c3 = (dim, 1, dim + 1, 2 * dim - 1)[n % 4], 1 + n % 2, 1 + n % 3 // 2
+        l0, blocks = (wide, -wide)[n % 2], -(-c1 // dim)
+        room = config.spad_granules // wide - c0 - 8 * (blocks - 1) - 3 * (c2 - 1) - 5 * (c3 - 1)
+        loc = wide * int(rng.integers(room + 1)) + wide * (c0 - 1) * (n % 2)
+        s = tuple(int(x) for x in rng.integers(0, 700, 3))
+        yield Load(conv, xpose=1, dram=int(rng.integers(2000)), c=(c0, c1, c2, c3), s=s, loc=loc,
+                   l=(l0, 8 * wide, 3 * wide, 5 * wide))  # fmt: skip
+        if n % 3 == 1:
+            yield Load(conv, dram=77, c=(dim + 1, 1, 1, 1), l=(wide, 0, 0, 0))
+        if n % 3 == 2:
+            yield Load(conv, fill=1, c=(dim + 1, 2, 1, 1), l=(wide, 4 * wide, 0, 0), value=0x1234)
+
+
+@pytest.mark.parametrize("ideal", [True, False])
+@pytest.mark.parametrize(
+    ("name", "conv"),
+    [
+        ("dim2", "COPY8"), ("dim2", "COPY16"), ("dim4", "COPY8"), ("dim4", "F32_BF16"),
+        ("dim4", "F32_MID"), ("dim4", "F32_LO"), ("narrow", "COPY8"), ("narrow", "COPY16"),
+        ("dim16", "COPY8"), ("dim16", "COPY16"), ("dim16", "F32_HI"),
+    ],
+)  # fmt: skip
+def test_runs_of_up_to_eight_units_are_transposed_without_a_gap(name, conv, ideal):
+    config = CONFIGS[name]
+    check(PySim(Pins(config)), config, list(transposes(config, conv)), 22, ideal, gap=0.0)
+
+
+def test_a_transpose_of_long_runs_takes_their_beats_the_rows_of_zeros_and_a_drain():
+    config = CONFIGS["dim4"]  # 4 bytes a beat
+    load = Load("COPY8", xpose=1, dram=2, c=(32, 6, 2, 1), s=(40, 400, 0), l=(1, 32, 64, 0))
+    expected = Expected(config)
+    expected.start(0, load)
+    assert expected.last_slot == 2 * (6 * 9 + 2 * 8) + 34
+    check(PySim(Pins(config)), config, [load, load], 23, gap=0.0)
+
+
 @pytest.mark.parametrize("fill", [0, 1])
 def test_eight_instructions_of_one_slot_fly_and_the_ninth_waits(fill):
     config = CONFIGS["dim4"]

@@ -62,8 +62,10 @@ def test_a_transposing_load_writes_a_unit_for_each_element_of_a_block(config):
         for e, b, i2, i3, half in itertools.product(*map(range, (dim - 1, 2, 2, 3, 2)))
     ]
     assert of(config, instr) == {"loc": (min(rows), max(rows))}
-    with pytest.raises(IllegalInstruction, match="c0 must be at most dim") as e:
-        wide = Instr.make("load", xpose=1, c0=dim + 1)
+    most = Instr.make("load", xpose=1, c0=8 * dim, l0=1)
+    check_range(config, most.spec, most.values)
+    with pytest.raises(IllegalInstruction, match=r"c0 must be at most 8 \* dim .*with xpose") as e:
+        wide = Instr.make("load", xpose=1, c0=8 * dim + 1)
         check_range(config, wide.spec, wide.values)
     assert e.value.fault == Fault.RANGE
 

@@ -695,6 +695,22 @@ def test_load_transposes_blocks_and_completes_them_with_zeros(conv, dtype):
             assert (m.spad[at + 16 * size : at + 80] == 7).all()
 
 
+@pytest.mark.parametrize("c0", [5, 31, 32])
+def test_load_transposes_runs_longer_than_dim(c0):
+    mem, d = filled(8)
+    m, e = go(
+        make("load", xpose=1, dram=3, c0=c0, c1=6, s1=41, l0=2, l1=64),
+        memory=mem,
+        spad=np.full(800, 7, np.uint8),
+    )
+    assert e.fault is None
+    want = np.full((2, 32, 2, 4), 7, np.uint8)  # block, element, granule of two, lane
+    want[:, :c0, 0] = 0
+    for i in range(6):
+        want[i // 4, :c0, 0, i % 4] = d[3 + 41 * i : 3 + 41 * i + c0]
+    assert np.array_equal(m.spad[: want.size], want.reshape(-1))
+
+
 @pytest.mark.parametrize("oob", [0, 1])
 def test_load_gathers_rows_by_index_and_clamps_or_fills(oob):
     mem, d = filled(7)
