@@ -1,7 +1,7 @@
 """LOADs of a contraction's operands: rectangles of a view into slots, by the fastest way there is.
 
 Contiguous rows become local rows as they are. Where the columns of the view are contiguous instead
-(`x.T`, `w.T`), LOAD transposes blocks of dim x dim elements at the speed of the bus. Else every
+(`x.T`, `w.T`), LOAD transposes runs of them at the speed of the bus (`schedule_turns`). Else every
 element is a beat of its own.
 """
 
@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from tilewright.compiler import core
 from tilewright.compiler.kernels import View
-from tilewright.compiler.schedule import SHORT, Operand, Span, ceil_div
+from tilewright.compiler.schedule import SHORT, Operand, Span
+from tilewright.compiler.schedule_turns import turn
 from tilewright.compiler.tiles import Dram, Local, Op
+from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Conv, Mem, Type
 
 OPERAND_TYPE = {
@@ -87,9 +89,10 @@ class Layout:
 class Loader:
     """The LOADs of one operand."""
 
-    def __init__(self, view: View, dim: int, number: int):
-        self.view, self.dim, self.number = view, dim, number
-        self.way = way(view)
+    def __init__(self, view: View, config: ChipConfig, number: int):
+        self.view, self.config, self.number = view, config, number
+        self.operand = operand(view)
+        self.way = self.operand.way
         size = view.dtype.itemsize
         self.size = size
         self.batch, self.row, self.col = (s * size for s in view.strides)
@@ -106,13 +109,12 @@ class Loader:
         self.conv = part_conv(self.view, part)
         if self.way != "columns":
             return [self._plain(batch, rows, cols, at, used, layout)]
-        d, out = self.dim, []
-        whole = rows[0] + (rows[1] - rows[0]) // d * d
-        if whole > rows[0]:
-            out.append(self._turned(batch, (rows[0], whole), cols, at, used, layout))
-        if whole < rows[1]:
-            at += (whole - rows[0]) * layout.row
-            out.append(self._turned(batch, (whole, rows[1]), cols, at, used, layout))
+        _, cut = turn(self.config, self.operand, rows[1] - rows[0], cols[1] - cols[0])
+        out, first = [], rows[0]
+        for run, count in cut:
+            place = at + (first - rows[0]) * layout.row
+            out.append(self._turned(batch, (first, run, count), cols, place, used, layout))
+            first += run * count
         return out
 
     def _op(self, batch: int, rows: Span, cols: Span, at: int, used: Local, fields: dict) -> Op:
@@ -134,12 +136,11 @@ class Loader:
         return self._op(batch, rows, cols, at, used, fields)
 
     def _turned(self, batch, rows, cols, at, used, layout) -> Op:
-        """Runs of the transposer are the view's columns; its units are the view's rows."""
-        height = rows[1] - rows[0]
+        """Runs of the transposer are parts of the view's columns; its units are the view's rows."""
+        first, run, count = rows
         fields = {
-            "xpose": 1, "pack": 1, "c0": min(self.dim, height), "c1": cols[1] - cols[0],
-            "s1": self.col, "l0": layout.row, "l1": layout.unit,
-            "c2": ceil_div(height, self.dim), "s2": self.dim * self.row,
-            "l2": self.dim * layout.row,
+            "xpose": 1, "pack": 1, "c0": run, "c1": cols[1] - cols[0], "s1": self.col,
+            "l0": layout.row, "l1": layout.unit, "c2": count, "s2": run * self.row,
+            "l2": run * layout.row,
         }  # fmt: skip
-        return self._op(batch, rows, cols, at, used, fields)
+        return self._op(batch, (first, first + run * count), cols, at, used, fields)

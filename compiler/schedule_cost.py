@@ -27,10 +27,11 @@ from tilewright.compiler.schedule_check import (
     check,
     slots,
 )
+from tilewright.compiler.schedule_turns import turned_slots
 from tilewright.compiler.share import spad_banks
 from tilewright.compiler.tiles import AHEAD
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
-from tilewright.isa.timing import MATMUL_MIN_PERIOD, load_drain, matmul_done
+from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
 
 Numbers = np.ndarray  # of one value for each candidate
 BANK_SPLITS = (A_BANKS, 2, 7)
@@ -53,11 +54,7 @@ def read_beats(config: ChipConfig, o: Operand, rows: Numbers, cols: Numbers) -> 
         return rows * cols
     if o.way == "rows":
         return rows * beats(config, cols * o.size, o.pitch, o.first)
-    d = config.dim
-    blocks = rows // d
-    wide = beats(config, np.array([d * o.size]), o.pitch, o.first)[0]
-    rest = beats(config, rows % d * o.size, o.pitch, o.first)
-    return cols * (blocks * wide + np.where(rows % d, rest, 0)) + 2 * load_drain(d)
+    return turned_slots(config, o, rows, cols)
 
 
 def store_slots(config: ChipConfig, p: Problem, rows: Numbers, cols: Numbers) -> Numbers:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from math import gcd
 
 from tilewright.compiler.schedule import (
     Operand,
@@ -33,11 +32,12 @@ from tilewright.compiler.schedule_pieces import (
     tail_cuts,
     walk,
 )
+from tilewright.compiler.schedule_turns import run_beats, turn
 from tilewright.compiler.share import Share
 from tilewright.compiler.tiles import Local, Slots
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Mem
-from tilewright.isa.timing import MATMUL_MIN_PERIOD, VECTOR_DONE, load_drain, matmul_done
+from tilewright.isa.timing import MATMUL_MIN_PERIOD, VECTOR_DONE, matmul_done
 
 START = 81  # cycle in which the first LOAD starts
 DISPATCH = 13  # cycles of the sequencer for an instruction of a unit
@@ -50,26 +50,13 @@ END = 46  # cycles from the last slot of STORE to the end
 
 
 @cache
-def run_beats(size: int, pitch: int, first: int, bus: int) -> float:
-    """Bus beats of a run of `size` bytes, on average over runs that are `pitch` bytes apart."""
-    step = gcd(pitch, bus)
-    offsets = range(first % step, bus, step)
-    return sum(-(-(size + o) // bus) for o in offsets) / len(offsets)
-
-
-@cache
 def read_slots(config: ChipConfig, o: Operand, rows: int, cols: int) -> float:
     """LOAD's slots for rows x cols local elements; `cols` are what a local row is made of."""
     if o.way == "gather":
         return rows * cols
     if o.way == "rows":
         return rows * run_beats(cols * o.size, o.pitch, o.first, config.bus_bytes)
-    d, total = config.dim, 0.0
-    for height, count in ((d, rows // d), (rows % d, 1)):
-        if height and count:
-            one = run_beats(height * o.size, o.pitch, o.first, config.bus_bytes)
-            total += count * cols * one + load_drain(d)
-    return total
+    return turn(config, o, rows, cols)[0]
 
 
 @cache

@@ -133,7 +133,7 @@ class _Tiler:
         base = s.a_banks * self.config.spad_bank
         self.a_slots = Slots(Mem.SPAD, 0, sizes[0], counts[0], self.a_uses)
         self.w_slots = Slots(Mem.SPAD, base, sizes[1], counts[1], self.w_uses)
-        self.a, self.w = (Loader(v, self.d, number) for v in (a, w))
+        self.a, self.w = (Loader(v, self.config, number) for v in (a, w))
         self.vectors = Vectors(plan, kernel, number, *vector_span(p, s), s.parts)
         result = (p.n, p.m) if s.swap else (p.m, p.n)
         self.place = kernel.epilogue.place or (result[0] * result[1], result[1])
