@@ -10,7 +10,6 @@ deterministic; a program too long for it keeps what the model, or the formula, s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from math import inf
 from random import Random
 from types import SimpleNamespace
@@ -27,7 +26,6 @@ from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import problem, tile_contract
 from tilewright.compiler.tiles import Op, Plan
 from tilewright.isa.config import ChipConfig
-from tilewright.isa.encoding import Instr
 from tilewright.isa.table import INSTRUCTIONS, Unit
 from tilewright.sim.timing import simulate
 
@@ -43,16 +41,11 @@ GOOD = 1.003  # of the least cycles that there can be: the search stops
 _chosen: dict[tuple[ChipConfig, Problem], Schedule] = {}
 
 
-@cache
-def _defaults(name: str) -> dict[str, int]:
-    return dict(Instr.make(name).values)
-
-
 def exact_cycles(config: ChipConfig, ops: list[Op]) -> int:
     """Cycles of synchronised operations and a halt, each buffer at a multiple of 64 bytes."""
     records = []
     for number, op in enumerate(ops):
-        values = _defaults(op.name) | op.fields | op.sync
+        values = op.values | op.sync
         if op.address:
             values[op.address] = op.offset
         instr = SimpleNamespace(spec=INSTRUCTIONS[op.name], regs=())

@@ -17,7 +17,7 @@ from tilewright.compiler.loops import Loop, Nodes, NoRegister, Word, Writer
 from tilewright.compiler.periods import Motion, Run, motion, runs, tables
 from tilewright.compiler.tiles import Op
 from tilewright.isa.config import REGISTERS, ChipConfig
-from tilewright.isa.extent import EXTENT_CYCLES
+from tilewright.isa.extent import extent_cycles
 from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, TYPE_BYTES, Conv, Type, Unit
 from tilewright.isa.timing import MATMUL_MIN_PERIOD
 
@@ -140,7 +140,7 @@ class _Roller:
         body = self.ops[loop.lo : loop.lo + run.period]
         for op in body:
             busy[op.unit] += _work(self.config, op)
-            dispatch += UNIT_CYCLES + EXTENT_CYCLES[INSTRUCTIONS[op.name].opcode]
+            dispatch += UNIT_CYCLES + extent_cycles(INSTRUCTIONS[op.name], op.values)
         work = max(*busy.values(), CHAIN if _is_chain(body) else 0)
         most = run.count * (SLACK * work - dispatch)
         best = 0

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from tilewright.compiler.kernels import Buffer, Kernel
 from tilewright.isa.config import BANKS, ChipConfig
+from tilewright.isa.encoding import Instr
 from tilewright.isa.table import Mem, Unit
 
 UNIT_OF = {
@@ -59,6 +61,12 @@ class Dram:
 Place = Local | Dram
 
 
+@cache
+def defaults(name: str) -> dict[str, int]:
+    """Fields of an instruction of which nothing is said."""
+    return dict(Instr.make(name).values)
+
+
 @dataclass(eq=False)
 class Op:
     """One instruction to be, of a unit or of the sequencer; or a label, at which jumps arrive.
@@ -83,6 +91,11 @@ class Op:
     @property
     def unit(self) -> Unit:
         return UNIT_OF.get(self.name, Unit.SEQ)
+
+    @property
+    def values(self) -> dict[str, int]:
+        """All fields, those that are not given at their defaults."""
+        return defaults(self.name) | self.fields
 
     def __str__(self) -> str:
         what = " ".join(

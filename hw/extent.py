@@ -2,8 +2,9 @@
 
 The steps are the data of `tilewright.isa.extent`: first the products (elements of a packed row,
 rows of a pass), then each operand's terms (count - 1) * stride, gathered into a lowest and a
-highest offset; the DRAM operand comes last. One cycle after an operand's last term its ends are
-checked, against its memory or the window, and its banks are added to the masks.
+highest offset; the DRAM operand comes last. What an instruction does not have is left out. One
+cycle after an operand's last term its ends are checked, against its memory or the window, and its
+banks are added to the masks.
 """
 
 from amaranth.hdl import Const, Module, Mux, Signal, signed
@@ -13,22 +14,22 @@ from amaranth.utils import ceil_log2
 from tilewright.hw.decode import IR_BITS, fields, holds
 from tilewright.hw.matmul_front import bank_span
 from tilewright.isa.config import BANKS, LOCAL_BITS, STORE_VECTOR_UNITS, XPOSE_BLOCKS, ChipConfig
-from tilewright.isa.extent import DRAM, JOINS, LOCAL_BYTES, OPERANDS, PRODUCT_BASE, PRODUCTS
+from tilewright.isa.extent import (
+    DRAM,
+    JOINS,
+    LOCAL_BYTES,
+    OPERANDS,
+    PARTS,
+    PRODUCT_BASE,
+    PRODUCTS,
+)
 from tilewright.isa.micro import WORD_BYTES
 from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, Mem
 from tilewright.isa.units import SECTIONS
 
 UNITS = tuple(name for name in OPERANDS if OPERANDS[name])  # instructions that have steps
 _SUM = signed(51)  # sums of four products of 16 x 32 bits, and a run
-_OPERAND = data.StructLayout(
-    {"exists": 1, "dram": 1, "acc": 1, "base": 32, "reads": 1, "writes": 1}
-)
-STEPS = {  # of each instruction
-    n: len(PRODUCTS[n])
-    + sum(len(o.terms) for o in OPERANDS[n])
-    + (len(DRAM[n].terms) if n in DRAM else 0)
-    for n in UNITS
-}
+_OPERAND = data.StructLayout({"dram": 1, "acc": 1, "base": 32, "reads": 1, "writes": 1})
 
 
 class Extent(wiring.Component):
@@ -36,8 +37,8 @@ class Extent(wiring.Component):
 
     **Members**
 
-    enter, opcode : In(1), In(6)
-        A new instruction, with this opcode, comes next.
+    enter, word : In(1), In(IR_BITS)
+        A new instruction comes next: this one, before its registers are resolved.
     ir : In(IR_BITS)
         The instruction, resolved; held from the first EXTENT cycle until it is pushed.
     step : In(1)
@@ -45,7 +46,7 @@ class Extent(wiring.Component):
     last : Out(1)
         This is the last EXTENT cycle of the instruction.
     none : Out(1)
-        An instruction with `opcode` has no EXTENT cycle.
+        `word` has no EXTENT cycle.
     window_base, window_limit : In(32)
         First and last byte of DRAM that may be touched.
     bad, fenced : Out(1)
@@ -61,7 +62,7 @@ class Extent(wiring.Component):
     spad_r, spad_w, acc_r, acc_w : Out(BANKS)
         Banks that the instruction needs. Valid likewise.
 
-    **Timing** : `isa.extent.EXTENT_CYCLES` cycles.
+    **Timing** : `isa.extent.extent_cycles` cycles.
     """
 
     def __init__(self, config: ChipConfig):
@@ -70,7 +71,7 @@ class Extent(wiring.Component):
         super().__init__(
             {
                 "enter": In(1),
-                "opcode": In(OPCODE_BITS),
+                "word": In(IR_BITS),
                 "ir": In(IR_BITS),
                 "step": In(1),
                 "last": Out(1),
@@ -90,6 +91,7 @@ class Extent(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        self._kept = Signal(16)  # the last product
         self._values = {name: self._fields(m, name) for name in UNITS}
         self._pick(m)
         self._accumulate(m)
@@ -102,9 +104,9 @@ class Extent(wiring.Component):
         v = fields(INSTRUCTIONS[name], self.ir)
         v["dim"] = Const(cfg.dim, 16)
         if name == "load":
-            v["row_elems"] = self.product
-            full = _blocks(self.product, cfg.dim)
-            half = _blocks(self.product, cfg.dim // 2)
+            v["row_elems"] = Mux(holds(PARTS[name][0].when, v), self._kept, v["c0"])
+            full = _blocks(v["row_elems"], cfg.dim)
+            half = _blocks(v["row_elems"], cfg.dim // 2)
             four = [c for c in LOCAL_BYTES if LOCAL_BYTES[c] == 4]
             wide = holds((("mem", (Mem.SPAD,)), ("conv", tuple(four))), v)
             v["units"] = Mux(v["xpose"], v["c0"], Mux(wide, half, full))
@@ -112,7 +114,7 @@ class Extent(wiring.Component):
             v["pairs"] = _blocks(v["c1"], cfg.dim // 2)
             v["runs"] = Mux(v["xpose"], _blocks(v["c1"], cfg.dim), v["c1"])
         elif name == "matmul":
-            v["rows"] = self.product
+            v["rows"] = self._kept
             v["kblocks"] = _blocks(v["k"], cfg.dim)
             v["nblocks"] = _blocks(v["n"], cfg.dim)
         elif name == "store":
@@ -142,7 +144,8 @@ class Extent(wiring.Component):
 
     def _pick(self, m):
         """What the multiplier gets in each step, and what follows a step."""
-        self._at = Signal(range(sum(STEPS.values())), reset_less=True)
+        total = sum(part.steps for name in UNITS for part in PARTS[name])
+        self._at, self._next = (Signal(range(total), name=n, reset_less=True) for n in ("at", "to"))
         self._count = Signal(16)  # of a term: less one
         self._stride = Signal(signed(32))
         self._enable = Signal()  # the term exists
@@ -154,84 +157,101 @@ class Extent(wiring.Component):
         self._captures = {}  # MATMUL pass offsets: step -> operand
         self._joins = Signal()  # a step in which `joined` and `span` are found
         self._joined = Signal()
-        start = {}
+        starts = {}  # of each unit's parts
         index = 0
+        for name in UNITS:
+            starts[name] = []
+            for part in PARTS[name]:
+                starts[name].append(index)
+                index += part.steps
+        m.d.comb += [self._next.eq(self._at + 1), self.none.eq(1)]
         with m.Switch(self._at):
             for name in UNITS:
-                start[name] = index
-                index = self._pick_unit(m, name, index)
-        m.d.comb += self.none.eq(1)
+                self._pick_unit(m, name, starts[name])
         with m.If(self.step):
-            m.d.sync += self._at.eq(self._at + 1)
-        with m.Switch(self.opcode):
+            m.d.sync += self._at.eq(self._next)
+        with m.Switch(self.word[:OPCODE_BITS]):
             for name in UNITS:
                 with m.Case(INSTRUCTIONS[name].opcode):
                     m.d.comb += self.none.eq(0)
                     with m.If(self.enter):
-                        m.d.sync += self._at.eq(start[name])
+                        m.d.sync += self._at.eq(self._first(name, starts[name]))
 
-    def _pick_unit(self, m, name, index):
-        v = self._values[name]
-        end = index + STEPS[name] - 1
-        begun = set()
-        for result, factor, when in PRODUCTS[name]:
-            with m.Case(index):
-                m.d.comb += [
-                    self._is_product.eq(1),
-                    self._enable.eq(holds(when, v)),
-                    self._count.eq(self.product if result in begun else v[PRODUCT_BASE[result]]),
-                    self._stride.eq(v[factor]),
-                    self.last.eq(index == end),
-                ]
-            begun.add(result)
-            index += 1
-        for operand in OPERANDS[name]:
-            acc = v[operand.mem] == Mem.ACC if isinstance(operand.mem, str) else operand.mem
-            for i, term in enumerate(operand.terms):
-                stride = v[term.stride] if isinstance(term.stride, str) else Const(term.stride, 2)
-                with m.Case(index):
-                    m.d.comb += [
-                        self._count.eq(v[term.count] - 1),
-                        self._stride.eq(stride),
-                        self._enable.eq(holds(term.when, v)),
-                        self._opens.eq(i == 0),
-                        self._closes.eq(i == len(operand.terms) - 1),
-                        self._span.eq(holds(operand.pair, v) if operand.pair is not None else 0),
-                        self._operand.exists.eq(holds(operand.when, v)),
-                        self._operand.acc.eq(acc),
-                        self._operand.base.eq(v[operand.base]),
-                        self._operand.reads.eq("r" in operand.access),
-                        self._operand.writes.eq("w" in operand.access),
-                        self.last.eq(index == end),
-                    ]
-                if name == "matmul" and i == operand.per_pass - 1 and operand.name in "aw":
-                    self._captures[index] = operand.name
-                index += 1
-        if name in DRAM:
-            index = self._pick_dram(m, v, name, index)
-        return index
+    def _first(self, name, starts):
+        """The first step of `word`: its first part's, or, if its modes leave that out, the next."""
+        when = PARTS[name][0].when
+        if not when:
+            return starts[0]
+        if PARTS[name][1].when:
+            raise AssertionError(f"{name}: its second EXTENT part must be there always")
+        return Mux(holds(when, fields(INSTRUCTIONS[name], self.word)), starts[0], starts[1])
 
-    def _pick_dram(self, m, v, name, index):
+    def _pick_unit(self, m, name, starts):
+        """The steps of a unit's parts; from the last of a part to the next part that is there."""
+        v, parts = self._values[name], PARTS[name]
+        operands = {o.name: o for o in OPERANDS[name]}
+        for i, (part, start) in enumerate(zip(parts, starts, strict=True)):
+            to, last = Const(0), Const(1, 1)
+            for after, at in reversed(list(zip(parts[i + 1 :], starts[i + 1 :], strict=True))):
+                there = holds(after.when, v)
+                to, last = Mux(there, at, to), ~there & last
+            for step in range(part.steps):
+                with m.Case(start + step):
+                    if part.name == "products":
+                        self._pick_product(m, v, PRODUCTS[name], step)
+                    elif part.name == "DRAM":
+                        self._pick_dram(m, v, name, step)
+                    else:
+                        self._pick_local(m, v, operands[part.name], step)
+                    if step == part.steps - 1:
+                        m.d.comb += [self._next.eq(to), self.last.eq(last)]
+                if part.name in ("a", "w") and step == operands[part.name].per_pass - 1:
+                    self._captures[start + step] = part.name
+
+    def _pick_product(self, m, v, products, step):
+        result, factor, when = products[step]
+        begun = any(other == result for other, _, _ in products[:step])
+        m.d.comb += [
+            self._is_product.eq(1),
+            self._enable.eq(holds(when, v)),
+            self._count.eq(self._kept if begun else v[PRODUCT_BASE[result]]),
+            self._stride.eq(v[factor]),
+        ]
+
+    def _pick_local(self, m, v, operand, step):
+        acc = v[operand.mem] == Mem.ACC if isinstance(operand.mem, str) else operand.mem
+        term = operand.terms[step]
+        stride = v[term.stride] if isinstance(term.stride, str) else Const(term.stride, 2)
+        m.d.comb += [
+            self._count.eq(v[term.count] - 1),
+            self._stride.eq(stride),
+            self._enable.eq(holds(term.when, v)),
+            self._opens.eq(step == 0),
+            self._closes.eq(step == len(operand.terms) - 1),
+            self._span.eq(holds(operand.pair, v) if operand.pair is not None else 0),
+            self._operand.acc.eq(acc),
+            self._operand.base.eq(v[operand.base]),
+            self._operand.reads.eq("r" in operand.access),
+            self._operand.writes.eq("w" in operand.access),
+        ]
+
+    def _pick_dram(self, m, v, name, step):
         operand = DRAM[name]
-        for i, term in enumerate(operand.terms):
-            with m.Case(index + i):
-                m.d.comb += [
-                    self._count.eq(v[term.count] - 1),
-                    self._stride.eq(v[term.stride]),
-                    self._enable.eq(1),
-                    self._opens.eq(i == 0),
-                    self._closes.eq(i == len(operand.terms) - 1),
-                    self._span.eq(v["run"] - 1),
-                    self._operand.exists.eq(holds(operand.when, v)),
-                    self._operand.dram.eq(1),
-                    self._operand.base.eq(v[operand.base]),
-                    self.last.eq(i == len(operand.terms) - 1),
-                ]
-                if i == 0:
-                    follows = (v["c1"] != 1) & (v["s1"] == v["run"])
-                    m.d.comb += self._joins.eq(1)
-                    m.d.comb += self._joined.eq(follows & holds(JOINS[name], v))
-        return index + len(operand.terms)
+        term = operand.terms[step]
+        m.d.comb += [
+            self._count.eq(v[term.count] - 1),
+            self._stride.eq(v[term.stride]),
+            self._enable.eq(1),
+            self._opens.eq(step == 0),
+            self._closes.eq(step == len(operand.terms) - 1),
+            self._span.eq(v["run"] - 1),
+            self._operand.dram.eq(1),
+            self._operand.base.eq(v[operand.base]),
+        ]
+        if step == 0:
+            follows = (v["c1"] != 1) & (v["s1"] == v["run"])
+            m.d.comb += self._joins.eq(1)
+            m.d.comb += self._joined.eq(follows & holds(JOINS[name], v))
 
     def _accumulate(self, m):
         """Multiply; keep the product, or widen the operand's offsets by it."""
@@ -246,14 +266,16 @@ class Extent(wiring.Component):
             next_hi.eq(Mux(reach < 0, hi, hi + reach)),
         ]
         with m.If(self.step & self._is_product):
-            m.d.sync += self.product.eq(Mux(self._enable, reach, self._count))
+            m.d.sync += self._kept.eq(Mux(self._enable, reach, self._count))
         with m.Elif(self.step):
             m.d.sync += [self._lo.eq(next_lo), self._hi.eq(next_hi)]
         for at, name in self._captures.items():
             with m.If(self.step & (self._at == at)):
                 m.d.sync += getattr(self, f"{name}_lo").eq(next_lo)
                 m.d.sync += getattr(self, f"{name}_hi").eq(next_hi)
-        with m.If(self.step & self._joins):
+        with m.If(self.enter):
+            m.d.sync += self.joined.eq(0)
+        with m.Elif(self.step & self._joins):
             m.d.sync += [self.joined.eq(self._joined), self.span.eq(next_hi + 1)]
         self._overflow = Signal()  # a product is too large
         m.d.comb += self._overflow.eq(self._is_product & self._enable & (reach >> 16).any())
@@ -269,12 +291,9 @@ class Extent(wiring.Component):
         m.d.comb += [
             low.eq(operand.base + self._lo),
             high.eq(operand.base + self._hi),
-            outside.eq(check & operand.exists & ~operand.dram & ((low < 0) | (high >= size))),
+            outside.eq(check & ~operand.dram & ((low < 0) | (high >= size))),
             beyond.eq(
-                check
-                & operand.exists
-                & operand.dram
-                & ((low < self.window_base) | (high > self.window_limit))
+                check & operand.dram & ((low < self.window_base) | (high > self.window_limit))
             ),
             self.fenced.eq(fenced | beyond),
         ]
@@ -292,6 +311,7 @@ class Extent(wiring.Component):
         is_load = self.ir[:OPCODE_BITS] == INSTRUCTIONS["load"].opcode
         is_store = self.ir[:OPCODE_BITS] == INSTRUCTIONS["store"].opcode
         m.d.comb += self.units.eq(Mux(is_store, store["units"], load["units"]))
+        m.d.comb += self.product.eq(Mux(is_load, load["row_elems"], self._kept))
         with m.If(self.ir[:OPCODE_BITS] == INSTRUCTIONS["vector"].opcode):
             m.d.comb += self.units.eq(self._values["vector"]["units"])
         many = (store["vectors"] != 0) & (store["units"] > STORE_VECTOR_UNITS)
@@ -314,7 +334,7 @@ class Extent(wiring.Component):
         for name in ("spad_r", "spad_w", "acc_r", "acc_w"):
             in_acc = name.startswith("acc")
             access = operand.reads if name.endswith("r") else operand.writes
-            hit = check & operand.exists & ~operand.dram & access & (operand.acc == in_acc)
+            hit = check & ~operand.dram & access & (operand.acc == in_acc)
             now = Signal(BANKS, name=f"{name}_now")
             kept = Signal(BANKS, name=f"{name}_kept")
             m.d.comb += now.eq(Mux(hit, spans[in_acc], 0))

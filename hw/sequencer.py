@@ -149,7 +149,7 @@ class Sequencer(wiring.Component):
             resolver.ir.eq(ir),
             rules.ir.eq(ir),
             extent.ir.eq(ir),
-            extent.opcode.eq(fetch.word[:OPCODE_BITS]),
+            extent.word.eq(fetch.word),
             extent.window_base.eq(self.window_base),
             extent.window_limit.eq(self.window_limit),
             fetch.run.eq(self.run & ~self.hold),

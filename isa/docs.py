@@ -7,7 +7,7 @@ from tilewright.isa.assembler import assemble
 from tilewright.isa.config import ARRAYS, INSTR_BYTES, PRESETS, REGISTERS, SEM_MAX, SEMAPHORES
 from tilewright.isa.disassembler import disassemble
 from tilewright.isa.encoding import rules
-from tilewright.isa.extent import EXTENT_CYCLES, OPERANDS
+from tilewright.isa.extent import OPERANDS, PARTS
 from tilewright.isa.table import (
     BY_OPCODE,
     INSTRUCTIONS,
@@ -116,8 +116,12 @@ def _unit(spec: Spec) -> list[str]:
     checks = [f"* {_rule(r, spec)}" for r in every]
     if checks:
         lines += ["Rules, in the order in which they are checked:", "", *checks, ""]
-    if EXTENT_CYCLES.get(spec.opcode):
-        lines += [f"Dispatch: {EXTENT_CYCLES[spec.opcode]} EXTENT cycles.", ""]
+    if spec.name in PARTS:
+        parts = [
+            f"{p.name} {p.steps}" + (f" (if {_when(p.when, spec)})" if p.when else "")
+            for p in PARTS[spec.name]
+        ]
+        lines += [f"Dispatch: EXTENT cycles: {'; '.join(parts)}.", ""]
     return lines
 
 

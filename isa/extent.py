@@ -3,8 +3,8 @@
 An `Operand` starts at its base and spreads by its `Term`s: (count - 1) * stride, added to `lo` if
 negative, else to `hi`. The RTL's EXTENT stage walks the same lists with one multiplier: first
 `PRODUCTS[name]`, then the terms of `OPERANDS[name]` and of `DRAM[name]` in order, one step each,
-skipped or not, so that EXTENT_CYCLES is fixed for each opcode. Port masks, range and window checks
-and the checker's races use the result. For the RTL: a count is 1 to 65535.
+but for the `PARTS` that an instruction's modes leave out. Port masks, range and window checks and
+the checker's races use the result. For the RTL: a count is 1 to 65535.
 """
 
 from __future__ import annotations
@@ -222,13 +222,34 @@ PRODUCTS: dict[str, tuple[tuple[str, str, When], ...]] = {
 #: What a product starts from.
 PRODUCT_BASE = {"row_elems": "c0", "rows": "r0"}
 
-#: Multiplier steps of the EXTENT stage, by opcode.
-EXTENT_CYCLES = {
-    INSTRUCTIONS[n].opcode: len(PRODUCTS[n])
-    + sum(len(o.terms) for o in OPERANDS[n])
-    + (len(DRAM[n].terms) if n in DRAM else 0)
-    for n in OPERANDS
-}
+
+@dataclass(frozen=True)
+class Part:
+    """Multiplier steps of the EXTENT stage that follow each other, there if `when` holds."""
+
+    name: str
+    steps: int
+    when: When = ()
+
+
+def _parts(name: str) -> tuple[Part, ...]:
+    products = PRODUCTS[name]
+    first = [Part("products", len(products), products[0][2])] if products else []
+    local = [Part(o.name, len(o.terms), o.when) for o in OPERANDS[name]]
+    last = [Part("DRAM", len(DRAM[name].terms), DRAM[name].when)] if name in DRAM else []
+    return (*first, *local, *last)
+
+
+#: The EXTENT stage's steps, in order. Only modes decide about a part, no resolved register.
+PARTS = {n: _parts(n) for n in OPERANDS}
+
+
+def extent_cycles(spec: Spec, values: Mapping[str, int]) -> int:
+    """Cycles that an instruction spends in the EXTENT stage."""
+    v = dict(values)
+    if spec.name == "store":
+        v["vectors"] = _vectors(values)
+    return sum(p.steps for p in PARTS.get(spec.name, ()) if _holds(p.when, v))
 
 
 def _holds(when: When, v: Mapping[str, int]) -> bool:
@@ -237,6 +258,10 @@ def _holds(when: When, v: Mapping[str, int]) -> bool:
 
 def _blocks(n: int, size: int) -> int:
     return -(-n // size)
+
+
+def _vectors(store: Mapping[str, int]) -> int:
+    return store["ibias"] + store["scale"] + store["bias"]
 
 
 def _span1(store: Mapping[str, int]) -> int:
@@ -296,7 +321,7 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
         out["nblocks"] = _blocks(values["n"], config.dim)
     elif spec.name == "store":
         out["units"] = _blocks(values["c0"], config.dim)
-        out["vectors"] = values["ibias"] + values["scale"] + values["bias"]
+        out["vectors"] = _vectors(values)
         out["reads"] = values["c0"] if values["xpose"] else out["units"]
         out["in1"], out["in2"], out["window"] = values["c1"], values["c2"], 1
         if values["xpose"]:

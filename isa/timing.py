@@ -96,7 +96,7 @@ FETCH_AR = AXI_SLICE
 FETCH_WRITE = AXI_SLICE + 1
 #: Cycle after a discard's EXEC cycle in which the generator can request the target's line.
 FETCH_RESTART = 1
-#: Sequencer: EXTENT cycles besides `isa.extent.EXTENT_CYCLES`.
+#: Sequencer: EXTENT cycles besides `isa.extent.extent_cycles`.
 SEQ_EXTENT = 0
 #: Sequencer: last done pulse to the first cycle that a fence, halt, ldw or stw sees as quiet.
 SEQ_QUIET = 1

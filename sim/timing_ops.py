@@ -19,9 +19,9 @@ from typing import Any
 from tilewright.isa import timing as _timing
 from tilewright.isa.config import BANKS, ChipConfig
 from tilewright.isa.extent import (
-    EXTENT_CYCLES,
     bank_masks,
     derived,
+    extent_cycles,
     extents,
     pass_offsets,
     unit_elements,
@@ -251,7 +251,7 @@ def _lowered(config: ChipConfig, spec: Spec, v: Mapping[str, int], regs: int) ->
     for i in "01":
         if v[f"wait{i}_n"]:
             need[v[f"wait{i}"]] = need.get(v[f"wait{i}"], 0) + v[f"wait{i}_n"]
-    lead = 2 + regs + EXTENT_CYCLES[spec.opcode] + _timing.SEQ_EXTENT
+    lead = 2 + regs + extent_cycles(spec, v) + _timing.SEQ_EXTENT
     rd = v["rd_sem"] if v["rd_en"] else -1
     done = v["done_sem"] if v["done_en"] else -1
     work = _WORK[spec.name](config, spec, v)
@@ -304,7 +304,7 @@ def fault_op(number: int, pc: int, code: Fault, instr: Any = None) -> Op:
         raise ValueError(f"a {code.name} fault at pc {pc} must come with its instruction")
     lead = 2 + len(instr.regs)
     if instr.spec.unit != Unit.SEQ:
-        lead += EXTENT_CYCLES[instr.spec.opcode] + _timing.SEQ_EXTENT
+        lead += extent_cycles(instr.spec, instr.values) + _timing.SEQ_EXTENT
     return Op(number, pc, int(Unit.SEQ), FAULT, lead)
 
 

@@ -1,4 +1,4 @@
-"""EXTENT computes what `isa.extent` computes, in EXTENT_CYCLES cycles."""
+"""EXTENT computes what `isa.extent` computes, in `extent_cycles` cycles."""
 
 import random
 
@@ -9,11 +9,11 @@ from tilewright.isa.config import parse_config
 from tilewright.isa.encoding import IllegalInstruction, check_rules
 from tilewright.isa.extent import (
     EVERYTHING,
-    EXTENT_CYCLES,
     bank_masks,
     check_range,
     derived,
     dram_extent,
+    extent_cycles,
     extents,
     pass_offsets,
 )
@@ -102,7 +102,7 @@ def test_extent_agrees_with_python(config):
                 window = [min(max(end, 0), EVERYTHING[1]) for end in window]
             ctx.set(dut.window_base, window[0])
             ctx.set(dut.window_limit, window[1])
-            ctx.set(dut.opcode, spec.opcode)
+            ctx.set(dut.word, ir)
             ctx.set(dut.enter, 1)
             assert ctx.get(dut.none) == 0
             await ctx.tick()
@@ -114,7 +114,7 @@ def test_extent_agrees_with_python(config):
                 cycles += 1
             await ctx.tick()
             ctx.set(dut.step, 0)
-            assert cycles == EXTENT_CYCLES[spec.opcode]
+            assert cycles == extent_cycles(spec, v)
             await ctx.delay(1e-9)
             outside = extent is not None and not window[0] <= extent[1] <= extent[2] <= window[1]
             assert ctx.get(dut.fenced) == outside, (spec.name, v)
