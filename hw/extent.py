@@ -104,6 +104,7 @@ class Extent(wiring.Component):
         v = fields(INSTRUCTIONS[name], self.ir)
         v["dim"] = Const(cfg.dim, 16)
         if name == "load":
+            v["deep"] = (v["c2"] != 1) | (v["c3"] != 1)
             v["row_elems"] = Mux(holds(PARTS[name][0].when, v), self._kept, v["c0"])
             full = _blocks(v["row_elems"], cfg.dim)
             half = _blocks(v["row_elems"], cfg.dim // 2)
@@ -118,6 +119,7 @@ class Extent(wiring.Component):
             v["kblocks"] = _blocks(v["k"], cfg.dim)
             v["nblocks"] = _blocks(v["n"], cfg.dim)
         elif name == "store":
+            v["deep"] = (v["c2"] != 1) | v["pool"]
             v["units"] = _blocks(v["c0"], cfg.dim)
             v["reads"] = Mux(v["xpose"], v["c0"], v["units"])
             v["vectors"] = (v["ibias"] + v["scale"] + v["bias"])[:2]
@@ -195,16 +197,19 @@ class Extent(wiring.Component):
             for after, at in reversed(list(zip(parts[i + 1 :], starts[i + 1 :], strict=True))):
                 there = holds(after.when, v)
                 to, last = Mux(there, at, to), ~there & last
+            more = i + 1 < len(parts) and parts[i + 1].name == part.name
             for step in range(part.steps):
                 with m.Case(start + step):
                     if part.name == "products":
                         self._pick_product(m, v, PRODUCTS[name], step)
                     elif part.name == "DRAM":
-                        self._pick_dram(m, v, name, step)
+                        self._pick_dram(m, v, name, part.first + step)
                     else:
-                        self._pick_local(m, v, operands[part.name], step)
+                        self._pick_local(m, v, operands[part.name], part.first + step)
                     if step == part.steps - 1:
                         m.d.comb += [self._next.eq(to), self.last.eq(last)]
+                        if part.name != "products":
+                            m.d.comb += self._closes.eq(~v["deep"] if more else 1)
                 if part.name in ("a", "w") and step == operands[part.name].per_pass - 1:
                     self._captures[start + step] = part.name
 
@@ -227,7 +232,6 @@ class Extent(wiring.Component):
             self._stride.eq(stride),
             self._enable.eq(holds(term.when, v)),
             self._opens.eq(step == 0),
-            self._closes.eq(step == len(operand.terms) - 1),
             self._span.eq(holds(operand.pair, v) if operand.pair is not None else 0),
             self._operand.acc.eq(acc),
             self._operand.base.eq(v[operand.base]),
@@ -243,7 +247,6 @@ class Extent(wiring.Component):
             self._stride.eq(v[term.stride]),
             self._enable.eq(1),
             self._opens.eq(step == 0),
-            self._closes.eq(step == len(operand.terms) - 1),
             self._span.eq(v["run"] - 1),
             self._operand.dram.eq(1),
             self._operand.base.eq(v[operand.base]),

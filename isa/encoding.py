@@ -187,6 +187,16 @@ def decode_program(code: bytes) -> list[Instr]:
     return [decode(code[i : i + INSTR_BYTES]) for i in range(0, len(code), INSTR_BYTES)]
 
 
+def truncated(instr: Instr, regs: Sequence[int]) -> dict[str, int]:
+    """Field values as the chip has them after RESOLVE, also of registers that do not fit."""
+    values = dict(instr.values)
+    for name in instr.regs:
+        field = instr.spec.layout[name][1]
+        value = int(regs[values[name]]) & ((1 << field.bits) - 1)
+        values[name] = value - (1 << field.bits) * (field.signed and value >> (field.bits - 1))
+    return values
+
+
 def resolve(instr: Instr, regs: Sequence[int]) -> dict[str, int]:
     """Field values with each register operand replaced by the register's value.
 

@@ -225,30 +225,52 @@ PRODUCT_BASE = {"row_elems": "c0", "rows": "r0"}
 
 @dataclass(frozen=True)
 class Part:
-    """Multiplier steps of the EXTENT stage that follow each other, there if `when` holds."""
+    """Multiplier steps of the EXTENT stage that follow each other, there if `when` holds.
+
+    They are products, or terms of an operand from number `first` on.
+    """
 
     name: str
     steps: int
     when: When = ()
+    first: int = 0
+
+
+_OUTER = ("in2", "c2", "c3")  # counts that are 1 but in `deep` instructions
 
 
 def _parts(name: str) -> tuple[Part, ...]:
     products = PRODUCTS[name]
-    first = [Part("products", len(products), products[0][2])] if products else []
-    local = [Part(o.name, len(o.terms), o.when) for o in OPERANDS[name]]
-    last = [Part("DRAM", len(DRAM[name].terms), DRAM[name].when)] if name in DRAM else []
-    return (*first, *local, *last)
+    out = [Part("products", len(products), products[0][2])] if products else []
+    every: list[tuple[str, tuple[Term, ...], When]]
+    every = [(o.name, o.terms, o.when) for o in OPERANDS[name]]
+    if name in DRAM:
+        every.append(("DRAM", DRAM[name].terms, DRAM[name].when))
+    for operand, terms, when in every:
+        inner = sum(t.count not in _OUTER for t in terms)
+        out.append(Part(operand, inner, when))
+        if inner < len(terms):
+            out.append(Part(operand, len(terms) - inner, (*when, ("deep", (1,))), inner))
+    return tuple(out)
 
 
-#: The EXTENT stage's steps, in order. Only modes decide about a part, no resolved register.
+#: The EXTENT stage's steps, in order.
 PARTS = {n: _parts(n) for n in OPERANDS}
 
 
-def extent_cycles(spec: Spec, values: Mapping[str, int]) -> int:
-    """Cycles that an instruction spends in the EXTENT stage."""
-    v = dict(values)
+def _modes(spec: Spec, values: Mapping[str, int]) -> dict[str, int]:
+    """What decides, besides the fields, about an instruction's operands."""
+    if spec.name == "load":
+        return {"deep": int(values["c2"] != 1 or values["c3"] != 1)}
     if spec.name == "store":
-        v["vectors"] = _vectors(values)
+        deep = int(values["c2"] != 1 or values["pool"] == 1)
+        return {"deep": deep, "vectors": values["ibias"] + values["scale"] + values["bias"]}
+    return {}
+
+
+def extent_cycles(spec: Spec, values: Mapping[str, int]) -> int:
+    """Cycles that an instruction with resolved values spends in the EXTENT stage."""
+    v = {**values, **_modes(spec, values)}
     return sum(p.steps for p in PARTS.get(spec.name, ()) if _holds(p.when, v))
 
 
@@ -258,10 +280,6 @@ def _holds(when: When, v: Mapping[str, int]) -> bool:
 
 def _blocks(n: int, size: int) -> int:
     return -(-n // size)
-
-
-def _vectors(store: Mapping[str, int]) -> int:
-    return store["ibias"] + store["scale"] + store["bias"]
 
 
 def _span1(store: Mapping[str, int]) -> int:
@@ -302,9 +320,9 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
     c2, the grid that max-pool reads, or blocks of transposed rows), `window` (rows read for each
     row written), `span1` (rows of dimension 1 that may be written), `index_pairs` (pairs of
     granules that hold scatter indices), `joined`. VECTOR: `units` (of a row), `kernel_rows` (of
-    micro-operations). Always `dim`.
+    micro-operations). LOAD and STORE: `deep` (rows of more than one dimension). Always `dim`.
     """
-    out = {"dim": config.dim}
+    out = {"dim": config.dim, **_modes(spec, values)}
     for name, factor, when in PRODUCTS.get(spec.name, ()):
         start = out.get(name, values[PRODUCT_BASE[name]])
         out[name] = start * (values[factor] if _holds(when, values) else 1)
@@ -321,7 +339,6 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
         out["nblocks"] = _blocks(values["n"], config.dim)
     elif spec.name == "store":
         out["units"] = _blocks(values["c0"], config.dim)
-        out["vectors"] = _vectors(values)
         out["reads"] = values["c0"] if values["xpose"] else out["units"]
         out["in1"], out["in2"], out["window"] = values["c1"], values["c2"], 1
         if values["xpose"]:

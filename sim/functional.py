@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from tilewright.isa.config import INSTR_BYTES, REGISTERS, SEM_MAX, SEMAPHORES, ChipConfig
-from tilewright.isa.encoding import IllegalInstruction, Instr, decode
+from tilewright.isa.encoding import IllegalInstruction, Instr, decode, truncated
 from tilewright.isa.extent import EVERYTHING, check_window
 from tilewright.isa.table import Fault, Unit
 from tilewright.sim.decoder import Decoder, Prepared
@@ -149,7 +149,7 @@ class Machine:
             if dram is not None and (dram[1] < first or dram[2] > last):
                 check_window(done.name, *dram[1:], self.window)
         except IllegalInstruction as e:
-            executed.append(Executed(number, pc, Unit.SEQ, *self._refused(words[pc])))
+            executed.append(Executed(number, pc, Unit.SEQ, *self._refused(words[pc], self.regs)))
             return FaultInfo(e.fault, pc, Unit.SEQ, str(e))
         unit, v, name = done.unit, done.values, done.name
         self.pc = pc + 1
@@ -169,12 +169,12 @@ class Machine:
         return fault
 
     @staticmethod
-    def _refused(word: bytes) -> tuple[Instr | None, Mapping[str, int]]:
+    def _refused(word: bytes, regs: list[int]) -> tuple[Instr | None, Mapping[str, int]]:
         try:
             instr = decode(word)
         except IllegalInstruction:
             return None, {}
-        return instr, instr.values
+        return instr, truncated(instr, regs)
 
     def _take(self, sem: int, n: int, pc: int, unit: Unit) -> FaultInfo | None:
         if self.sems[sem] < n and self.blocking:

@@ -291,20 +291,22 @@ def lower_one(config: ChipConfig, executed: Any, following: int | None = None) -
     return op
 
 
-def fault_op(number: int, pc: int, code: Fault, instr: Any = None) -> Op:
+def fault_op(number: int, pc: int, code: Fault, refused: Any = None) -> Op:
     """The `Op` at which the sequencer stops.
 
-    A PC fault is found in FETCH, an OPCODE fault in DECODE, every other in EXEC (`instr` needed).
+    A PC fault is found in FETCH, an OPCODE fault in DECODE, every other in EXEC (its
+    record, `refused`, needed).
     """
     if code == Fault.PC:
         return Op(number, pc, int(Unit.SEQ), FAULT, 0, stage="fetch")
     if code == Fault.OPCODE:
         return Op(number, pc, int(Unit.SEQ), FAULT, 1, stage="decode")
-    if instr is None:
+    if refused is None:
         raise ValueError(f"a {code.name} fault at pc {pc} must come with its instruction")
+    instr = refused.instr
     lead = 2 + len(instr.regs)
     if instr.spec.unit != Unit.SEQ:
-        lead += extent_cycles(instr.spec, instr.values) + _timing.SEQ_EXTENT
+        lead += extent_cycles(instr.spec, refused.values) + _timing.SEQ_EXTENT
     return Op(number, pc, int(Unit.SEQ), FAULT, lead)
 
 
@@ -327,5 +329,5 @@ def lower(
         following.append(None if fault is None else fault[1])
     ops = [lower_one(config, e, after) for e, after in zip(records, following, strict=True)]
     if fault is not None:
-        ops.append(fault_op(len(ops), fault[1], fault[0], refused and refused.instr))
+        ops.append(fault_op(len(ops), fault[1], fault[0], refused))
     return ops

@@ -53,6 +53,8 @@ def random_fields(rng, spec, config):
                     values[name] = rng.choice((f.low, f.high - 1, 1 << 17, -(1 << 17)))
             elif f.bits == 16 and not f.signed:
                 values[name] = rng.randrange(1, scale + 2)
+                if name in ("c2", "c3") and rng.random() < 0.5:
+                    values[name] = 1
                 if rng.random() < 0.03:
                     values[name] = rng.choice((65535, 60000, 256))
             else:
@@ -70,7 +72,7 @@ def random_fields(rng, spec, config):
         for name, (_, f) in spec.layout.items():
             if f.bits in (18, 32) and rng.random() < 0.7 and f.enum is None:
                 values[name] &= ~1
-        if rng.random() < 0.5 and spec.name in ("load", "store"):  # rows may follow each other
+        if rng.random() < 0.8 and spec.name in ("load", "store"):  # rows may follow each other
             values["s1"] = run_bytes(spec, values)
         try:
             check_rules(spec, values)
@@ -88,7 +90,7 @@ def test_extent_agrees_with_python(config):
     fenced, joins = [0, 0], {"load": 0, "store": 0}
 
     async def body(ctx):
-        for _ in range(900):
+        for _ in range(1200):
             spec = INSTRUCTIONS[rng.choice(("load", "matmul", "store"))]
             v = random_fields(rng, spec, config)
             ir = spec.opcode
@@ -154,6 +156,6 @@ def test_extent_agrees_with_python(config):
     sim.add_testbench(body)
     sim.run()
     assert all(n > 30 for n in bad.values()), bad
-    assert sum(bad.values()) < 900 * 0.9, bad
+    assert sum(bad.values()) < 1200 * 0.9, bad
     assert min(fenced) > 100, fenced
-    assert min(joins.values()) > 4, joins
+    assert min(joins.values()) > 3, joins

@@ -261,7 +261,7 @@ def test_cycles_of_each_kind():
         I("halt"),
     ]
     bench = Bench(program, unit_delay=30).run()
-    extent = 4 + 3  # steps of the local operand and of DRAM
+    extent = 2 + 1  # steps of the local operand and of DRAM
     spent = [2, 3, 2 + extent, 5 + extent, 2, 2, 2, 2]  # FETCH to EXEC
     t = 0
     for index, lead in enumerate(spent):

@@ -92,7 +92,7 @@ def test_an_inner_loop_leaves_the_outer_one_in_the_buffer():
 
 def test_unit_instruction_from_push_to_done():
     result, _ = run(fill(done_en=1, done_sem=0), ("wait", dict(sem=0, n=1)), "halt")
-    push = LOADED + 3 + 2 + 4  # steps of the local operand alone
+    push = LOADED + 3 + 2 + 2  # steps of the local operand alone
     start, end = result.trace["start"][0], result.trace["end"][0]
     assert start == push + 3  # queue, head, ok
     assert end == start + 1 + K.LOAD_FILL + K.LOAD_WRITE

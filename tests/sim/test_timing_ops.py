@@ -6,7 +6,7 @@ import pytest
 from tilewright.isa.config import parse_config
 from tilewright.isa.encoding import Instr, Reg
 from tilewright.isa.extent import check_range, extents
-from tilewright.isa.table import Conv, Dest, Fault, Mem, Type
+from tilewright.isa.table import Conv, Dest, Fault, Mem, Type, Unit
 from tilewright.sim.functional import Executed
 from tilewright.sim.timing_ops import beats, fault_op, lower, lower_one
 
@@ -178,7 +178,7 @@ def test_lead_counts_decode_resolve_and_extent():
     load = Instr.make("load", fill=1, c0=Reg(1), c1=Reg(2), c2=1, c3=1)
     values = {**load.values, "c0": 1, "c1": 1}
     op = lower_one(CONFIGS[0], Executed(0, 0, load.spec.unit, load, values))
-    assert op.lead == 2 + 2 + 4
+    assert op.lead == 2 + 2 + 2
     li = Instr.make("li", rd=1, b=5)
     assert lower_one(CONFIGS[0], executed(li)).lead == 2
 
@@ -194,7 +194,8 @@ def test_a_fault_stops_in_the_state_that_finds_it():
     load = Instr.make("load", c0=Reg(1))
     assert fault_op(0, 7, Fault.PC).stage == "fetch"
     assert (fault_op(0, 7, Fault.OPCODE).stage, fault_op(0, 7, Fault.OPCODE).lead) == ("decode", 1)
-    assert fault_op(0, 7, Fault.RANGE, load).lead == 3 + 4 + 3
+    refused = Executed(0, 7, Unit.SEQ, load, {**load.values, "c2": 1, "c3": 1})
+    assert fault_op(0, 7, Fault.RANGE, refused).lead == 3 + 2 + 1
     with pytest.raises(ValueError, match="must come with its instruction"):
         fault_op(0, 7, Fault.FIELD)
 
