@@ -102,6 +102,8 @@ MISTAKES = {
         "next_lo.eq(lo)"),
     "a gather's extent is that of c1 rows": (
         "window: verdict", INDUCTION, 'Mux(v["gather"], v["bound"], v["c1"])', 'v["c1"]'),
+    "extent leaves out a dimension that has more than one row": (
+        "window: verdict", INDUCTION, '(v["c2"] != 1) | (v["c3"] != 1)', '(v["c2"] != 1)'),
     "the verdict refuses words only": (
         "window: verdict", INDUCTION,
         "self._is(*UNITS) & self._extent.fenced | word & fenced", "word & fenced"),

@@ -4,11 +4,12 @@ The sequencer with its real decoder, resolver, rules and EXTENT; the fetched wor
 and everything at its ports are any. EXTENT's multiplier is cut out: a product is any number. What
 is shown for that number: the multiplier gets (count - 1) and the stride of dimension k in its k-th
 DRAM step, and the verdict is exactly "base + the negative products, or base + the positive products
-+ run - 1, is not in the window", in integers, without wrapping. The RTL's clock of the sequencer
++ run - 1, is not in the window", in integers, without wrapping. A dimension whose step is left out
+has count 1, and so a product of 0. The RTL's clock of the sequencer
 may rest where nothing changes; here it runs.
 """
 
-from amaranth.hdl import Assert, Cover, DomainRenamer, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Assert, Cat, Cover, DomainRenamer, Module, Mux, Signal, Value, signed
 from amaranth.hdl._ir import Fragment
 from amaranth.lib.wiring import In
 from formal import Property
@@ -16,6 +17,7 @@ from mutate import mutant, text_of
 from properties_bursts import CONFIG
 from tilewright.hw import extent, fetch
 from tilewright.hw.decode import fields
+from tilewright.isa.extent import PARTS
 from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, OPCODE_BITS, TYPE_BYTES, Dest
 
 SEE_SEQUENCER = (
@@ -89,7 +91,7 @@ class Granted(Property):
         m.d.comb += Assert(~dut._extent.see[0] | dut.ongoing["EXTENT"] | dut.ongoing["EXEC"])
         at = 0
         for name in extent.UNITS:
-            start, at = at, at + extent.STEPS[name]
+            start, at = at, at + sum(part.steps for part in PARTS[name])
             on = Signal(name=f"is_{name}")
             m.d.comb += on.eq(dut._ir[:OPCODE_BITS] == INSTRUCTIONS[name].opcode)
             self._walk(m, dut, name, on, start, at)
@@ -108,8 +110,11 @@ class Granted(Property):
         """The steps of one instruction; and, if it has a DRAM operand, what they come to."""
         ext, now = dut._extent, dut.ongoing
         check, operand, fenced = ext.see
+        terms = DRAM[name][1] if name in DRAM else ()
+        dram = end - len(terms)
+        within = (ext._at >= start) & (ext._at < dram)
         m.d.comb += [
-            Assert(~(on & now["RESOLVE"]) | (dut.has_extent & (ext._at == start) & ~fenced)),
+            Assert(~(on & now["RESOLVE"]) | (dut.has_extent & within & ~fenced)),
             Assert(~(on & now["EXTENT"]) | ((ext._at >= start) & (ext._at < end))),
             Assert(~(on & now["EXTENT"]) | (~fenced & ~(check & operand.dram))),
         ]
@@ -119,6 +124,7 @@ class Granted(Property):
         base, terms, kind, sizes = DRAM[name]
         indexed = v["gather" if name == "load" else "scatter"]
         exists = ~v["fill"] if name == "load" else v["dest"] == Dest.DRAM
+        m.d.comb += Assert(~(on & now["EXTENT"] & (ext._at >= dram)) | exists)
         run = Signal(19, name=f"{name}_bytes")
         with m.Switch(v[kind]):
             for code, size in sizes.items():
@@ -126,14 +132,16 @@ class Granted(Property):
                     m.d.comb += run.eq(v["c0"] * size)
         low, high = (Signal(signed(54), name=f"{name}_{n}") for n in ("low", "high"))
         sums = low, high  # of the negative products; of the run and the positive ones
+        walked = Signal(range(len(terms)), name=f"{name}_walked")  # the last step
         for k, (count, stride) in enumerate(terms):
-            here = now["EXTENT"] & on & (ext._at == end - len(terms) + k)
+            here = now["EXTENT"] & on & (ext._at == dram + k)
             most = Mux(indexed, v["bound"], v[count]) if k == 0 else v[count]
             before = sums if k else (0, run - 1)
             less = self.reach < 0
             with m.If(here):
                 m.d.sync += low.eq(before[0] + Mux(less, self.reach, 0))
                 m.d.sync += high.eq(before[1] + Mux(less, 0, self.reach))
+                m.d.sync += walked.eq(k)
             m.d.comb += [
                 Assert(~here | (ext._count == (most - 1)[:16])),
                 Assert(~here | (ext._stride == v[stride])),
@@ -146,13 +154,16 @@ class Granted(Property):
         last = signed54(m, f"{name}_last", v[base] + high)
         fine = Signal(name=f"{name}_granted")
         m.d.comb += fine.eq(~exists | self._in(first, last))
+        ends = check & operand.dram
         summed = (ext._lo == low) & (ext._hi == high) & ~fenced & operand.dram
-        summed &= (operand.exists == exists) & (operand.base == v[base])
+        summed &= exists & (operand.base == v[base])
+        single = Cat(v[count] == 1 for count, _ in terms[1:]).all()  # outer steps change nothing
         push, entry = self._pushed(dut, name)
         m.d.comb += [
             # a run of no bytes has no last one: such an instruction breaks a rule
-            Assert(~(on & now["EXEC"]) | (run == 0) | Mux(check, summed, fenced == ~fine)),
+            Assert(~(on & now["EXEC"]) | (run == 0) | Mux(ends, summed, fenced == ~fine)),
             Assert(~push | (run != 0)),
+            Assert(~(on & now["EXEC"]) | ~exists | (walked == len(terms) - 1) | single),
             # the claim
             Assert(~push | (on & fine)),
             Assert(~push | ~indexed | ((v["bound"] != 0) & (v["bound"] < (1 << 16)))),
