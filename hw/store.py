@@ -19,9 +19,10 @@ from tilewright.hw.epilogue import NEUTRAL, Epilogue, Out32
 from tilewright.hw.float import delay
 from tilewright.hw.memory import AccRead, SpadRead, SpadWrite, widened
 from tilewright.hw.payload import UnitSignature
-from tilewright.hw.store_address import VECTORS, SlotGenerator
+from tilewright.hw.store_address import SlotGenerator
 from tilewright.hw.store_bus import BEATS, StoreBus
 from tilewright.hw.store_pack import BEAT_LATENCY, UNIT_LATENCY, Packer
+from tilewright.hw.store_slot import VECTORS
 from tilewright.hw.store_transpose import StoreTransposer
 from tilewright.isa.config import STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.table import Dest, Type
@@ -148,7 +149,7 @@ class Store(wiring.Component):
     def _connect_bus(self, m, slots, bus, pack, rows) -> None:
         wiring.connect(m, wiring.flipped(self.bus), bus.bus)
         beat = Signal()
-        m.d.sync += beat.eq(rows[_AT_UNIT] & ~pack.unit_late.spad)
+        m.d.sync += beat.eq(rows[_AT_UNIT] & pack.unit_late.sends)
         m.d.comb += [
             slots.go.eq(bus.go),
             bus.beat_taken.eq(slots.beat),

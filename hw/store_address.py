@@ -6,6 +6,11 @@ travels with them. A row's unit is a whole number of beats, so every so many bea
 whatever the row's alignment is; a row whose alignment spills over ends with a beat that reads
 nothing.
 
+A *line* is what goes out as one run of beats, cut into bursts: a row, or the joined rows of an i2.
+A joined row that another follows ends with the last beat that it fills; bytes behind that wait in
+the packer for the next row. If it fills none, its only slot, or the one that reads its last unit,
+sends nothing.
+
 With max-pool a unit is read once for each row of its window, one slot each; the last of these slots
 is the one that the unit would have without. A scatter's row begins with STORE_INDEX slots, in which
 its index is read and multiplied. With `xpose` a block of dim rows begins with c0 slots that read it
@@ -15,53 +20,14 @@ Rows are counted down, addresses and the bytes left are stepped by addition: no 
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 from tilewright.hw.payload import payload
+from tilewright.hw.store_slot import ITEM, early_layout, late_layout
 from tilewright.isa.config import LOCAL_BITS, MAX_BURST, ChipConfig
 from tilewright.isa.table import Dest, Mem, Type
-from tilewright.isa.timing import MEM_READ, STORE_INDEX, STORE_INFLIGHT
-
-VECTORS = ("ibias", "scale", "bias")  # the order of vector slots
-ITEM = range(STORE_INFLIGHT)
-
-
-def early_layout(config: ChipConfig) -> data.StructLayout:
-    """What a slot carries until its memory data arrive."""
-    return data.StructLayout(
-        {
-            "type": unsigned(3),  # of the source
-            "item": ITEM,  # whose epilogue parameters
-            "unit": unsigned(4),  # index in the vector buffer
-            "vectors": unsigned(3),  # to read (row slot) or to write (vector slot), of VECTORS
-            "xpose": unsigned(1),  # a row slot takes a column of the transposer
-            "lane": range(config.dim),  # that column, or the transposer's row (block slot)
-        }
-    )
-
-
-def late_layout(config: ChipConfig) -> data.StructLayout:
-    """What a slot carries until its data are packed."""
-    return data.StructLayout(
-        {
-            "read": unsigned(1),  # its data are a new unit; else the next slice of the last one
-            "opens": unsigned(1),  # first read of its unit
-            "more": unsigned(1),  # another read of its unit follows: nothing goes out
-            "float": unsigned(1),  # elements are bf16 or fp32
-            "size": unsigned(2),  # log2 of the bytes of an output element
-            "lanes": range(config.dim),  # valid lanes of a scratchpad unit, minus 1
-            "first": unsigned(1),  # beat of its row: bytes below `offset` are strobed off
-            "last": unsigned(1),  # beat of its row: bytes from `end` on are strobed off
-            "offset": range(config.bus_bytes),
-            "end": range(config.bus_bytes),  # 0: the whole beat
-            "wlast": unsigned(1),
-            "skip": unsigned(1),  # all bytes are strobed off
-            "spad": unsigned(1),
-            "final": unsigned(1),  # slot of its instruction
-            "dst": unsigned(LOCAL_BITS),
-        }
-    )
+from tilewright.isa.timing import MEM_READ, STORE_INDEX
 
 
 class SlotGenerator(wiring.Component):
@@ -130,6 +96,7 @@ class SlotGenerator(wiring.Component):
         self._vector_slots(m, keep)
         self._index_slots(m, keep)
         self._row_slots(m, keep)
+        self._line(m, keep)
         self._outputs(m, keep)
         return m
 
@@ -153,6 +120,7 @@ class SlotGenerator(wiring.Component):
             m.d.comb += [across.eq(i.l1 * i.pool_sw), down.eq(i.l2 * i.pool_sh)]
             m.d.comb += [wide.eq(i.pool_w), high.eq(i.pool_h)]
         slices = ((Const(ratio) << size) - 1)[:8]  # beats of a unit, minus 1
+        length = Mux(spad, i.c0, (i.c0 << size)[:18])  # of a row: bytes, or elements
         values = (
             {n: i[n] for n in fields}
             | {
@@ -163,7 +131,9 @@ class SlotGenerator(wiring.Component):
                 "float": (i.out == Type.BF16) | (i.out == Type.F32),
                 "size": size,
                 "spad": spad,
-                "length": Mux(spad, i.c0, (i.c0 << size)[:18]),  # of a row: bytes, or elements
+                "length": length,
+                "joined": i.joined,
+                "reach": (Mux(i.joined, i.span, length) - 1)[:32],  # of a line: bytes, minus 1
                 "slices": Mux(spad, 0, slices),
                 "acc": i.mem == Mem.ACC,
                 "vectors": Cat(i.ibias, i.scale, i.bias),
@@ -184,7 +154,7 @@ class SlotGenerator(wiring.Component):
             with m.If(self.start):
                 m.d.sync += keep[name].eq(value)
         keep["new_offset"] = Mux(spad, 0, i.dst[: self.shift])
-        keep["new_length"] = values["length"]
+        keep["new_length"], keep["new_reach"] = length, values["reach"]
         keep["new_vectors"] = values["vectors"]
         keep["new_w"], keep["new_h"] = wide, high
         return keep
@@ -274,7 +244,6 @@ class SlotGenerator(wiring.Component):
 
         self.left = left = register(20, "left")  # bytes or elements from this slot to the row's end
         self.offset = offset = register(max(shift, 1), "offset")
-        self.first = first = register(1, "first")
         self.unit = unit = register(4, "unit")
         src_unit, src_row, src_outer = (register(LOCAL_BITS, n) for n in ("src", "row", "outer"))
         self.at, at_row = register(LOCAL_BITS, "at"), register(LOCAL_BITS, "at_row")
@@ -289,30 +258,33 @@ class SlotGenerator(wiring.Component):
         m.d.comb += self.active.eq(active)
 
         step = Mux(k["spad"], self.config.dim, self.config.bus_bytes)
-        self.row_last, last1 = Signal(), Signal()
-        self.final_row, self.final, self.read = Signal(), Signal(), Signal()
+        self.row_last, self.last1, self.last2 = Signal(), Signal(), Signal()
+        last1, self.goes_on = self.last1, Signal()
+        self.final, self.read, coming = Signal(), Signal(), Signal(8)
         self.more, self.in_block, turns = Signal(), Signal(), Signal()
         m.d.comb += [
             self.in_block.eq(blocks != 0),
             turns.eq(last1 | column.all()),  # the row is its block's last one
-            self.row_last.eq(left <= step),
+            coming.eq(Mux(slice_ == 0, k["slices"], slice_ - 1)),
+            self.goes_on.eq(k["joined"] & ~last1),
+            self.row_last.eq(Mux(self.goes_on, self._filled(coming == 0), left <= step)),
             last1.eq(n1 == 1),
-            self.final_row.eq(last1 & (n2 == 1)),
-            self.final.eq(self.row_last & self.final_row),
+            self.last2.eq(n2 == 1),
+            self.final.eq(self.row_last & last1 & self.last2),
             self.read.eq((slice_ == 0) & (left > offset)),
             self.more.eq(self.read & ((wx != 1) | (wy != 1))),
             self.last.eq(
                 ~self.in_vectors & ~self.in_index & ~self.in_block & self.final & ~self.more
             ),
         ]
-        next_src, next_dst = Signal(LOCAL_BITS), Signal(32)
+        next_src, next_dst, self.begin = Signal(LOCAL_BITS), Signal(32), Signal(shift)
         stays = k["xpose"] & ~turns
         m.d.comb += [
             next_src.eq(
-                Mux(last1, src_outer, src_row)
-                + Mux(last1, k["down"], Mux(stays, 0, k["across"]))
+                Mux(last1, src_outer, src_row) + Mux(last1, k["down"], Mux(stays, 0, k["across"]))
             ),
             next_dst.eq(Mux(last1, dst_outer, dst_row) + Mux(last1, k["s2"], k["step1"])),
+            self.begin.eq(Mux(k["spad"], 0, next_dst[:shift])),
         ]
 
         def unit_begins(src, wide, high) -> list:
@@ -329,7 +301,6 @@ class SlotGenerator(wiring.Component):
                 dst_row.eq(dst),
                 offset.eq(offset_value),
                 left.eq(offset_value + length),
-                first.eq(1),
                 unit.eq(0),
                 slice_.eq(0),
             ]
@@ -353,8 +324,7 @@ class SlotGenerator(wiring.Component):
                     m.d.sync += [wx.eq(k["pool_w"]), wy.eq(wy - 1)]
                     m.d.sync += [self.at.eq(below), at_row.eq(below)]
             with m.Elif(self.row_last):
-                begin = Mux(k["spad"], 0, next_dst[:shift])
-                m.d.sync += row_begins(next_src, next_dst, begin, k["length"], *window)
+                m.d.sync += row_begins(next_src, next_dst, self.begin, k["length"], *window)
                 m.d.sync += n1.eq(n1 - 1)
                 with m.If(last1):
                     m.d.sync += [n1.eq(k["c1"]), n2.eq(n2 - 1)]
@@ -369,9 +339,8 @@ class SlotGenerator(wiring.Component):
                 ahead = Mux(k["spad"], k["d0"], Const(self.config.bus_bytes, signed(LOCAL_BITS)))
                 m.d.sync += [
                     left.eq(left - step),
-                    first.eq(0),
                     self.dst.eq(self.dst + ahead),
-                    slice_.eq(Mux(slice_ == 0, k["slices"], slice_ - 1)),
+                    slice_.eq(coming),
                 ]
                 with m.If(self.read):
                     m.d.sync += unit_begins((src_unit + k["l0"])[:LOCAL_BITS], *window)
@@ -383,24 +352,54 @@ class SlotGenerator(wiring.Component):
             m.d.sync += [n1.eq(i.c1), n2.eq(i.c2), src_outer.eq(i.loc), dst_outer.eq(i.dst)]
             m.d.sync += [blocks.eq(Mux(i.xpose, i.c0, 0)), column.eq(0)]
 
+    def _filled(self, turns):
+        """No beat that ends in this row comes after this slot, and no slot has to read a unit.
+
+        `turns`: if bytes of the row are left after this slot, the first is one of a new unit.
+        """
+        left, shift = self.left, self.shift
+        unread = left[shift] & turns & (left[:shift] > self.offset)
+        return ~left[shift + 1 :].any() & ~unread
+
+    def _line(self, m: Module, k: dict) -> None:
+        """The line's beats: where its first one begins, and how many come after this one."""
+        shift = self.shift
+        self.first = first = Signal(reset_less=True)  # it has sent no beat yet
+        self.head = head = Signal(shift, reset_less=True)  # offset of its first byte
+        self.after = after = Signal(32 - shift, reset_less=True)
+        self.sends, self.line_last = Signal(), Signal()
+        m.d.comb += [
+            self.sends.eq(~k["spad"] & (~self.goes_on | self.left[shift:].any())),
+            self.line_last.eq(self.row_last & ~self.goes_on),
+        ]
+
+        def begins(offset, reach) -> list:
+            return [first.eq(1), head.eq(offset), after.eq((offset + reach) >> shift)]
+
+        with m.If(self.beat):
+            m.d.sync += [first.eq(0), after.eq(after - 1)]
+            with m.If(self.line_last):
+                m.d.sync += begins(self.begin, k["reach"])
+        with m.If(self.start):
+            m.d.sync += begins(k["new_offset"], k["new_reach"])
+
     def _outputs(self, m: Module, k: dict) -> None:
         """Register the slot, its read, and the burst that it starts."""
         shift, left = self.shift, self.left
         taken, vector, rows, block, reads = (Signal() for _ in range(5))
         place = self.dst[shift : shift + exact_log2(MAX_BURST)]  # bursts are naturally aligned
-        beats = ((left - 1) >> shift)[:18]  # of the row after this one
         room = Signal(len(place))
-        ends = Signal()  # the row ends in this burst
+        ends = Signal()  # the line ends in this burst
         m.d.comb += [
             taken.eq(self.active & self.go),
             vector.eq(taken & self.in_vectors),
             block.eq(taken & ~self.in_vectors & self.in_block),
             rows.eq(taken & ~self.in_vectors & ~self.in_index & ~self.in_block),
             reads.eq(block | (rows & self.read & ~k["xpose"])),
-            self.beat.eq(rows & ~k["spad"] & ~self.more),
+            self.beat.eq(rows & self.sends & ~self.more),
             self.burst.eq(self.beat & (self.first | (place == 0))),
             room.eq(MAX_BURST - 1 - place),
-            ends.eq(beats <= room),
+            ends.eq(self.after <= room),
         ]
         m.d.sync += [
             self.row.eq(rows),
@@ -418,8 +417,8 @@ class SlotGenerator(wiring.Component):
                 self.acc_addr.eq(Mux(self.in_vectors, self.vector_at, self.at)),
                 self.spad_addr.eq(Mux(self.in_index, self.index_at, self.at)),
                 self.aw_addr.eq(Cat(Const(0, shift), self.dst[shift:])),
-                self.aw_len.eq(Mux(ends, beats, room)),
-                self.aw_final.eq(ends & self.final_row),
+                self.aw_len.eq(Mux(ends, self.after, room)),
+                self.aw_final.eq(ends & self.last2 & (self.last1 | k["joined"])),
                 early.type.eq(k["type"]),
                 early.item.eq(k["item"]),
                 early.unit.eq(Mux(self.in_vectors, self.vector_unit, self.unit)),
@@ -432,11 +431,11 @@ class SlotGenerator(wiring.Component):
                 late.float.eq(k["float"]),
                 late.size.eq(k["size"]),
                 late.lanes.eq(Mux(k["spad"] & self.row_last, lane, self.config.dim - 1)),
-                late.first.eq(self.first),
-                late.last.eq(self.row_last),
                 late.offset.eq(self.offset),
-                late.end.eq(left[:shift]),
-                late.wlast.eq(self.row_last | place.all()),
+                late.sends.eq(self.sends),
+                late.head.eq(Mux(self.first, self.head, 0)),
+                late.end.eq(Mux(self.line_last, left[:shift], 0)),
+                late.wlast.eq(self.line_last | place.all()),
                 late.skip.eq(self.skip),
                 late.spad.eq(k["spad"]),
                 late.final.eq(self.final),

@@ -1,16 +1,18 @@
 """STORE's packing: epilogue rows become bus beats at any byte alignment, or scratchpad units.
 
-A unit's output bytes go into a shift register that moves by one beat per slot. A beat is a window
-over the last slice and this one, shifted by the row's byte offset in its beats: all units of a row
-are whole beats, so the offset is the same for each. Strobes cut the row's ragged edges. With
-max-pool the rows of a unit's window come one after the other, and the last brings out the maximum.
+A unit's output bytes go into a shift register that moves by one beat per slot. A slice of it is
+rotated by the row's byte offset in its beats: all units of a row are whole beats, so the offset is
+the same for each. Its first bytes complete the open beat, its last ones open the next. At the end
+of a joined row the next slice's first bytes may belong to that one, too; so that slice is rotated
+as well. Strobes cut a line's ragged edges. With max-pool the rows of a unit's window come one after
+the other, and the last brings out the maximum.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
-from tilewright.hw.store_address import late_layout
+from tilewright.hw.store_slot import late_layout
 from tilewright.isa.config import ChipConfig
 
 #: Cycles from a row's slot at `row` to `unit_*`, and to `beat_*`.
@@ -57,7 +59,7 @@ class Packer(wiring.Component):
         m = Module()
         dim, bus = self.config.dim, self.config.bus_bytes
         window = Signal(32 * dim, reset_less=True)
-        late = Signal(late_layout(self.config), reset_less=True)
+        self.late = late = Signal(late_layout(self.config), reset_less=True)
         highest = self._maximum(m)
         lanes = [highest[32 * i : 32 * i + 32] for i in range(dim)]
         valid = [i <= self.i_late.lanes for i in range(dim)]
@@ -74,22 +76,34 @@ class Packer(wiring.Component):
                     m.d.epilogue += window.eq(highest)
         m.d.comb += [self.unit_data.eq(window), self.unit_late.eq(late)]
 
-        last = Signal(8 * bus, reset_less=True)  # the slice before this one
+        partial = Signal(8 * bus, reset_less=True)  # the open beat: bytes below `offset`
         data, strb = Signal(8 * bus, reset_less=True), Signal(bus, reset_less=True)
         wlast = Signal(reset_less=True)
-        both = Cat(last, window[: 8 * bus])
+        here, ahead = (self._rotated(window[8 * bus * n :][: 8 * bus]) for n in range(2))
+        beat, opened = self._joined(partial, here), self._joined(here, ahead)
         ones = (1 << bus) - 1
-        after = Mux(late.first, ones << late.offset, ones)[:bus]
-        before = Mux(late.last & (late.end != 0), ~(ones << late.end), ones)[:bus]
+        after = (ones << late.head)[:bus]
+        before = Mux(late.end != 0, ~(ones << late.end), ones)[:bus]
         with m.If(self.i_window):
             m.d.epilogue += [
-                last.eq(window),
-                data.eq(both >> Cat(Const(0, 3), (bus - late.offset)[: exact_log2(bus) + 1])),
+                partial.eq(Mux(late.sends, opened, beat)),
+                data.eq(beat),
                 strb.eq(Mux(late.skip, 0, after & before)),
                 wlast.eq(late.wlast),
             ]
         m.d.comb += [self.beat_data.eq(data), self.beat_strb.eq(strb), self.beat_last.eq(wlast)]
         return m
+
+    def _rotated(self, slice_):
+        """Byte 0 to byte `offset` of a beat, and the last bytes to its beginning."""
+        bus = self.config.bus_bytes
+        distance = (bus - self.late.offset)[: exact_log2(bus) + 1]
+        return (Cat(slice_, slice_) >> Cat(Const(0, 3), distance))[: 8 * bus]
+
+    def _joined(self, below, above):
+        """Bytes below `offset` of one, the others of another."""
+        lanes = [slice(8 * b, 8 * b + 8) for b in range(self.config.bus_bytes)]
+        return Cat(Mux(b < self.late.offset, below[x], above[x]) for b, x in enumerate(lanes))
 
     def _maximum(self, m: Module) -> Signal:
         """The row, or its lanes' maximum with the window's rows before it.

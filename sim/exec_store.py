@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tilewright.isa.config import ChipConfig
-from tilewright.isa.table import TYPE_BYTES, Dest, Mem, Type
+from tilewright.isa.extent import joined
+from tilewright.isa.table import INSTRUCTIONS, TYPE_BYTES, Dest, Mem, Type
 from tilewright.sim.exec_load import run_beats
 from tilewright.sim.local import RowWriter, View
 from tilewright.sim.memory import Runs
@@ -39,6 +40,8 @@ def beats(v: Mapping[str, int], bus: int) -> int:
     if v["dest"] != Dest.DRAM:
         return 0
     run = v["c0"] * TYPE_BYTES[Type(v["out"])]
+    if joined(INSTRUCTIONS["store"], v):
+        return run_beats(v["dst"], (v["c2"],), (v["s2"],), v["c1"] * run, bus)
     across = 0 if v["scatter"] else v["s1"]  # a scatter's is a multiple of the bus's bytes
     return run_beats(v["dst"], (v["c2"], v["c1"]), (v["s2"], across), run, bus)
 

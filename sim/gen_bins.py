@@ -125,6 +125,7 @@ def _store(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]
         size = TYPE_BYTES[Type(v["out"])]
         yield from _align(mode, v["dst"], size, config.bus_bytes, ragged)
         yield from (f"store/stride/{s}" for s in _strides(v, size * v["c0"]))
+        yield from _joined(config, v, out, size * v["c0"])
     source = Type(v["type"]).name.lower()
     if v["scatter"]:
         yield f"{mode}-{out}/scatter"
@@ -139,6 +140,15 @@ def _store(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]
             yield f"store/{window}/{_SPACING[(v[window] < v[step]) - (v[window] > v[step])]}"
     names = [x for x in ("int_path", "ibias", "scale", "bias", "clamp", "zp") if v[x]]
     yield from (f"store/epilogue/{source}/{x}" for x in names or ["plain"])
+
+
+def _joined(config: ChipConfig, v: Mapping[str, int], out: str, run: int) -> Iterator[str]:
+    """Rows that follow each other in DRAM: whether they share beats, fill none, have many units."""
+    if derived(config, INSTRUCTIONS["store"], v)["joined"]:
+        bus = config.bus_bytes
+        yield f"store/joined/{out}/{'shared' if run % bus or v['dst'] % bus else 'whole'}"
+        yield f"store/joined/{_LENGTH[run > bus]}"
+        yield f"store/joined/units/{_COUNT[v['c0'] > config.dim]}"
 
 
 def _vector(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
@@ -324,6 +334,10 @@ def _all() -> Iterator[str]:
             yield from (f"{mode}/{a}/{ragged}" for a in _ALIGN)
     yield from (f"store/{x}/{s}" for x, s in product(("pool_w", "pool_h"), _SPACING))
     yield from (f"store/scatter/{x}" for x in ("rows", "pool"))
+    for out, how in product(Type, ("shared", "whole")):
+        yield f"store/joined/{out.name.lower()}/{how}"
+    yield from (f"store/joined/{x}" for x in _LENGTH)
+    yield from (f"store/joined/units/{x}" for x in _COUNT)
     yield from (f"store/xpose/{b}/{ragged}" for b, ragged in product(("block", "blocks"), _RAGGED))
     for mode, out in product((x for x in stores if x.endswith("dram")), Type):
         yield f"{mode}-{out.name.lower()}/scatter"

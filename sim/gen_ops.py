@@ -384,6 +384,9 @@ class Ops:
         (mem, kind), (dest, out) = source, target
         space, width = SPACE[mem], _WIDTH.get(kind, 1)
         c0, counts = self._columns(), [rng.choice((1, 2, 3, 6)), rng.choice((1, 1, 2, 3))]
+        joined = way == "plain" and dest == Dest.DRAM and rng.random() < 0.5
+        if joined:  # rows that follow each other in DRAM, also such that end inside a beat
+            c0, counts[0] = rng.choice((c0, rng.randint(1, 3))), rng.choice((2, 3, 6, 9))
         if way == XPOSE:
             c0, counts[0] = rng.randint(1, dim), rng.choice((1, dim - 1, dim, dim + 1, 2 * dim))
         elif self._long():
@@ -417,6 +420,8 @@ class Ops:
             op.reads.append(("acc", frozenset(vec + x for x in cells)))
         if dest == Dest.DRAM:
             steps = self._steps(counts, c0 * _BYTES[out], _BYTES[out])
+            if joined:
+                steps[0] = c0 * _BYTES[out]
             run = grid(*zip(counts, steps, strict=True), width=c0 * _BYTES[out])
             if way.endswith("scatter"):
                 run = self._scatter(op, counts, steps, c0 * _BYTES[out])

@@ -144,11 +144,10 @@ def constants(config: ChipConfig, read_latency: int = 60, write_latency: int = 2
     )
 
 
-def beats(start: int, run: int, steps: Iterable[tuple[int, int]], bus: int) -> int:
-    """Beats of `run` bytes at `start` + sum of i * stride, each (count, stride) of `steps`.
+def offsets_of(start: int, steps: Iterable[tuple[int, int]], bus: int) -> dict[int, int]:
+    """How often each offset in a beat occurs at `start` + sum of i * stride, (count, stride) each.
 
-    A run's beats depend on its offset in a beat only, and the offsets of a dimension repeat with
-    period bus / gcd(stride, bus): count how often each offset occurs.
+    The offsets of a dimension repeat with period bus / gcd(stride, bus).
     """
     offsets = {start % bus: 1}
     for count, stride in steps:
@@ -163,7 +162,26 @@ def beats(start: int, run: int, steps: Iterable[tuple[int, int]], bus: int) -> i
                 at = (o + j * stride) % bus
                 spread[at] = spread.get(at, 0) + k * ((count - j + period - 1) // period)
         offsets = spread
+    return offsets
+
+
+def beats(start: int, run: int, steps: Iterable[tuple[int, int]], bus: int) -> int:
+    """Beats of `run` bytes at `start` + sum of i * stride, each (count, stride) of `steps`."""
+    offsets = offsets_of(start, steps, bus)
     return sum(k * ((o + run + bus - 1) // bus) for o, k in offsets.items())
+
+
+def joined_slots(v: Mapping[str, int], run: int, unit: int, bus: int) -> int:
+    """Slots of a STORE's joined rows of `run` bytes, in units of `unit` bytes.
+
+    A row that another follows takes a slot for each beat that ends in it, but at least those up to
+    the slot that reads its last unit; the last row of an i2 takes those of all its beats.
+    """
+    rows, outer = v["c1"] - 1, (v["c2"], v["s2"])
+    read = (run - 1) // unit * unit // bus + 1
+    first = offsets_of(v["dst"], ((rows, run), outer), bus)
+    slots = sum(k * max((o + run) // bus, read) for o, k in first.items())
+    return slots + beats(v["dst"] + rows * run, run, (outer,), bus)
 
 
 def _ports(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> tuple[int, int]:
@@ -197,8 +215,11 @@ def _store(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
         first += count["reads"] * count["in1"] * v["c2"]
     if v["dest"] == Dest.SPAD:
         return Work(first + count["units"] * v["c1"] * v["c2"], reads, rest, True)
-    run = v["c0"] * TYPE_BYTES[Type(v["out"])]
-    across = v["s1"]
+    size = TYPE_BYTES[Type(v["out"])]
+    run, across = v["c0"] * size, v["s1"]
+    if count["joined"]:
+        n = joined_slots(v, run, config.dim * size, config.bus_bytes)
+        return Work(first + n, reads, rest, False)
     if v["scatter"]:  # a multiple of the bus's bytes
         across, first = 0, first + _timing.STORE_INDEX * v["c1"] * v["c2"]
     n = beats(v["dst"], run, [(v["c1"], across), (v["c2"], v["s2"])], config.bus_bytes)

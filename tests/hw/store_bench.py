@@ -122,11 +122,19 @@ def pack(config, fields):
     """Bits of a payload; fields that are not given are 0."""
     layout = payload("store")
     full = dict(fields, units=-(-fields["c0"] // config.dim))
+    if joined(fields):
+        full |= {"joined": 1, "span": fields["c1"] * fields["s1"]}
     word = 0
     for name, value in full.items():
         field = layout[name]
         word |= (int(value) & ((1 << field.width) - 1)) << field.offset
     return word
+
+
+def joined(f):
+    """Whether rows of one i2 share beats."""
+    rows = f["c1"] > 1 and f["s1"] == f["c0"] * TYPE_BYTES[f["out"]]
+    return rows and f["dest"] == Dest.DRAM and not (f["pool"] or f["scatter"] or f["xpose"])
 
 
 def window(f):
@@ -150,12 +158,17 @@ def plan(config, f):
     for i2, i1 in itertools.product(range(f["c2"]), range(f["c1"])):
         first = {j: j for j in range(units)}  # slot of the row that has the unit's first byte
         count = units
+        sends = None  # slots that do
         if f["dest"] == Dest.DRAM:
             size = TYPE_BYTES[f["out"]]
             across = 0 if f["scatter"] else i1 * f["s1"]
             offset = (f["dst"] + across + i2 * f["s2"]) % config.bus_bytes
             first = {(offset + j * dim * size) // config.bus_bytes: j for j in range(units)}
-            count = -(-(offset + f["c0"] * size) // config.bus_bytes)
+            end, bus = offset + f["c0"] * size, config.bus_bytes
+            count = -(-end // bus)
+            if joined(f) and i1 < f["c1"] - 1:
+                sends = range(end // bus)  # beats whose last byte is one of this row
+                count = max(len(sends), max(first) + 1)
         if f["xpose"] and i1 % dim == 0:
             out += [(f["mem"], row, False) for row in block(config, f, i2, i1)]
         if f["scatter"]:
@@ -167,7 +180,7 @@ def plan(config, f):
                 at = origin(f, i2, i1) + first[slot] * f["l0"]
                 rows = [at + y * f["l2"] + x * f["l1"] for y, x in window(f)]
             out += [(f["mem"], row, False) for row in rows[:-1]]
-            out.append((f["mem"], rows[-1], True))
+            out.append((f["mem"], rows[-1], sends is None or slot in sends))
     return out
 
 
@@ -258,9 +271,8 @@ class Memories:
                 raw = np.ascontiguousarray(y).view(np.uint8)
                 step = i1
                 if f["scatter"]:
-                    step = self.spad[:INDEX_ROWS].reshape(-1).view(np.int32)[
-                        f["index"] * self.config.dim // 4 + i1
-                    ]
+                    indices = self.spad[:INDEX_ROWS].reshape(-1).view(np.int32)
+                    step = indices[f["index"] * self.config.dim // 4 + i1]
                 if not f["scatter"] or 0 <= step < f["bound"]:
                     self._write(f, f["dst"] + int(step) * f["s1"] + i2 * f["s2"], raw)
 

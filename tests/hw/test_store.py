@@ -113,13 +113,32 @@ def draw(rng, config):
             f["dst"] = None if dst is None else dst + half
         else:
             f["s1"], f["s2"] = (rng.randrange(-300, 300) for _ in range(2))
-            if rng.random() < 0.3 and not f["xpose"]:
+            if way == "plain" and rng.random() < 0.7:
+                f["s1"] = f["c0"] * TYPE_BYTES[f["out"]]
+            elif rng.random() < 0.3 and not f["xpose"]:
                 f["scatter"], f["bound"] = 1, rng.randrange(1, 8)
                 f["index"] = 2 * rng.randrange(12)
                 f["s1"] = rng.randrange(-20, 20) * config.bus_bytes
             f["dst"] = 0x20000 + rng.choice((0, rng.randrange(4096), 4096 - rng.randrange(1, 80)))
         if None not in (f["loc"], f["vec"], f["dst"]):
             return f
+
+
+def draw_joined(rng, config):
+    """A random STORE of rows that follow each other in DRAM, of 1 to 70 bytes."""
+    out = rng.choice(tuple(Type))
+    size = TYPE_BYTES[out]
+    most = max(1, rng.choice((70, 2 * config.bus_bytes)) // size)
+    c0 = min(rng.choice((most, rng.randint(1, most))), 16 * config.dim)
+    units, rows = -(-c0 // config.dim), rng.randint(2, 12)
+    count = rng.choice((1, 2, 3))
+    f = BLANK | {"out": out, "c0": c0, "c1": rows, "c2": count, "s1": c0 * size}
+    f |= {"type": rng.choice((Type.I32, Type.F32)), "l0": rng.randint(0, 1), "vs": units}
+    f |= {"l1": rng.randint(0, 2), "l2": rng.randint(-1, 2), "s2": rng.randrange(-900, 900)}
+    f |= {"ibias": int(f["type"] == Type.I32) & rng.getrandbits(1), "scale": rng.getrandbits(1)}
+    f |= {"bias": rng.getrandbits(1), "loc": 2 + rng.randrange(8), "vec": 8}
+    f["dst"] = 0x20000 + rng.choice((0, rng.randrange(4096), 4096 - rng.randrange(1, 80)))
+    return f
 
 
 def check_bytes(bench, config, program, seed):
@@ -257,6 +276,53 @@ def test_random_programs_reach_every_bin(chip):
     assert {(f["pool"], f["c1"] > 1, f["c2"] > 1) for f in scattered} == set(
         itertools.product((0, 1), (False, True), (False, True))
     )
+
+
+def test_random_joined_rows_keep_the_contract_cycle_for_cycle(chip):
+    config, bus = chip[0], chip[0].bus_bytes
+    rng = random.Random(22)
+    program = [draw_joined(rng, config) for _ in range(160)]
+    bench = run(chip, program, 22)
+    want = contract(config, program, bench.log["start"])
+    assert {k: bench.log[k] for k in want} == want
+    assert bench.log["start"] == eager_starts(config, program, want["done"])
+    first = [((f["dst"] + i2 * f["s2"]) % bus, f) for f in program for i2 in range(f["c2"])]
+    assert len(bench.log["w"]) == sum(-(-(o + f["c1"] * f["s1"]) // bus) for o, f in first)
+    assert {o for o, _ in first} == {f["s1"] % bus for f in program} == set(range(bus))
+    assert {(f["out"], f["c0"] > config.dim) for f in program} == set(
+        itertools.product(Type, (False, True))
+    )
+
+
+@pytest.mark.parametrize("stall", [0.2, 0.7])
+def test_joined_rows_are_right_under_back_pressure_and_among_others(chip, stall):
+    rng = random.Random(int(stall * 10))
+    program = [rng.choice((draw_joined, draw))(rng, chip[0]) for _ in range(60)]
+    bench = run(chip, program, 23, stall=stall, gap=0.3)
+    assert len(bench.log["done"]) == len(program)
+
+
+def test_rows_shorter_than_a_beat_send_it_once(chip):
+    """Rows of one byte: a slot each, and a beat only where one is full; the last one is partial."""
+    config, bus = chip[0], chip[0].bus_bytes
+    count = 40 * bus + 1
+    f = rows(config, count, c0=1, s1=1, l1=0, dst=0x1000 - 3 * bus + 1)
+    bench = run(chip, [f], 24)
+    assert len(bench.log["issue"]) == count
+    assert bench.log["w"][:-1] == [
+        bench.log["issue"][0] + bus * (k + 1) - 2 + timing.STORE_W for k in range(40)
+    ]
+    assert [beats for _, beats in bench.log["aw"]] == [3, 16, 16, 6]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "beats"),
+    [("dim4", {"c0": 3, "s1": 3}, 5), ("dim16", {"c0": 5, "s1": 20, "out": Type.F32}, 4)],
+)
+def test_bytes_of_the_slice_after_a_rows_last_beat_wait_without_a_slot(chips, name, fields, beats):
+    """A unit is several beats; the next row's first slot sends what this row's last beat left."""
+    bench = run(chips[name], [rows(chips[name][0], 3, l0=1, l1=5, **fields)], 25)
+    assert len(bench.log["w"]) == len(bench.log["issue"]) == beats
 
 
 def rows(config, count, **fields):

@@ -344,6 +344,18 @@ def test_store_int32_with_scale_bias_clamp_and_zero_point_to_int8():
     assert m.counters["beats_written"] == sum((s % 4 + 6 + 3) // 4 for s in starts)
 
 
+@pytest.mark.parametrize("s1", [2, 3, 4])
+def test_rows_of_a_store_that_follow_each_other_share_beats(s1):
+    """Six rows of 3 bytes from 1002 and from 1101 on, in beats of 4 bytes."""
+    instr = make("store", mem=Mem.ACC, type=Type.I32, out=Type.I8, c0=3, c1=6, c2=2, dst=1002,
+                 s1=s1, s2=99)  # fmt: skip
+    m, _ = go(instr, memory=Memory(), acc=np.zeros((1, 4), np.int32))
+    starts = [1002 + s1 * i1 + 99 * i2 for i2 in range(2) for i1 in range(6)]
+    apart = sum((s + 2) // 4 - s // 4 + 1 for s in starts)
+    joined = sum((s + 17) // 4 - s // 4 + 1 for s in (1002, 1101))
+    assert m.counters["beats_written"] == (joined if s1 == 3 else apart)
+
+
 @pytest.mark.parametrize("scale", [np.inf, 1e-39, 1e38, -0.0, np.nan])
 def test_store_requantises_special_scales_like_the_slow_rules(scale):
     acc = np.array([[0, 1, -7, 2**31 - 1], [0, 0, 0, 0]], np.int32)

@@ -98,6 +98,41 @@ def test_store_slots_are_vectors_and_then_beats_or_units():
     assert work.rest == 0b1 << 8
 
 
+def slots_of_joined_rows(v, size, dim, bus):
+    """Byte by byte: a row goes on until it has filled its beats and read its last unit."""
+    slots = 0
+    for i2 in range(v["c2"]):
+        at = v["dst"] + i2 * v["s2"]
+        for i1 in range(v["c1"]):
+            places = [at + i - at // bus * bus for i in range(v["s1"])]  # by the row's first beat
+            needs = {p // bus for p in places[:: dim * size]}  # slots that read
+            needs |= {p // bus for p in places if p % bus == bus - 1 or i1 == v["c1"] - 1}
+            slots += max(needs) + 1
+            at += v["s1"]
+    return slots
+
+
+def test_joined_rows_of_a_store_share_their_beats():
+    rng = random.Random(7)
+    for _ in range(300):
+        config = rng.choice(CONFIGS)
+        out, size = rng.choice(((Type.I8, 1), (Type.BF16, 2), (Type.F32, 4)))
+        c0 = rng.randint(1, rng.choice((4, 70)))
+        instr = Instr.make(
+            "store", mem=Mem.ACC, type=Type.F32, out=out, c0=c0, c1=rng.randint(2, 40),
+            c2=rng.randint(1, 3), s1=c0 * size, s2=rng.randrange(-99, 99), dst=rng.randrange(999),
+        )  # fmt: skip
+        want = slots_of_joined_rows(instr.values, size, config.dim, config.bus_bytes)
+        assert lower_one(config, executed(instr)).work.slots == want
+
+
+def test_rows_with_a_gap_share_no_beat():
+    fields = dict(mem=Mem.ACC, type=Type.F32, out=Type.I8, c0=3, c1=6, c2=1, dst=2)
+    joined, apart = (Instr.make("store", s1=s, **fields) for s in (3, 4))
+    assert lower_one(CONFIGS[0], executed(joined)).work.slots == 6
+    assert lower_one(CONFIGS[0], executed(apart)).work.slots == 6 * 2
+
+
 def test_max_pool_takes_a_slot_for_each_row_of_a_window():
     common = dict(mem=Mem.ACC, type=Type.F32, c0=9, c1=2, c2=2, l0=1, l1=3, pool=1, pool_h=3,
                   pool_w=2, pool_sh=1, pool_sw=4)  # fmt: skip
