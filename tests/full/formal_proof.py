@@ -89,8 +89,12 @@ MISTAKES = {
     "load reads a beat too few": (
         "load coverage", 12, "end.eq(bytes_ + to[:low])", "end.eq(bytes_)"),
     "store's last beat comes late": (
-        "store bursts", 8, "late.wlast.eq(self.row_last | place.all())",
-        "late.wlast.eq(self.row_last)"),
+        "store bursts", 8, "late.wlast.eq(self.line_last | place.all())",
+        "late.wlast.eq(self.line_last)"),
+    "store sends a beat that a row has only opened": (
+        "store bursts", 8, "(~self.goes_on | self.left[shift:].any())", "1"),
+    "store forgets the rows that are joined to the first": (
+        "store bursts", 8, "Mux(i.joined, i.span, length) - 1", "length - 1"),
     "store's bursts are not cut": (
         "store bursts", 8, "room.eq(MAX_BURST - 1 - place)", "room.eq(MAX_BURST - 1)"),
     "fetch's second burst is off": (
@@ -125,16 +129,20 @@ MISTAKES = {
         "window: gather queue", 14, "issue & nest.end[0] & nest.end[1] & nest.end[2]",
         "issue & nest.end[0]"),
     "store strobes before its row": (
-        "window: store", INDUCTION, "late.first.eq(self.first)", "late.first.eq(0)"),
+        "window: store", INDUCTION, "late.head.eq(Mux(self.first, self.head, 0))",
+        "late.head.eq(0)"),
     "store strobes behind its row": (
-        "window: store", INDUCTION, "late.end.eq(left[:shift])", "late.end.eq(0)"),
+        "window: store", INDUCTION, "late.end.eq(Mux(self.line_last, left[:shift], 0))",
+        "late.end.eq(0)"),
     "scatter adds a distance too early": (
         "window: store", INDUCTION, "with m.If(self.waiting == 1):",
         "with m.If(self.waiting == 2):"),
     "scatter takes index = bound": (
         "window: store", INDUCTION, 'inside = index < k["bound"]', 'inside = index <= k["bound"]'),
-    "the packer cuts every beat's end": (
-        "window: strobes", INDUCTION, "late.last & (late.end != 0)", "late.end != 0"),
+    "store strobes what joined rows wait for": (
+        "window: store", INDUCTION, "late.end.eq(Mux(self.line_last,", "late.end.eq(Mux(~self.row_last,"),
+    "the packer cuts joined rows' beginnings": (
+        "window: strobes", INDUCTION, "(ones << late.head)", "(ones << late.offset)"),
     "stw strobes the wrong word": (
         "window: stw", 4, "at[2:shift]", "self.stw_addr[2:shift]"),
 }  # fmt: skip

@@ -34,8 +34,15 @@ SEE_LOAD = (
     ),
 )
 SEE_STORE = (
-    "        self._outputs(m, keep)\n",
-    "        self._outputs(m, keep)\n        self.keep = keep\n",
+    (
+        "        self._outputs(m, keep)\n",
+        "        self._outputs(m, keep)\n        self.keep = keep\n",
+    ),
+    (
+        'n1, n2 = register(16, "n1"), register(16, "n2")\n',
+        'n1, n2 = register(16, "n1"), register(16, "n2")\n'
+        "        self.rows_at = dst_row, dst_outer, n1, n2\n",
+    ),
 )
 CONFIG = PRESETS["tw4"]
 
@@ -168,11 +175,15 @@ class Covered(Property):
 
 
 class Store(Property):
-    """hw.store_address.SlotGenerator: write bursts, and `wlast` on exactly their last beat."""
+    """hw.store_address.SlotGenerator: write bursts, and `wlast` on exactly their last beat.
+
+    A ghost counts the bytes from this row's first one to the end of its line by subtraction; that
+    they are n1 rows, as `span` is c1 rows, is what `properties_extent` shows.
+    """
 
     def __init__(self, *changes, config=CONFIG):
         super().__init__()
-        self.source = mutant("tilewright.hw.store_address", SEE_STORE, *changes)
+        self.source = mutant("tilewright.hw.store_address", *SEE_STORE, *changes)
         self.config = config
 
     def build(self, m):
@@ -191,6 +202,8 @@ class Store(Property):
             Assume((i.c0 != 0) & (i.c1 != 0) & (i.c2 != 0)),
             Assume((i.units != 0) & (i.units <= 16)),
             Assume(i.dest <= max(Dest)),
+            Assume(~i.joined | ((i.dest == Dest.DRAM) & ~i.scatter)),
+            Assume(~i.joined | (i.s1 == dut.keep["new_length"])),
         ]
         legal(m, dut.aw_valid, dut.aw_addr, dut.aw_len, self.config.bus_bytes)
         beat, left = Signal(), Signal(5)
@@ -206,10 +219,11 @@ class Store(Property):
         bus, spad = self.config.bus_bytes, dut.keep["spad"]
         low = bus.bit_length() - 1
         place = dut.dst[low : low + MAX_BURST.bit_length() - 1]
-        rest, beats, room, inside = Signal(5), Signal(20), Signal(5), Signal()
+        rest, beats, room, inside = Signal(5), Signal(32), Signal(5), Signal()
+        self._rows(m, dut, start, low)
         m.d.comb += [
             rest.eq(Mux(beat, Mux(dut.aw_valid, dut.aw_len, left - 1), left)),
-            beats.eq(((dut.left - 1) >> low) + 1),  # of the row, this one included
+            beats.eq(dut.after + 1),  # of the line, this one included
             room.eq(MAX_BURST - place),
             inside.eq(dut.active & ~spad & ~dut.first & (place != 0)),
             Assert(rest == Mux(inside, Mux(beats < room, beats, room), 0)),
@@ -219,6 +233,40 @@ class Store(Property):
             Assert(dut.offset < bus),
             Cover(beat & dut.late.wlast & (left == 1)),
             Cover(dut.aw_valid & (dut.aw_len == MAX_BURST - 1)),
+            Cover(beat & dut.late.wlast & dut.keep["joined"] & (dut.late.offset == 3)),
+        ]
+
+    def _rows(self, m, dut, start, low):
+        """The line's bytes and beats that are left."""
+        k, (dst_row, _, n1, _) = dut.keep, dut.rows_at
+        joined, length, bytes_, total = k["joined"], k["length"], Signal(33), Signal(35)
+        ends, line = Signal(), Signal(33)
+        waits = dut.in_vectors | dut.in_index | dut.in_block | dut.more
+        with m.If(start):
+            m.d.sync += line.eq(Mux(dut.instr.joined, dut.instr.span, k["new_length"]))
+            m.d.sync += bytes_.eq(Mux(dut.instr.joined, dut.instr.span, k["new_length"]))
+        with m.Elif(ends):
+            m.d.sync += bytes_.eq(Mux(dut.goes_on, bytes_ - length, line))
+        m.d.comb += [
+            ends.eq(dut.active & dut.go & ~waits & dut.row_last),
+            total.eq(bytes_ + dut.left - length),
+            Assume(~joined | Mux(n1 == 1, bytes_ == length, bytes_ >= 2 * length)),
+            Assume(~joined | (total <= 1 << 32)),
+            Assert(~dut.active | (n1 != 0)),
+            Assert(~dut.active | ~k["spad"] | dut.first),
+            Assert(~dut.active | k["scatter"] | (dut.waiting == 0)),
+            Assert(~dut.active | (k["c1"] != 0)),
+            Assert(~dut.active | ~joined | ~(k["spad"] | k["scatter"])),
+            Assert(~dut.active | ~joined | (k["step1"] == length)),
+            Assert(~dut.active | (line == k["reach"] + 1)),
+            Assert(~dut.active | joined | ((bytes_ == length) & (line == length))),
+            Assert(~dut.active | k["spad"] | (dut.after == ((total - 1) >> low))),
+            Assert(~dut.active | ~joined | (dut.offset == dst_row[:low])),
+            Assert(
+                ~dut.active
+                | ~joined
+                | ((((dut.dst >> low) << low) + dut.left)[:32] == (dst_row + length)[:32])
+            ),
         ]
 
 

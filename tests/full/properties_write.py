@@ -15,12 +15,7 @@ from tilewright.isa.table import TYPE_BYTES, Dest, Type
 from tilewright.isa.timing import MEM_READ, STORE_INDEX
 
 SEE_ROWS = (
-    SEE_STORE,
-    (
-        'n1, n2 = register(16, "n1"), register(16, "n2")\n',
-        'n1, n2 = register(16, "n1"), register(16, "n2")\n'
-        "        self.rows_at = dst_row, dst_outer, n1, n2\n",
-    ),
+    *SEE_STORE,
     ('index[:16] * k["s1"]', "self.any_product"),
     (
         "        m.d.sync += fetch.eq(Cat(self.reads_index, fetch[:-1]))\n",
@@ -35,15 +30,16 @@ SEE_ROWS = (
 
 def strobes(late, bus: int):
     """Which bytes of a beat a slot's control word lets through, as STORE's contract says."""
-    after = [~late.first | (b >= late.offset) for b in range(bus)]
-    before = [~late.last | (late.end == 0) | (b < late.end) for b in range(bus)]
+    after = [b >= late.head for b in range(bus)]
+    before = [(late.end == 0) | (b < late.end) for b in range(bus)]
     return Cat(~late.skip & a & b for a, b in zip(after, before, strict=True))
 
 
 class StoreWindow(Property):
     """STORE: each byte that is strobed is a byte of a row of the instruction, each burst in it.
 
-    Any sequence of instructions, scatter, max-pool and transposition included; the product of a
+    Joined rows are one line of `span` bytes; that the last row ends where the line does is what
+    `properties_extent` shows. Any sequence of instructions, scatter, max-pool and transposition included; the product of a
     scatter's index and stride is any multiple of the bus.
     """
 
@@ -71,6 +67,8 @@ class StoreWindow(Property):
             Assume(i.out <= max(Type)),
             Assume(~i.scatter | ((i.dest == Dest.DRAM) & (i.s1[: self.shift] == 0))),
             Assume(~i.scatter | (i.bound != 0)),
+            Assume(~i.joined | ((i.dest == Dest.DRAM) & ~i.scatter)),
+            Assume(~i.joined | (i.s1 == dut.keep["new_length"])),
             Assume(self.product[: self.shift] == 0),
         ]
         self._ghost(m, dut, start)
@@ -93,6 +91,10 @@ class StoreWindow(Property):
         self.length, self.row = Signal(18, name="ghost_length"), Signal(32, name="ghost_row")
         self.distance, self.skip = Signal(32, name="ghost_distance"), Signal(name="ghost_skip")
         self.have = Signal(name="ghost_have")  # this row's distance has come
+        self.joined, self.span = Signal(name="ghost_joined"), Signal(32, name="ghost_span")
+        self.line, self.bytes = Signal(32, name="ghost_line"), Signal(32, name="ghost_bytes")
+        m.d.comb += self.line.eq(Mux(self.joined, walk.row[1], self.row))
+        m.d.comb += self.bytes.eq(Mux(self.joined, self.span, self.length))
         fetch, index = dut.index_state
         length = Signal(18)
         with m.Switch(i.out):
@@ -103,6 +105,7 @@ class StoreWindow(Property):
             m.d.sync += [self.dram.eq(i.dest == Dest.DRAM), self.scatter.eq(i.scatter)]
             m.d.sync += [self.s1.eq(i.s1), self.bound.eq(i.bound), self.length.eq(length)]
             m.d.sync += [self.row.eq(i.dst), self.skip.eq(0), self.have.eq(0)]
+            m.d.sync += [self.joined.eq(i.joined), self.span.eq(i.span)]
         with m.Elif(step):
             m.d.sync += [self.row.eq(walk.to), self.have.eq(0)]
         with m.Elif(ready):
@@ -115,13 +118,13 @@ class StoreWindow(Property):
     def _claim(self, m, dut, window):
         """One cycle after the slot: its burst, if it starts one, and its beat."""
         bus, shift = self.config.bus_bytes, self.shift
-        was_beat, beat, row = Signal(), Signal(32), Signal(32)
-        length, skip = Signal(18), Signal()
+        was_beat, beat, line = Signal(), Signal(32), Signal(32)
+        bytes_, skip = Signal(32), Signal()
         m.d.sync += [
             was_beat.eq(dut.beat),
             beat.eq(dut.dst >> shift << shift),
-            row.eq(self.row),
-            length.eq(self.length),
+            line.eq(self.line),
+            bytes_.eq(self.bytes),
             skip.eq(self.skip),
         ]
         here, after = Signal(32), Signal(32)  # the beat's address by its burst; of the next
@@ -133,18 +136,19 @@ class StoreWindow(Property):
         m.d.comb += last.eq(dut.aw_addr + (dut.aw_len << shift))
         m.d.comb += [
             Assert(~was_beat | (here == beat)),
-            Assert(~dut.aw_valid | (was_beat & (dut.aw_addr + bus > row))),
-            Assert(~dut.aw_valid | (last < row + length)),
+            Assert(~dut.aw_valid | (was_beat & (dut.aw_addr + bus > line))),
+            Assert(~dut.aw_valid | (last < line + bytes_)),
             Assert(~(was_beat & skip) | dut.late.skip),
-            Cover(was_beat & dut.late.last & (self.walk.at[0] == 2) & ~skip),
-            Cover(was_beat & self.scatter & (row != self.walk.row[0]) & ~skip),
+            Cover(was_beat & (dut.late.end != 0) & (self.walk.at[0] == 2) & ~skip),
+            Cover(was_beat & (dut.late.end != 0) & self.joined & (self.walk.at[0] == 2)),
+            Cover(was_beat & self.scatter & (line != self.walk.row[0]) & ~skip),
         ]
         for b, strobe in enumerate(strobes(dut.late, bus)):
             byte, on = Signal(34, name=f"byte{b}"), Signal(name=f"on{b}")
             m.d.comb += [
                 byte.eq(beat + b),
                 on.eq(was_beat & strobe),
-                Assert(~on | ((byte >= row) & (byte < row + length))),
+                Assert(~on | ((byte >= line) & (byte < line + bytes_))),
                 Assert(~on | window.holds(byte, byte)),
             ]
 
@@ -152,16 +156,22 @@ class StoreWindow(Property):
         shift, k, walk = self.shift, dut.keep, self.walk
         dst_row, dst_outer, n1, n2 = dut.rows_at
         writes, runs, waits, floor = Signal(), Signal(), Signal(), Signal(34)
+        end = Signal(34)  # of the line
         m.d.comb += [
             writes.eq(dut.active & self.dram),
             runs.eq(writes & ~dut.in_vectors & ~dut.in_index),
             waits.eq(writes & ~runs),
             floor.eq(dut.dst >> shift << shift),
-            Assume(~runs | window.holds(self.row, self.row + self.length - 1)),  # by EXTENT
+            end.eq(self.line + self.bytes),
+            # by EXTENT
+            Assume(~runs | window.holds(self.line, end - 1)),
+            Assume(~self.joined | (end <= 1 << 32)),
+            Assume(~self.joined | (n1 != 1) | (self.row + self.length == end)),
+            Assume(~self.joined | (n1 == 1) | (self.row + 2 * self.length <= end)),
         ]
         kept = [("c1", walk.count[0]), ("step1", walk.stride[0]), ("s2", walk.stride[1])]
         kept += [("length", self.length), ("scatter", self.scatter), ("s1", self.s1)]
-        kept += [("bound", self.bound)]
+        kept += [("bound", self.bound), ("joined", self.joined), ("reach", (self.bytes - 1)[:32])]
         place = dut.dst[shift : shift + MAX_BURST.bit_length() - 1]
         m.d.comb += [
             Assert(~dut.active | (k["spad"] == ~self.dram)),
@@ -177,7 +187,12 @@ class StoreWindow(Property):
             Assert(~writes | (dut.offset == dut.dst[:shift])),
             Assert(~runs | (dut.left != 0)),
             Assert(~runs | (floor + dut.left == self.row + self.length)),
-            Assert(~runs | Mux(dut.first, dut.dst == self.row, floor > self.row)),
+            Assert(~runs | Mux(dut.first, floor <= self.line, floor > self.line)),
+            Assert(~runs | (floor > self.row) | (dut.dst == self.row)),
+            Assert(~writes | (dut.head == self.line[:shift])),
+            Assert(~runs | (dut.after == ((end - floor - 1) >> shift))),
+            Assert(~self.joined | ~writes | ~self.scatter),
+            Assert(~self.joined | ~writes | (k["step1"].as_unsigned() == self.length)),
             Assert(~runs | dut.first | (place == 0) | (self.expected == floor)),
         ]
 
