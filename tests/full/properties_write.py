@@ -140,7 +140,7 @@ class StoreWindow(Property):
             Assert(~dut.aw_valid | (last < line + bytes_)),
             Assert(~(was_beat & skip) | dut.late.skip),
             Cover(was_beat & (dut.late.end != 0) & (self.walk.at[0] == 2) & ~skip),
-            Cover(was_beat & (dut.late.end != 0) & self.joined & (self.walk.at[0] == 2)),
+            Cover(was_beat & (dut.late.end != 0) & self.joined & (dut.late.offset == 3)),
             Cover(was_beat & self.scatter & (line != self.walk.row[0]) & ~skip),
         ]
         for b, strobe in enumerate(strobes(dut.late, bus)):
@@ -183,15 +183,17 @@ class StoreWindow(Property):
             Assert(~writes | (self.length != 0)),
             Assert(~waits | (dut.first & (dut.dst == walk.row[0]) & (self.row == walk.row[0]))),
             Assert(~waits | (dut.left == dut.offset + self.length)),
+            Assert(~waits | (self.line == self.row)),
             Assert(~writes | (dut.offset == self.row[:shift])),
             Assert(~writes | (dut.offset == dut.dst[:shift])),
             Assert(~runs | (dut.left != 0)),
             Assert(~runs | (floor + dut.left == self.row + self.length)),
-            Assert(~runs | Mux(dut.first, floor <= self.line, floor > self.line)),
+            Assert(~writes | Mux(dut.first, floor + dut.head == self.line, floor > self.line)),
             Assert(~runs | (floor > self.row) | (dut.dst == self.row)),
             Assert(~writes | (dut.head == self.line[:shift])),
-            Assert(~runs | (dut.after == ((end - floor - 1) >> shift))),
+            Assert(~writes | ((floor >> shift) + dut.after == (end - 1) >> shift)),
             Assert(~self.joined | ~writes | ~self.scatter),
+            Assert(~self.joined | ~writes | (self.row == walk.row[0])),
             Assert(~self.joined | ~writes | (k["step1"].as_unsigned() == self.length)),
             Assert(~runs | dut.first | (place == 0) | (self.expected == floor)),
         ]
