@@ -140,7 +140,8 @@ MISTAKES = {
     "scatter takes index = bound": (
         "window: store", INDUCTION, 'inside = index < k["bound"]', 'inside = index <= k["bound"]'),
     "store strobes what joined rows wait for": (
-        "window: store", INDUCTION, "late.end.eq(Mux(self.line_last,", "late.end.eq(Mux(~self.row_last,"),
+        "window: store", INDUCTION, "late.end.eq(Mux(self.line_last,",
+        "late.end.eq(Mux(~self.row_last,"),
     "the packer cuts joined rows' beginnings": (
         "window: strobes", INDUCTION, "(ones << late.head)", "(ones << late.offset)"),
     "stw strobes the wrong word": (
