@@ -177,8 +177,8 @@ class Covered(Property):
 class Store(Property):
     """hw.store_address.SlotGenerator: write bursts, and `wlast` on exactly their last beat.
 
-    A ghost counts the bytes from this row's first one to the end of its line by subtraction; that
-    they are n1 rows, as `span` is c1 rows, is what `properties_extent` shows.
+    A ghost counts the bytes from this row's first one to the end of its line by subtraction. That
+    they are those of n1 rows is assumed: `span` is those of c1 rows (hw.extent).
     """
 
     def __init__(self, *changes, config=CONFIG):
