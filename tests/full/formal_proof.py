@@ -108,6 +108,10 @@ MISTAKES = {
         "window: verdict", INDUCTION, 'Mux(v["gather"], v["bound"], v["c1"])', 'v["c1"]'),
     "extent leaves out a dimension that has more than one row": (
         "window: verdict", INDUCTION, '(v["c2"] != 1) | (v["c3"] != 1)', '(v["c2"] != 1)'),
+    "extent joins rows with a gap": (
+        "window: verdict", INDUCTION, '(v["s1"] == v["run"])', '(v["s1"] >= v["run"])'),
+    "a row is not counted in the span": (
+        "window: verdict", INDUCTION, "self.span.eq(next_hi + 1)", "self.span.eq(next_hi)"),
     "the verdict refuses words only": (
         "window: verdict", INDUCTION,
         "self._is(*UNITS) & self._extent.fenced | word & fenced", "word & fenced"),

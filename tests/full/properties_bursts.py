@@ -178,7 +178,7 @@ class Store(Property):
     """hw.store_address.SlotGenerator: write bursts, and `wlast` on exactly their last beat.
 
     A ghost counts the bytes from this row's first one to the end of its line by subtraction. That
-    they are those of n1 rows is assumed: `span` is those of c1 rows (hw.extent).
+    they are those of n1 rows is assumed: `span` is those of c1 rows (`properties_extent`).
     """
 
     def __init__(self, *changes, config=CONFIG):

@@ -175,6 +175,28 @@ class Granted(Property):
             ),
             Cover(push & exists & (last == self.limit) & (first == self.base) & (first != last)),
         ]
+        self._joins(m, dut, name, (on, dram, exists), run, v)
+
+    def _joins(self, m, dut, name, where, run, v):
+        """What is pushed of joined rows: `joined` as the contract says; `span`: run and product."""
+        ext, now, (on, dram, exists) = dut._extent, dut.ongoing, where
+        push, entry = self._pushed(dut, name)
+        ways = Cat(v[n] for n in ("pool", "scatter", "gather", "xpose") if n in v)
+        joins, span = Signal(name=f"{name}_joins"), Signal(32, name=f"{name}_span")
+        before, after = Signal(name=f"{name}_before"), Signal(name=f"{name}_after")
+        m.d.comb += [
+            joins.eq(exists & (v["c1"] != 1) & (v["s1"] == run) & ~ways.any()),
+            before.eq(on & (now["RESOLVE"] | (now["EXTENT"] & (ext._at <= dram)))),
+            after.eq(on & (now["EXEC"] | (now["EXTENT"] & (ext._at > dram)))),
+            Assert(~before | ~ext.joined),
+            Assert(~after | (ext.joined == (joins & (v["pack"] == 1 if "pack" in v else 1)))),
+            Assert(~(after & ext.joined) | (run == 0) | (ext.span == span)),
+            Assert(~push | (entry.joined == ext.joined)),
+            Assert(~push | ~entry.joined | (entry.span == span)),
+            Cover(push & entry.joined & (entry.span == 12) & (run == 3)),
+        ]
+        with m.If(on & now["EXTENT"] & (ext._at == dram)):
+            m.d.sync += span.eq(run + Mux(self.reach < 0, 0, self.reach))
 
     def _pushed(self, dut, name):
         dispatch = getattr(dut, f"dispatch_{name}")

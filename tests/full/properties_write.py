@@ -39,8 +39,8 @@ class StoreWindow(Property):
     """STORE: each byte that is strobed is a byte of a row of the instruction, each burst in it.
 
     Joined rows are one line of `span` bytes; that the last row ends where the line does is assumed
-    (`span` is c1 rows: hw.extent). Any sequence of instructions, scatter, max-pool, transposition
-    included; the product of a scatter's index and stride is any multiple of the bus.
+    (`span` is c1 rows: `properties_extent`). Any sequence of instructions, scatter, max-pool and
+    transposition included; the product of a scatter's index and stride is any multiple of the bus.
     """
 
     def __init__(self, *changes, config=CONFIG):

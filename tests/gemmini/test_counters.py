@@ -29,7 +29,7 @@ def _counts_on_one_chip(b):
     with RtlChip(b.config) as rtl:
         rtl.write(0x100000, code)
         rtl.start(0x100000, len(code) // 64)
-        rtl.spin(150)
+        rtl.spin(40)
         early = rtl.counters()
         rtl.spin(20)
         later = rtl.counters()
