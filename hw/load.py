@@ -2,7 +2,7 @@
 
 The address generator issues bursts ahead, across instructions; the unpacker follows as beats come
 and the converter writes local units. Write ports of the local memories are held by an instruction
-from its grant to its `done`, so beats are never held back.
+from its grant to its `done`, so beats are held back only by slots that have none.
 """
 
 from amaranth.hdl import Cat, Module, Signal

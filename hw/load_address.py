@@ -8,20 +8,21 @@ A transposing instruction has *extra* slots without a beat after the last run of
 units of the rows of zeros that complete the block, and at its end those in which the last block's
 units are written.
 A gathering one starts with LOAD_GATHER slots without a beat; then each run adds the offset that the
-`IndexReader` has for it. Offsets are whole beats, so the unpacker need not know them.
+`IndexReader` has for it. Offsets are whole beats, so the unpacker need not know them. The bursts
+of joined runs (`load_run`) go on from one to the next.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
+from tilewright.hw.load_run import RUN_BITS, Run
 from tilewright.hw.payload import payload
 from tilewright.isa.config import LOCAL_BITS, MAX_BURST, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.table import CONV_BYTES, Conv, Mem
 from tilewright.isa.timing import LOAD_GATHER, LOAD_OUTSTANDING, load_drain
 
 PAGE_BITS = 12  # a burst never crosses 4 KiB
-RUN_BITS = 22  # bytes of a run from its first beat's address; units << 5 of a fill
 
 
 def descriptor(config: ChipConfig) -> data.StructLayout:
@@ -32,12 +33,15 @@ def descriptor(config: ChipConfig) -> data.StructLayout:
             "fill": 1,
             "xpose": 1,
             "gather": 1,
+            "joined": 1,
+            "single": 1,  # a local unit has the bytes of a beat
             # units of the rows that a matrix lacks, if transposed
             "pad": range((config.dim - 1) * XPOSE_BLOCKS + 1),
             "mem": unsigned(1),
             "conv": unsigned(4),
             "pack": unsigned(2),
             "run": unsigned(RUN_BITS - 1),
+            "span": unsigned(32),  # bytes that bursts go on for: the run, or all that are joined
             **{f"c{i}": unsigned(16) for i in (1, 2, 3)},
             "dram": unsigned(32),
             **{f"s{i}": signed(32) for i in (1, 2, 3)},
@@ -81,6 +85,9 @@ def describe(m: Module, config: ChipConfig, start, instr) -> data.View:
             for conv, size in CONV_BYTES.items():
                 with m.Case(conv):
                     m.d.comb += out.run.eq(instr.c0 << exact_log2(size))
+                    m.d.comb += out.single.eq(size * config.dim == config.bus_bytes)
+        with m.If(~instr.joined):
+            m.d.comb += out.span.eq(out.run)
         with m.If(instr.gather):
             m.d.comb += out.s1.eq(0)
         short = Mux(pairs, config.dim // 2 - 1, config.dim - 1)
@@ -160,7 +167,7 @@ class Extra:
 
 
 class AddressGenerator(wiring.Component):
-    """Turns descriptors into read bursts, one beat's slot per cycle.
+    """Turns descriptors into read bursts, one slot per cycle.
 
     **Members**
 
@@ -206,28 +213,22 @@ class AddressGenerator(wiring.Component):
         m = Module()
         bus = self.config.bus_bytes
         low = exact_log2(bus)
-        names = ("fill", "gather", "xpose", "pad", "last", "run")
+        names = ("fill", "gather", "joined", "single", "xpose", "pad", "last", "run", "span")
         steps = ("c1", "c2", "c3", "s1", "s2", "s3")
         kept = fields(descriptor(self.config), *names, *steps)
         held = Signal(kept, reset_less=True)
         active = Signal()
-        end = Signal(RUN_BITS, reset_less=True)  # bytes from this beat's address to the run's end
+        rest = Signal(33 - low, reset_less=True)  # beats until bursts end, this one included
         beat = Signal(32 - low, reset_less=True)  # address of this beat, in beats
-        burst = Signal(range(MAX_BURST))  # slots of this burst after this one
+        burst = Signal(range(MAX_BURST))  # beats of this burst after this one
         outstanding = Signal(range(LOAD_OUTSTANDING + 1))
 
         lead = Signal(range(LOAD_GATHER + 1))  # slots until the first run of a gather
         begin = Signal()  # of its first run
         first = Signal()
-        slot = Signal()
+        slot, go = Signal(), Signal()
         run_end, step = Signal(), Signal()
         blocked = self.arvalid & ~self.arready | (outstanding == LOAD_OUTSTANDING)
-        m.d.comb += [
-            slot.eq(active & ~(first & blocked)),
-            run_end.eq((lead == 0) & (end <= bus)),
-            begin.eq(lead == 1),
-            self.issuing.eq(slot),
-        ]
         nest = Nest(
             m,
             "run",
@@ -238,14 +239,32 @@ class AddressGenerator(wiring.Component):
             tracks={"dram": (32, "dram", ("s1", "s2", "s3"))},
         )
         extra = Extra(m, self.config, slot=slot, run_end=run_end, held=held, end=nest.end)
+        to = Mux(begin, nest.at["dram"], nest.next["dram"])
+        comes = {
+            n: Mux(self.start, self.desc[n], held[n]) for n in ("joined", "single", "run", "span")
+        }
+        group = self.start | begin | step & (nest.end[0] | ~held.joined)
+        run = Run(
+            m,
+            self.config,
+            begin=self.start | begin | step,
+            group=group,
+            desc=comes,
+            offset=to[:low],
+            go=go,
+        )
         m.d.comb += [
-            first.eq((burst == 0) & ~held.fill & ~extra.on & (lead == 0)),
+            slot.eq(active & ~(first & blocked)),
+            go.eq(slot & ~extra.on & (lead == 0)),
+            run_end.eq((lead == 0) & run.last),
+            begin.eq(lead == 1),
+            self.issuing.eq(slot),
+            first.eq((burst == 0) & ~held.fill & ~extra.on & (lead == 0) & run.beat),
             step.eq(slot & extra.over),
         ]
         last = extra.over & nest.end[0] & nest.end[1] & nest.end[2]
         m.d.comb += self.idle.eq(~active | slot & last)
 
-        to = Mux(begin, nest.at["dram"], nest.next["dram"])
         base = Signal(32)
         m.d.comb += [
             base.eq(to + Mux(held.gather & ~self.start, self.offset, 0)),
@@ -255,19 +274,19 @@ class AddressGenerator(wiring.Component):
             m.d.sync += lead.eq(LOAD_GATHER)
         with m.Elif(lead != 0):
             m.d.sync += lead.eq(lead - 1)
-        bytes_ = Mux(self.start, self.desc.run, held.run)
         with m.If(self.start):
             m.d.sync += [active.eq(1), *copy(held, self.desc)]
         with m.Elif(slot & last):
             m.d.sync += active.eq(0)
-        with m.If(self.start | begin | step):
-            m.d.sync += [end.eq(bytes_ + to[:low]), beat.eq(base[low:])]
-        with m.Elif(slot):
-            m.d.sync += [end.eq(end - bus), beat.eq(beat + 1)]
-        self._request(m, slot, first, end, beat, burst, outstanding)
+        with m.If(group):
+            bytes_ = comes["span"] + to[:low] + (bus - 1)
+            m.d.sync += [rest.eq(bytes_ >> low), beat.eq(base[low:])]
+        with m.Elif(go & run.beat):
+            m.d.sync += [rest.eq(rest - 1), beat.eq(beat + 1)]
+        self._request(m, go & run.beat, first, rest, beat, burst, outstanding)
         return m
 
-    def _request(self, m: Module, slot, first, end, beat, burst, outstanding):
+    def _request(self, m: Module, fetch, first, rest, beat, burst, outstanding):
         """The AR register, burst lengths and the count of bursts in flight."""
         bus = self.config.bus_bytes
         low = exact_log2(bus)
@@ -275,13 +294,12 @@ class AddressGenerator(wiring.Component):
         index = beat[: PAGE_BITS - low]
         split = exact_log2(MAX_BURST)
         m.d.comb += room.eq(Mux(index[split:].all(), MAX_BURST - index[:split], MAX_BURST))
-        beats = (end + (bus - 1)) >> low
         length = Signal(range(MAX_BURST + 1))
-        m.d.comb += length.eq(Mux(beats < room, beats, room))
-        issue = slot & first
+        m.d.comb += length.eq(Mux(rest < room, rest, room))
+        issue = fetch & first
         with m.If(issue):
             m.d.sync += burst.eq(length - 1)
-        with m.Elif(slot & (burst != 0)):
+        with m.Elif(fetch & (burst != 0)):
             m.d.sync += burst.eq(burst - 1)
 
         with m.If(self.arready):

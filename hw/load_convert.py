@@ -23,8 +23,8 @@ ROUNDED = (Conv.F32_BF16, Conv.F32_HI, Conv.F32_MID)  # bf16 of what the first s
 
 
 def chunk_width(config: ChipConfig) -> int:
-    """Bytes of the chunk register: a beat, at least an fp32 element."""
-    return max(config.bus_bytes, 4)
+    """Bytes of the chunk register: two beats, so at least an fp32 element."""
+    return 2 * config.bus_bytes
 
 
 def unit_bytes(config: ChipConfig, conv: Conv, mem: Mem) -> int:

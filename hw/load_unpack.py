@@ -1,11 +1,16 @@
-"""LOAD's data side: beats of DRAM become chunks of local units, one beat per cycle.
+"""LOAD's data side: beats of DRAM become chunks of local units, one slot per cycle.
 
 A local row is a stream of bytes. Each beat is rotated so that its first useful byte lands where the
-row's stream stands, and merged into the *chunk* register. A chunk leaves when a byte of its row
-beyond it arrives, or in the cycle after its row's last beat: so never more than one chunk leaves in
-a cycle, whatever the alignment, and nothing has to be buffered. A fill puts its value into the
-chunk register once for each unit, and the chunk leaves to become a whole unit; so does each unit of
-the rows of zeros that complete a block to be transposed.
+row's stream stands, and merged into the *chunk* register of two beats. A chunk leaves when a byte
+of its row beyond it is there, but not in the row's first slot, or in the cycle after the row's last
+slot: so never more than one chunk leaves in a cycle, whatever the alignment, and nothing has to be
+buffered. A fill puts its value into the chunk register once for each unit, and the chunk leaves to
+become a whole unit; so does each unit of the rows of zeros that complete a block to be transposed.
+
+The first slot of a joined run (`load_run`) brings what it has of the beat before, and its own beat:
+less than two beats. If a chunk has two beats, that is never beyond one. If it has one beat (that is
+a unit, then), up to a beat more waits in the register; the row's slots after the first let a chunk
+leave each, and a row has a slot for each unit, so at its end one chunk is left.
 
 Descriptors wait in a queue, since the beats come some 60 cycles after their slots; the unpacker
 walks the same `Nest` as the address generator, on the low address bits alone.
@@ -16,7 +21,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
-from tilewright.hw.load_address import RUN_BITS, Extra, Nest, copy, descriptor
+from tilewright.hw.load_address import Extra, Nest, copy, descriptor
 from tilewright.hw.load_convert import (
     chunk_bytes,
     chunk_layout,
@@ -24,6 +29,7 @@ from tilewright.hw.load_convert import (
     index_bits,
     unit_bytes,
 )
+from tilewright.hw.load_run import Run
 from tilewright.isa.config import LOCAL_BITS, ChipConfig
 from tilewright.isa.extent import LOCAL_BYTES
 from tilewright.isa.table import CONV_BYTES, Conv, Mem
@@ -43,18 +49,18 @@ class Unpacker(wiring.Component):
     start, desc : In
         A descriptor, in the order of its beats; at most LOAD_INFLIGHT started and not done.
     rdata, rvalid : In, rready : Out
-        Beats; refused without a descriptor, and while a fill is at work.
+        Beats; refused without a descriptor, and in slots that have none.
     beat : Out(1)
         A beat is accepted.
     last : Out(1)
-        The last beat, or filled unit, of a descriptor is taken in this cycle.
+        The last slot, or filled unit, of a descriptor is at work in this cycle.
     run, outside : In
         The next run of a gather is to be read; it holds `value`, whatever is read.
     o_valid, o : Out
         Chunks (`chunk_layout`); not refused.
 
-    **Timing** : a descriptor of start s receives from s + 2. What a beat at z completes is at `o`
-    by z + 2. One beat, or one filled unit, per cycle.
+    **Timing** : a descriptor of start s receives from s + 2. A row whose last slot is at z is at
+    `o` by z + 2. One slot, or one filled unit, per cycle.
     """
 
     def __init__(self, config: ChipConfig):
@@ -84,25 +90,27 @@ class Unpacker(wiring.Component):
         advance = Signal()  # take the next descriptor from the queue
         waiting, queued = self._queue(m, advance)
         held = Signal(self._kept(), reset_less=True)
-        m.d.comb += [
-            self.rready.eq(have & ~held.fill & ~self._on),
-            self.beat.eq(self.rready & self.rvalid),
-            take.eq(self.beat | have & (held.fill | self._on)),
-            advance.eq((~have | self.last) & waiting),
-        ]
+        self._go = Signal()  # this slot is over
         with m.If(advance):
             m.d.sync += [have.eq(1), held.eq(queued)]
         with m.Elif(self.last):
             m.d.sync += have.eq(0)
-        walk = self._walk(m, advance, queued, take, held)
+        run, *walk = self._walk(m, advance, queued, take, held)
+        m.d.comb += [
+            self.rready.eq(have & ~held.fill & ~self._on & run.beat),
+            self.beat.eq(self.rready & self.rvalid),
+            self._go.eq(self.beat | have & (held.fill | self._on | ~run.beat)),
+            take.eq(self._go & ~run.lead),
+            advance.eq((~have | self.last) & waiting),
+        ]
         self._replace(m, held, take)
-        self._merge(m, take, held, *walk)
+        self._merge(m, take, held, run, *walk)
         return m
 
     def _kept(self) -> data.StructLayout:
         """What the queue holds of a descriptor: of byte strides only the offset in a beat."""
         low = exact_log2(self.config.bus_bytes)
-        members = {n: f.shape for n, f in descriptor(self.config)}
+        members = {n: f.shape for n, f in descriptor(self.config) if n != "span"}
         return data.StructLayout(members | {n: unsigned(low) for n in ("dram", "s1", "s2", "s3")})
 
     def _queue(self, m: Module, advance):
@@ -127,13 +135,11 @@ class Unpacker(wiring.Component):
         return level != 0, data.View(kept, read.data)
 
     def _walk(self, m: Module, advance, queued, take, held):
-        """Where this beat stands: (first byte, end, run_end, row_first, row_last, row address)."""
+        """Where this slot stands: (`Run`, row_first, row_last, row address)."""
         bus = self.config.bus_bytes
         low = exact_log2(bus)
-        first = Signal(low, reset_less=True)  # of the beat's useful bytes
-        end = Signal(RUN_BITS, reset_less=True)  # of the run, counted from the beat's byte 0
         row_first = Signal(reset_less=True)
-        run_end, row_last, step = Signal(), Signal(), Signal()
+        run_end, row_last, step, go = Signal(), Signal(), Signal(), Signal()
         number = Signal(exact_log2(self.config.dim), reset_less=True)  # of a run in its block
         strides = {n: held[n] for n in held.shape().members}
         strides["l1"] = Mux(held.xpose & (number != self.config.dim - 1), 0, held.l1)
@@ -150,11 +156,22 @@ class Unpacker(wiring.Component):
             },
         )
         inner, middle, outer = nest.end
-        extra = Extra(m, self.config, slot=take, run_end=run_end, held=held, end=nest.end)
+        extra = Extra(m, self.config, slot=self._go, run_end=run_end, held=held, end=nest.end)
+        offset = nest.next["offset"]
+        run = Run(
+            m,
+            self.config,
+            begin=advance | step,
+            group=advance | inner,
+            desc={n: Mux(advance, queued[n], held[n]) for n in ("joined", "single", "run")},
+            offset=offset,
+            go=go,
+        )
         self._zero = extra.zero
         m.d.comb += [
-            run_end.eq(end <= bus),
+            run_end.eq(run.last),
             self._on.eq(extra.on),
+            go.eq(self._go & ~extra.on),
             step.eq(take & extra.over),
             self._next_run.eq(step),
             row_last.eq(
@@ -167,16 +184,14 @@ class Unpacker(wiring.Component):
         with m.Elif(step):
             m.d.sync += number.eq(number + 1)
         with m.If(advance | step):
-            offset = nest.next["offset"]
             m.d.sync += self._phase.eq(-offset)
-            m.d.sync += [first.eq(offset), end.eq(Mux(advance, queued.run, held.run) + offset)]
         with m.Elif(take):
-            m.d.sync += [first.eq(0), end.eq(end - bus), self._phase.eq(self._phase + bus)]
+            m.d.sync += self._phase.eq(self._phase + bus)
         with m.If(advance):
             m.d.sync += row_first.eq(1)
         with m.Elif(take & ~extra.on):
             m.d.sync += row_first.eq(row_last)
-        return first, end, run_end, row_first, row_last, nest.at["row"]
+        return run, row_first, row_last, nest.at["row"]
 
     def _replace(self, m: Module, held, take):
         """The beat, or what stands for it in a run whose index is out of range.
@@ -206,7 +221,29 @@ class Unpacker(wiring.Component):
             turned = value.replicate(2) >> Cat(Const(0, 3), self._phase)
             m.d.comb += self._data.eq(turned[:32].replicate(max(1, bits // 32)))
 
-    def _merge(self, m: Module, take, held, first, end, run_end, row_first, row_last, row):
+    def _arriving(self, m: Module, run, at):
+        """(Bytes that this slot brings, how many), byte 0 of the row's stream `at` its place.
+
+        The place counts modulo the chunk register.
+        """
+        bus = self.config.bus_bytes
+        low = exact_log2(bus)
+        before = Signal(8 * bus, reset_less=True)  # the beat before this one
+        with m.If(self.beat):
+            m.d.sync += before.eq(self.rdata)
+        mixed = Signal(8 * bus)
+        old = Mux(run.shared, ~low_bytes(bus, run.first), 0)  # places of bytes from `before`
+        m.d.comb += mixed.eq(before & old | self._data & ~old)
+        turn = Cat(Const(0, 3), (run.first - at)[:low])
+        halves = [(x.replicate(2) >> turn)[: 8 * bus] for x in (mixed, self._data)]
+        count = Signal(range(2 * bus))
+        full = run.end > bus
+        m.d.comb += count.eq(
+            Mux(full, bus, run.end[: low + 2]) + Mux(run.shared, bus, 0) - run.first
+        )
+        return Cat(halves), Mux(run.brings, count, 0)
+
+    def _merge(self, m: Module, take, held, run, row_first, row_last, row):
         """The chunk register, and what leaves it."""
         config = self.config
         bus, width = config.bus_bytes, chunk_width(config)
@@ -218,28 +255,27 @@ class Unpacker(wiring.Component):
 
         at, total = Signal(range(width + 1)), Signal(range(2 * width + 1))
         over, after = Signal(), Signal(range(width + 1))
-        useful = Mux(run_end, end[: bus.bit_length()], bus) - first
-        turned = self._data.replicate(2) >> Cat(Const(0, 3), (first - at)[: exact_log2(bus)])
-        beat, beyond = Signal(8 * width), Signal(8 * width)
+        beat, useful = self._arriving(m, run, at)
+        filled = low_bytes(width, at)
         m.d.comb += [
             at.eq(Mux(row_first, 0, stand)),
             total.eq(at + useful),
-            over.eq(total > size),
+            over.eq(~row_first & (total > size)),
             after.eq(Mux(over, total - size, total)),
-            beat.eq(turned[: 8 * bus].replicate(width // bus)),
-            beyond.eq(beat & ~low_bytes(width, at)),
         ]
-        fresh = row_first | over
+
+        def left(bytes_):
+            """Those of bytes in the chunk register that are there after this slot."""
+            rest = Mux(held.single, bytes_ >> 8 * bus, 0)
+            return Mux(row_first, 0, Mux(over, rest, bytes_))
+
         with m.If(take & held.fill):
             m.d.sync += chunk.eq(self._pattern(m, held))
         with m.Elif(take & self._on):
             m.d.sync += chunk.eq(0)
         with m.Elif(take):
-            below = low_bytes(width, after)
-            m.d.sync += [
-                chunk.eq(Mux(fresh, beat & below, chunk | beyond & below)),
-                stand.eq(after),
-            ]
+            fresh = beat & low_bytes(width, after) & ~left(filled)
+            m.d.sync += [chunk.eq(left(chunk) | fresh), stand.eq(after)]
 
         done = Signal()  # this chunk is its unit's last
         m.d.comb += done.eq(now.index == final)
@@ -255,11 +291,11 @@ class Unpacker(wiring.Component):
                 pending.eq(row_last | held.fill | self._zero),
             ]
             with m.If(~self._on):
-                m.d.sync += now.last.eq(Mux(run_end | held.xpose, held.last, -1))
+                m.d.sync += now.last.eq(Mux(run.last | held.xpose, held.last, -1))
         with m.Elif(pending):
             m.d.sync += pending.eq(0)
 
-        leave = pending | take & over & ~row_first & ~held.fill
+        leave = pending | take & over & ~held.fill
         m.d.sync += self.o_valid.eq(leave)
         with m.If(leave):
             m.d.sync += [
@@ -268,7 +304,7 @@ class Unpacker(wiring.Component):
                     for n in self.o.shape().members
                     if n not in ("bytes", "close")
                 ),
-                self.o.bytes.eq(Mux(pending, chunk, chunk | beyond)),
+                self.o.bytes.eq(Mux(pending, chunk, chunk | beat & ~filled)),
                 self.o.close.eq(pending | done),
             ]
 

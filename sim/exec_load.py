@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from tilewright.isa.config import ChipConfig
-from tilewright.isa.extent import LOCAL_BYTES
-from tilewright.isa.table import CONV_BYTES, Conv, Mem, Oob
+from tilewright.isa.extent import LOCAL_BYTES, joined
+from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, Conv, Mem, Oob
 from tilewright.sim.local import RowWriter
 from tilewright.sim.memory import Runs
 from tilewright.sim.numerics import f32_parts, f32_to_bf16
@@ -50,7 +50,10 @@ def beats(v: Mapping[str, int], bus: int) -> int:
     if v["fill"]:
         return 0
     counts, strides = (v["c3"], v["c2"], v["c1"]), (v["s3"], v["s2"], v["s1"])
-    return run_beats(v["dram"], counts, strides, v["c0"] * CONV_BYTES[Conv(v["conv"])], bus)
+    run = v["c0"] * CONV_BYTES[Conv(v["conv"])]
+    if joined(INSTRUCTIONS["load"], v):  # they share beats as one run does
+        return run_beats(v["dram"], counts[:2], strides[:2], run * v["c1"], bus)
+    return run_beats(v["dram"], counts, strides, run, bus)
 
 
 def _convert(raw: np.ndarray, conv: Conv) -> np.ndarray:

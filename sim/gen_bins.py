@@ -108,6 +108,19 @@ def _load(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
         yield f"load/xpose/{length}/{_RAGGED[v['c0'] % config.dim > 0]}/{ragged}"
     if v["gather"]:
         yield f"load/gather/{Oob(v['oob']).name}".lower()
+    if count["joined"]:
+        yield from _joined_runs(config, v, mode, count["units"])
+
+
+def _joined_runs(config: ChipConfig, v: Mapping[str, int], mode: str, units: int) -> Iterator[str]:
+    """Where runs that follow each other begin; whether one has fewer new beats than units."""
+    bus, run = config.bus_bytes, v["s1"]
+    yield f"{mode}/joined"
+    yield f"load/joined/{_ALIGN[v['dram'] % bus > 0]}"
+    yield f"load/joined/{_COUNT[v['c2'] * v['c3'] > 1]}"
+    starts = (v["dram"] + i * run for i in range(v["c1"]))
+    spare = any((a % bus > 0) + units > -(-(a % bus + run) // bus) for a in starts)
+    yield f"load/joined/{_LENGTH[not spare]}"
 
 
 def _matmul(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
@@ -317,6 +330,8 @@ def _all() -> Iterator[str]:
         yield from (f"{mode}/pack{p}/{ragged}" for p in ((1,) if "xpose" in mode else (1, 2, 3)))
         if mode.endswith("copy"):
             yield from (f"{mode}/{a}/{ragged}" for a in _ALIGN)
+            yield f"{mode}/joined"
+    yield from (f"load/joined/{x}" for x in (*_ALIGN, *_COUNT, *_LENGTH))
     yield from (f"load/gather/{oob.name}".lower() for oob in Oob)
     for length, part, block in product(("short", "long"), _RAGGED, _RAGGED):
         yield f"load/xpose/{length}/{part}/{block}"

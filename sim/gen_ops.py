@@ -186,10 +186,13 @@ class Ops:
             strides[0] = 0
         return unit, strides
 
-    def _steps(self, counts: list[int], run: int, unit: int) -> list[int]:
-        """DRAM strides: dense, gaps, aligned to the bus, repeated, overlapping or negative."""
-        out, span = [], run
-        for n in counts:
+    def _steps(self, counts: list[int], run: int, unit: int, joined: bool = False) -> list[int]:
+        """DRAM strides: dense, gaps, aligned to the bus, repeated, overlapping or negative.
+
+        The first one is dense if `joined`.
+        """
+        out, span = ([run], run * counts[0]) if joined else ([], run)
+        for n in counts[joined:]:
             bus = self.config.bus_bytes
             s = self.rng.choice(
                 (span, span, span + unit * self.rng.randint(1, 9), -(-span // bus) * bus,
@@ -208,6 +211,9 @@ class Ops:
         space, local, far = SPACE[mem], _LOCAL.get(conv, 4), _DRAM.get(conv, 4)
         c0 = self._columns() if pack == 1 else rng.choice((dim, rng.randint(1, dim + 2)))
         counts = [rng.choice((1, 2, 3, 5)), rng.choice((1, 1, 2, 3)), rng.choice((1, 1, 2))]
+        joined = how == COPY and pack == 1 and rng.random() < 0.7
+        if joined:  # runs that follow each other in DRAM, also such that end inside a beat
+            c0, counts[0] = rng.choice((c0, c0, rng.randint(1, 3))), rng.choice((2, 5, 9))
         if self._long():
             counts = [rng.choice((12, 24, 40)), 1, 1]
         row = c0 * (counts[0] if pack > 1 else 1) * (counts[1] if pack > 2 else 1)
@@ -216,7 +222,7 @@ class Ops:
             return None
         units, width = -(-row // lanes), 2 if mem == Mem.SPAD and local > 1 else 1
         l0, rest = self._layout(units, counts[pack - 1 :], width)
-        steps = self._steps(counts, c0 * far, far)
+        steps = self._steps(counts, c0 * far, far, joined)
         cells = grid((units, l0), *zip(counts[pack - 1 :], rest, strict=True), width=width)
         loc = self._base(space, cells, width)
         if loc is None:

@@ -149,26 +149,37 @@ def offsets_of(start: int, steps: Iterable[tuple[int, int]], bus: int) -> dict[i
 
     The offsets of a dimension repeat with period bus / gcd(stride, bus).
     """
-    offsets = {start % bus: 1}
+    found = {start % bus: 1}
     for count, stride in steps:
         stride %= bus
         period = bus // gcd(stride, bus)
         if period == 1:
-            offsets = {o: k * count for o, k in offsets.items()}
+            found = {o: k * count for o, k in found.items()}
             continue
         spread: dict[int, int] = {}
-        for o, k in offsets.items():
+        for o, k in found.items():
             for j in range(min(count, period)):
                 at = (o + j * stride) % bus
                 spread[at] = spread.get(at, 0) + k * ((count - j + period - 1) // period)
-        offsets = spread
-    return offsets
+        found = spread
+    return found
 
 
 def beats(start: int, run: int, steps: Iterable[tuple[int, int]], bus: int) -> int:
     """Beats of `run` bytes at `start` + sum of i * stride, each (count, stride) of `steps`."""
     offsets = offsets_of(start, steps, bus)
     return sum(k * ((o + run + bus - 1) // bus) for o, k in offsets.items())
+
+
+def joined_loads(start: int, run: int, units: int, steps: list[tuple[int, int]], bus: int) -> int:
+    """Slots of a LOAD's joined runs, `steps` of (i1, i2, i3): new beats, but at least `units`."""
+    total = 0
+    for at, groups in offsets_of(start, steps[1:], bus).items():
+        slots = int(at > 0)  # fetches the first beat
+        for o, k in offsets_of(at, steps[:1], bus).items():
+            slots += k * max((o + run + bus - 1) // bus - (o > 0), units)
+        total += groups * slots
+    return total
 
 
 def joined_slots(v: Mapping[str, int], run: int, unit: int, bus: int) -> int:
@@ -198,6 +209,10 @@ def _load(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
         return Work(rows * per_row, reads, rest, True)
     run = v["c0"] * CONV_BYTES[Conv(v["conv"])]
     steps = [(v[f"c{i}"], v[f"s{i}"]) for i in (1, 2, 3)]
+    count = derived(config, spec, v)
+    if count["joined"]:
+        n = joined_loads(v["dram"], run, count["units"], steps, config.bus_bytes)
+        return Work(n, reads, rest, False)
     n = beats(v["dram"], run, steps, config.bus_bytes)
     n += _timing.LOAD_GATHER * v["gather"]
     if v["xpose"]:  # blocks are completed with rows of zeros

@@ -87,7 +87,9 @@ MISTAKES = {
         "load bursts", 8, "with m.If(self.arready):\n            m.d.sync += self.arvalid",
         "with m.If(1):\n            m.d.sync += self.arvalid"),
     "load reads a beat too few": (
-        "load coverage", 12, "end.eq(bytes_ + to[:low])", "end.eq(bytes_)"),
+        "load coverage", 12, 'comes["span"] + to[:low] + (bus - 1)', 'comes["span"] + (bus - 1)'),
+    "load reads a shared beat again": (
+        "load coverage", 12, "step & (nest.end[0] | ~held.joined)", "step"),
     "store's last beat comes late": (
         "store bursts", 8, "late.wlast.eq(self.line_last | place.all())",
         "late.wlast.eq(self.line_last)"),
@@ -118,7 +120,8 @@ MISTAKES = {
     "a word's end is not looked at": (
         "window: verdict", INDUCTION, "ends = self._address | 3", "ends = self._address"),
     "load reads a beat too many": (
-        "window: load", INDUCTION, "end.eq(bytes_ + to[:low])", "end.eq(bytes_ + to[:low] + bus)"),
+        "window: load", INDUCTION, 'comes["span"] + to[:low] + (bus - 1)',
+        'comes["span"] + to[:low] + (2 * bus - 1)'),
     "load swaps two strides": (
         "window: load", INDUCTION, "Mux(~self.end[1], steps[1], steps[2])",
         "Mux(~self.end[1], steps[2], steps[1])"),

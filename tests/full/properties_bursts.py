@@ -18,10 +18,11 @@ PAGE = 4096
 #: Text added to the modules under proof, so that their state can be named in an invariant.
 SEE_LOAD = (
     (
-        "        self._request(m, slot, first, end, beat, burst, outstanding)\n        return m",
-        "        self._request(m, slot, first, end, beat, burst, outstanding)\n"
-        "        self.state = active, held, end, burst, outstanding\n"
-        "        self.more = beat, lead, nest, extra, step, last\n        return m",
+        "        self._request(m, go & run.beat, first, rest, beat, burst, outstanding)\n",
+        "        self._request(m, go & run.beat, first, rest, beat, burst, outstanding)\n"
+        "        self.state = active, held, run, rest, burst, outstanding\n"
+        "        self.more = beat, lead, nest, extra, step, last\n"
+        "        self.begins = group, comes\n",
     ),
     (
         "        levels = {}\n",
@@ -45,6 +46,44 @@ SEE_STORE = (
     ),
 )
 CONFIG = PRESETS["tw4"]
+
+
+class Behind:
+    """The ghost of joined runs: `bytes` of their group come after this run.
+
+    `holds` is what the sequencer guarantees (a span is c1 runs long), stated for this slot without
+    a product; `true` is an invariant. `runs`: the slot belongs to a run.
+    """
+
+    def __init__(self, m: Module, dut, runs, bus: int):
+        active, held, run, rest, _, _ = dut.state
+        _, _, nest, _, step, _ = dut.more
+        group, comes = dut.begins
+        low = bus.bit_length() - 1
+        self.bytes = Signal(32, name="ghost_behind")
+        with m.If(group):
+            m.d.sync += self.bytes.eq(comes["span"] - comes["run"])
+        with m.Elif(step):
+            m.d.sync += self.bytes.eq(self.bytes - held.run)
+        self.end = run.end + Mux(run.lead, bus, 0)  # of the run, from the next beat's byte 0
+        self.holds = ~runs | ((self.bytes == 0) == (nest.end[0] | ~held.joined))
+        self.holds &= ~runs | (self.bytes == 0) | (self.bytes >= held.run)
+        self.true = ~runs | (
+            (rest == (self.end + self.bytes + bus - 1) >> low)
+            & (run.end > -bus)
+            & (held.joined | (self.bytes == 0) & ~run.lead & ~run.spare & (run.end > 0))
+            & (run.end < (1 << 20) + bus)
+            & ((run.end - held.run - nest.levels["dram"][0])[:low] == 0)
+        )
+        self.true &= (
+            ~active
+            | held.fill
+            | Mux(
+                held.joined,
+                (held.s1 == held.run) & (held.span > held.run) & ~(held.gather | held.xpose),
+                held.span == held.run,
+            )
+        )
 
 
 def legal(m: Module, valid, addr, length, bus: int) -> None:
@@ -80,20 +119,24 @@ class Load(Property):
         bus = self.config.bus_bytes
         dut = self.source.AddressGenerator(self.config)
         m.submodules.dut = Fragment.get(dut, None)  # now, so that its state can be named
-        active, held, end, burst, outstanding = dut.state
+        active, held, run, left, burst, outstanding = dut.state
         _, lead, _, extra, _, _ = dut.more
         start, ready, ends = (self.free(1, n) for n in ("start", "arready", "burst_end"))
-        kinds = ("fill", "gather", "xpose")
-        for name in ("run", "c1", "c2", "c3", "dram", "s1", "s2", "s3", "pad", "last", *kinds):
+        kinds = ("fill", "gather", "xpose", "joined")
+        names = ("run", "span", "single", "c1", "c2", "c3", "s1", "s2", "s3")
+        for name in (*names, "dram", "pad", "last", *kinds):
             field = getattr(dut.desc, name)
             m.d.comb += field.eq(self.free(len(field), name))
         out = Signal(range(LOAD_OUTSTANDING + 1))
+        run_bytes = dut.desc.run
         m.d.comb += [
             dut.start.eq(start),
             dut.arready.eq(ready),
             dut.burst_end.eq(ends),
             Assume(~start | dut.idle),
-            Assume((dut.desc.run != 0) & (dut.desc.run < (1 << 20))),
+            Assume((run_bytes != 0) & (run_bytes < (1 << 20))),
+            Assume(Mux(dut.desc.joined, dut.desc.span > run_bytes, dut.desc.span == run_bytes)),
+            Assume(~dut.desc.joined | (dut.desc.s1 == run_bytes)),
             *(Assume(dut.desc[c] != 0) for c in ("c1", "c2", "c3")),
             Assume(~ends | (out != 0)),
             *(Assume(~(dut.desc[a] & dut.desc[b])) for a, b in combinations(kinds, 2)),
@@ -107,8 +150,10 @@ class Load(Property):
         m.d.sync += [slot.eq(dut.issuing), seen.eq(dut.arvalid & ~ready)]
         with m.If(start):
             m.d.sync += filling.eq(dut.desc.fill)
-        plain, was_plain = Signal(), Signal()  # slots have beats
-        m.d.comb += plain.eq(~filling & (extra.left == 0) & (lead == 0))
+        runs, plain, was_plain = Signal(), Signal(), Signal()  # slots of runs; with beats
+        m.d.comb += runs.eq(active & ~filling & (extra.left == 0) & (lead == 0))
+        m.d.comb += plain.eq(runs & run.beat)
+        behind = Behind(m, dut, runs, bus)
         m.d.sync += was_plain.eq(plain)
         m.d.comb += fresh.eq(dut.arvalid & ~seen)
         with m.If(slot & was_plain):
@@ -120,25 +165,28 @@ class Load(Property):
         rest = Signal(5)  # slots of this burst to come
         m.d.comb += [
             rest.eq(Mux(slot & was_plain, Mux(fresh, dut.arlen, beats - 1), beats)),
-            Assert(~active | ~plain | (end != 0)),
+            Assume(behind.holds),
+            Assert(behind.true),
             Assert(~active | ((held.run != 0) & (held.run < (1 << 20)) & (held.fill == filling))),
             Assert((lead == 0) | (active & held.gather & ~held.xpose & (extra.left == 0))),
             Assert(~active | ~(held.gather & held.fill)),
             Assert((extra.left == 0) | (active & held.xpose)),
             Assert(rest == burst),
-            Assert((rest == 0) | (active & plain)),
-            Assert((rest == 0) | (rest <= ((end - 1) >> (bus.bit_length() - 1)) + 1)),
+            Assert((rest == 0) | runs),
+            Assert((rest == 0) | (rest <= left)),
             Assert(outstanding == out + fresh),
             Assert(out <= LOAD_OUTSTANDING),
             Assert(~fresh | slot),
             Assert(~fresh | (out < LOAD_OUTSTANDING)),
             Cover(fresh & (dut.araddr[:12] + (dut.arlen + 1) * bus == PAGE) & (dut.arlen == 2)),
             Cover(fresh & (dut.arlen == MAX_BURST - 1)),
+            Cover(slot & ~was_plain & (burst != 0)),
         ]
 
 
 class Covered(Property):
-    """hw.load_address: the bursts of a run follow each other and cover exactly its bytes."""
+    """hw.load_address: the bursts of a run, or of joined ones, follow each other and cover exactly
+    their bytes."""
 
     def __init__(self, *changes, config=CONFIG):
         super().__init__()
@@ -148,6 +196,8 @@ class Covered(Property):
         bus = self.config.bus_bytes
         m.submodules.dut = dut = self.source.AddressGenerator(self.config)
         run, dram = self.constant(m, 10, "run"), self.constant(m, 32, "dram")
+        joined, single = self.constant(m, 1, "joined"), self.constant(m, 1, "single")
+        span = Signal(12)
         started, at, fresh, seen = Signal(), Signal(33), Signal(), Signal()
         ready = self.free(1, "arready")
         low = (bus - 1).bit_length()
@@ -156,9 +206,15 @@ class Covered(Property):
             dut.start.eq(~started),
             dut.desc.run.eq(run),
             dut.desc.dram.eq(dram),
-            *(dut.desc[c].eq(1) for c in ("c1", "c2", "c3")),
+            span.eq(run + Mux(joined, run, 0)),
+            dut.desc.span.eq(span),
+            dut.desc.joined.eq(joined),
+            dut.desc.single.eq(single),
+            dut.desc.s1.eq(run),
+            dut.desc.c1.eq(joined + 1),
+            *(dut.desc[c].eq(1) for c in ("c2", "c3")),
             dut.arready.eq(ready),
-            last.eq(((dram + run - 1) >> low) << low),
+            last.eq(((dram + span - 1) >> low) << low),
             Assume((run != 0) & (run <= 40 * bus)),
             Assume(~dram[31]),
             fresh.eq(dut.arvalid & ~seen),
@@ -166,6 +222,7 @@ class Covered(Property):
             Assert(~fresh | (at <= last)),
             Assert(~(started & dut.idle & ~dut.issuing & ~dut.arvalid) | (at == last + bus)),
             Cover(started & dut.idle & ~dut.issuing & (run > 20 * bus)),
+            Cover(started & dut.idle & ~dut.issuing & joined & (run < bus) & dram[0]),
         ]
         m.d.sync += [started.eq(1), seen.eq(dut.arvalid & ~ready)]
         with m.If(~started):

@@ -16,7 +16,7 @@ from amaranth.hdl import Assert, Assume, Cover, Module, Mux, Signal, Value
 from amaranth.hdl._ir import Fragment
 from formal import Property
 from mutate import mutant
-from properties_bursts import CONFIG, SEE_LOAD
+from properties_bursts import CONFIG, SEE_LOAD, Behind
 from tilewright.hw.payload import payload
 from tilewright.isa.table import CONV_BYTES, Conv
 from tilewright.isa.timing import LOAD_GATHER
@@ -80,6 +80,8 @@ def drive(prop: Property, m: Module, view) -> None:
 class LoadWindow(Property):
     """LOAD: every beat of every read burst holds a byte of a row of the instruction, or the word.
 
+    Joined rows count as one.
+
     Any sequence of instructions, any back-pressure; gather (an offset that the index reader gives),
     transpose, fill; and the sequencer's `ldw`.
     """
@@ -116,8 +118,14 @@ class LoadWindow(Property):
             Assume(~(instr.xpose & (instr.fill | instr.gather)) & ~(instr.gather & instr.fill)),
             Assume(~dut.desc.gather | (instr.s1[:low] == 0)),
             Assume(dut.offset[:low] == 0),
+            # joined runs follow each other
+            Assume(~instr.joined | ~(instr.fill | instr.gather | instr.xpose)),
+            Assume(~instr.joined | (dut.desc.s1 == dut.desc.run)),
+            Assume(~instr.joined | (instr.span > dut.desc.run)),
         ]
         self._ghost(m, dut, instr, start)
+        self.reads, self.runs = Signal(), Signal()  # it reads; this slot belongs to a run
+        self.behind = Behind(m, dut, self.runs, self.config.bus_bytes)
         self._claim(m, dut, window, word)
         self._invariant(m, dut, window)
 
@@ -146,13 +154,13 @@ class LoadWindow(Property):
     def _claim(self, m, dut, window, word):
         bus = self.config.bus_bytes
         fresh, seen, was_word = Signal(), Signal(), Signal()
-        row, run, addr = Signal(32), Signal(18), Signal(32)  # one cycle before AR
+        row, run, addr = Signal(32), Signal(33), Signal(32)  # one cycle before AR
         walk_row = self.walk.row[0]
         m.d.sync += [
             seen.eq(dut.arvalid & ~dut.arready),
             was_word.eq(word),
             row.eq(self.row),
-            run.eq(self.run),
+            run.eq(self.run + self.behind.bytes),
             addr.eq(self.word_addr),
         ]
         first, last = Signal(34), Signal(34)  # bytes of the burst
@@ -171,21 +179,26 @@ class LoadWindow(Property):
             Cover(ask & ~was_word & (self.walk.at[0] == 2) & (self.walk.at[1] == 1)),
             Cover(ask & self.gather & (row != walk_row)),
             Cover(ask & was_word),
+            Cover(ask & (self.behind.bytes != 0) & (dut.arlen == 3)),
         ]
 
     def _invariant(self, m, dut, window):
-        active, held, end, burst, _ = dut.state
+        active, held, _, left, burst, _ = dut.state
         beat, lead, nest, extra, _, _ = dut.more
-        walk, bus = self.walk, self.config.bus_bytes
+        walk, bus, behind = self.walk, self.config.bus_bytes, self.behind
         low = (bus - 1).bit_length()
-        reads, runs = Signal(), Signal()  # it reads; this slot has a beat
+        reads, runs = self.reads, self.runs
         m.d.comb += [
             reads.eq(active & ~self.fill),
             runs.eq(reads & (extra.left == 0) & (lead == 0)),
-            Assume(~runs | window.holds(self.row, self.row + self.run - 1)),  # by EXTENT
+            # by EXTENT, for this run and those joined to it
+            Assume(~runs | window.holds(self.row, self.row + self.run + behind.bytes - 1)),
+            Assume(behind.holds),
+            Assert(behind.true),
         ]
-        at = Signal(34)
-        m.d.comb += at.eq(beat << low)
+        at = Signal(34)  # of the next beat; it may be the first one beyond the address space
+        beyond = (beat == 0) & (behind.end <= 0)
+        m.d.comb += at.eq(beat << low | beyond << 32)
         levels = nest.levels["dram"]
         kept = [(held.run, self.run), (held.s1, walk.stride[0].as_signed())]
         kept += [(held.s2, walk.stride[1].as_signed()), (held.s3, walk.stride[2].as_signed())]
@@ -202,9 +215,9 @@ class LoadWindow(Property):
             Assert(lead <= LOAD_GATHER),
             Assert((extra.left == 0) | (active & held.xpose)),
             # where the slot is in its row
-            Assert(~runs | (end != 0)),
-            Assert(~runs | (at + end == self.row + self.run)),
+            Assert(~runs | held.gather | (self.row == walk.row[0])),
+            Assert(~runs | (at + behind.end == self.row + self.run)),
             Assert(~runs | (at + bus > self.row)),
             Assert((burst == 0) | runs),
-            Assert((burst == 0) | (burst <= ((end - 1) >> low) + 1)),
+            Assert((burst == 0) | (burst <= left)),
         ]

@@ -73,7 +73,19 @@ class Load:
         out |= {f"s{i + 1}": n for i, n in enumerate(self.s)}
         out |= {f"l{i}": n for i, n in enumerate(self.l)}
         out |= {"dram": self.dram, "loc": self.loc, "value": self.value}
+        out |= {"joined": int(self.joined), "span": self.c[1] * self.size if self.joined else 0}
         return out | {"row_elems": self.elements, "units": self.units(dim)}
+
+    @property
+    def size(self):
+        """Bytes of a run."""
+        return self.c[0] * SOURCE[self.conv]
+
+    @property
+    def joined(self):
+        """Whether the runs of an (i3, i2) share beats."""
+        plain = self.pack == 1 and not (self.fill or self.xpose or self.gather)
+        return plain and self.c[1] > 1 and self.s[0] == self.size
 
     def row(self, i1):
         """What stands for i1 in addresses."""
@@ -87,29 +99,53 @@ class Load:
 
     def bursts(self, bus):
         """(First byte's beat address, beats) of each burst, in order."""
-        return [part for part in self.schedule(2, bus) if part[0] is not None]
+        return [(address, beats) for _, address, beats in self.schedule(bus, bus)]
+
+    def walk(self, dim, bus):
+        """The address of the beat of each slot, or None; a list for each run or joined group."""
+        if self.gather:
+            yield [None] * GATHER
+        starts = list(self.runs())
+        if self.joined:
+            for i in range(0, len(starts), self.c[1]):
+                yield self.together(starts[i : i + self.c[1]], dim, bus)
+            return
+        for i, address in enumerate(starts):
+            yield list(range(address // bus * bus, address + self.size, bus))
+            if self.xpose and i % self.c[1] == self.c[1] - 1:
+                yield [None] * (-self.c[1] % dim * -(-self.c[0] // dim))
+        if self.xpose:
+            yield [None] * (self.c[0] + 2)
+
+    def together(self, starts, dim, bus):
+        """The slots of joined runs: each fetches what nobody has, in at least `units` slots."""
+        slots = [starts[0] // bus * bus] if starts[0] % bus else []
+        seen = set(slots)
+        for address in starts:
+            new = [
+                a for a in range(address // bus * bus, address + self.size, bus) if a not in seen
+            ]
+            seen |= set(new)
+            slots += new + [None] * (self.units(dim) - len(new))
+        return slots
 
     def schedule(self, dim, bus):
-        """`bursts`, and (None, slots) where nothing is read."""
-        size = self.c[0] * SOURCE[self.conv]
-        if self.gather:
-            yield None, GATHER
-        for i, address in enumerate(self.runs()):
-            beat, left = address // bus, -(-(address % bus + size) // bus)
-            while left:
-                n = min(16, left, 4096 // bus - beat % (4096 // bus))
-                yield beat * bus, n
-                beat, left = beat + n, left - n
-            if self.xpose and i % self.c[1] == self.c[1] - 1:
-                yield None, -self.c[1] % dim * -(-self.c[0] // dim)
-        if self.xpose:
-            yield None, self.c[0] + 2
+        """(Slot, address, beats) of each burst, in order; slots count from 0."""
+        x = 0
+        for part in self.walk(dim, bus):
+            beats = [(x + i, a) for i, a in enumerate(part) if a is not None]
+            x += len(part)
+            while beats:
+                slot, address = beats[0]
+                n = min(16, len(beats), (4096 - address % 4096) // bus)
+                yield slot, address, n
+                beats = beats[n:]
 
     def slots(self, dim, bus):
         """Cycles of the address generator."""
         if self.fill:
             return self.units(dim) * int(np.prod(self.c[self.pack :]))
-        return sum(n for _, n in self.schedule(dim, bus))
+        return sum(len(part) for part in self.walk(dim, bus))
 
     def writes(self, memory, dim):
         """(mem, address, bytes) of each local unit, in order."""
@@ -229,6 +265,29 @@ def gathering(load, config, rng, indices):
     )
 
 
+def joined_load(rng, config):
+    """A load of several joined runs, of 1 to 100 bytes each."""
+    mode = (0, "COPY8"), (0, "COPY16"), (0, "COPY32"), (1, "COPY32"), (1, "I8_I32"), (1, "U8_I32")
+    mem, conv = (*mode, (0, "F32_BF16"), *((0, p) for p in PARTS))[rng.integers(10)]
+    even = 1 if mem or conv == "COPY8" else 2
+    rows = config.acc_rows if mem else config.spad_granules
+    run = int(rng.integers(1, 100 // SOURCE[conv] + 1)) * SOURCE[conv]
+    runs = int(rng.choice([2, 3, 5, 9, 17]))
+    while True:
+        load = Load(
+            conv=conv,
+            mem=mem,
+            dram=int(rng.integers(3000, 5000)),
+            c=(run // SOURCE[conv], runs, *(int(n) for n in rng.integers(1, 3, 2))),
+            s=(run, int(rng.choice([run * runs, -run, 0, 37])), int(rng.integers(-99, 99))),
+            loc=even * int(rng.integers(rows // even)),
+            l=tuple(even * int(n) for n in rng.integers(-3, 4, 4)),
+        )
+        places = [a for _, a, _ in load.writes(np.zeros(DRAM_BYTES, np.uint8), config.dim)]
+        if min(places) >= 0 and max(places) < rows:
+            return load
+
+
 def random_load(rng, config, big=False, indices=None):
     """Any legal instruction with small counts, inside DRAM and the local memory."""
     while True:
@@ -265,6 +324,8 @@ def random_load(rng, config, big=False, indices=None):
             l=tuple(even * int(n) for n in rng.integers(-3, 4, 4)),
             value=int(rng.integers(1 << 32)),
         )
+        if rng.random() < 0.4:
+            load = replace(load, s=(load.size, *load.s[1:]))
         if indices is not None and rng.random() < 0.4:
             load = gathering(load, config, rng, indices)
         starts = list(load.runs())

@@ -88,6 +88,9 @@ class Naive:
                     row = rows.setdefault(key, bytearray())
                     if not v["fill"]:
                         self.beats[0] += (at % self.bus + v["c0"] * size + self.bus - 1) // self.bus
+                        plain = v["pack"] == 1 and not (v["xpose"] or v["gather"])
+                        if plain and i1 and v["s1"] == v["c0"] * size and at % self.bus:
+                            self.beats[0] -= 1  # fetched with the row before
                     for e in range(v["c0"]):
                         raw = bytes(self.dram[at + e * size : at + (e + 1) * size])
                         raw = v["value"].to_bytes(4, "little")[:size] if out else raw

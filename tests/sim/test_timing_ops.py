@@ -5,8 +5,9 @@ import random
 import pytest
 from tilewright.isa.config import parse_config
 from tilewright.isa.encoding import Instr, Reg
-from tilewright.isa.extent import check_range, extents
+from tilewright.isa.extent import check_range, extents, joined
 from tilewright.isa.table import Conv, Dest, Fault, Mem, Type, Unit
+from tilewright.sim.exec_load import beats as load_beats
 from tilewright.sim.functional import Executed
 from tilewright.sim.timing_ops import beats, fault_op, lower, lower_one
 
@@ -34,6 +35,39 @@ def test_beats_in_closed_form_count_every_run(bus):
         assert beats(start, run, steps, bus) == touched_beats(start, run, steps, bus)
 
 
+def test_joined_load_slots_count_new_beats_and_units():
+    rng, idle = random.Random(3), 0
+    for _ in range(300):
+        config = rng.choice(CONFIGS)
+        bus = config.bus_bytes
+        mem, conv, size = rng.choice(((0, 0, 1), (0, 1, 2), (1, 7, 1), (0, 3, 4), (1, 2, 4)))
+        c0, c1, c2, c3 = (
+            rng.randint(1, 70),
+            rng.randint(2, 40),
+            rng.randint(1, 9),
+            rng.randint(1, 3),
+        )
+        run, dram = c0 * size, rng.randrange(100)
+        s2, s3 = rng.choice((0, run * c1, 37, 64)), rng.choice((0, 5, 1000))
+        instr = Instr.make("load", mem=mem, conv=conv, c0=c0, c1=c1, c2=c2, c3=c3, dram=dram,
+                           s1=run, s2=s2, s3=s3)  # fmt: skip
+        slots = fetched = 0
+        for first in (dram + i2 * s2 + i3 * s3 for i2 in range(c2) for i3 in range(c3)):
+            seen = {first // bus} if first % bus else set()
+            slots += len(seen)
+            for i in range(c1):
+                start = first + i * run
+                new = set(range(start // bus, (start + run - 1) // bus + 1)) - seen
+                units = -(-c0 // config.dim)
+                slots += max(len(new), units)
+                idle += len(new) < units
+                seen |= new
+            fetched += len(seen)
+        assert lower_one(config, executed(instr)).work.slots == slots
+        assert load_beats(instr.values, bus) == fetched
+    assert idle
+
+
 def local_rows(config, extent_list, mem, access):
     """Banks, as a mask, that any row from lo to hi of matching operands lies in."""
     bank = config.spad_bank if mem == Mem.SPAD else config.acc_bank
@@ -56,6 +90,8 @@ def test_load_slots_are_beats_and_its_ports_are_its_banks():
             "load", mem=mem, conv=conv, pack=rng.randint(1, 3), dram=rng.randrange(999),
             loc=2 * rng.randrange(4), l0=2, l1=2, l2=6, l3=0, **counts, **strides,
         )  # fmt: skip
+        if joined(instr.spec, instr.values):
+            continue
         work = lower_one(config, executed(instr)).work
         steps = [(counts[f"c{i}"], strides[f"s{i}"]) for i in (1, 2, 3)]
         run = counts["c0"] * {0: 1, 1: 2, 2: 4}[conv]
