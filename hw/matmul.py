@@ -1,8 +1,9 @@
 """MATMUL: streams weight tiles and activation rows through the array into the accumulator.
 
-A granted pass waits in the *pending* registers while its weights are read; the *row* stage streams
-the pass before it. When both are free, the pass is taken: the first row carries the switch, and the
-weights of the next pass may follow at once. Sums leave the array a fixed time later, where an
+A granted pass waits in the *pending* registers while its first weights are read; the *row* stage
+streams the pass before it. When that is over, the pass is taken: the first row carries the switch,
+the other weights come while its rows are under way (each reaches its PE row before them), and then
+those of the next pass may follow at once. Sums leave the array a fixed time later, where an
 output walker finds their accumulator rows.
 
 int8 and uint8 become bf16 at the array's edge, exactly (for an `int8` array: integers of 9 bits).
@@ -28,6 +29,7 @@ from tilewright.isa.timing import (
     MATMUL_MIN_PERIOD,
     MATMUL_READ,
     MEM_READ,
+    WEIGHT_LEAD,
     array_latency,
     matmul_done,
 )
@@ -101,15 +103,19 @@ class Matmul(wiring.Component):
             m.d.sync += self.pending.eq(1)
         with m.Elif(self.take):
             m.d.sync += self.pending.eq(0)
-        m.d.comb += unit.ready.eq((~self.pending | self.take) & (inflight < MATMUL_INFLIGHT))
+        self.apart = Signal(reset_less=True)
+        free, led = self._weights(m)
+        m.d.comb += unit.ready.eq((~self.pending | self.take) & free & (inflight < MATMUL_INFLIGHT))
         m.d.comb += self.busy_array.eq(inflight != 0)
-        loaded = self._weights(m)
-        self._rows(m, loaded)
+        self._rows(m, led)
         self._output(m)
         return m
 
     def _weights(self, m):
-        """Read the pending pass's weight rows; return whether they have been read."""
+        """Read a pass's weight rows.
+
+        Return whether those of another one may follow, and whether its first row may, too.
+        """
         dim, unit, pass_ = self.config.dim, self.unit, self.pass_
         active = Signal()
         index = Signal(range(dim))
@@ -120,6 +126,7 @@ class Matmul(wiring.Component):
         last = Signal()
         m.d.comb += last.eq(active & (index == dim - 1))
         with m.If(unit.start):
+            m.d.sync += self.apart.eq(pass_.apart)
             m.d.sync += [active.eq(1), index.eq(0), address.eq(pass_.w), step.eq(unit.instr.ws)]
             m.d.sync += [kind.eq(unit.instr.w_type), valid_k.eq(pass_.k)]
         with m.Elif(active):
@@ -133,7 +140,8 @@ class Matmul(wiring.Component):
             self.array.i_w.eq(self._operand(m, "w", self.spad_w, kind, keep, valid)),
             self.array.i_w_valid.eq(valid[-1]),
         ]
-        return last | ~active
+        free = last | ~active
+        return free, Mux(self.apart, ~active | (index >= WEIGHT_LEAD - 1), free)
 
     def _operand(self, m, name, port, kind, keep, valid):
         """`port`'s data as the array's lanes at its input, INPUT cycles after the slot.
@@ -171,7 +179,7 @@ class Matmul(wiring.Component):
         """A control bit delayed by `cycles`."""
         return self._chain(m, bit, cycles, name)[-1]
 
-    def _rows(self, m, loaded):
+    def _rows(self, m, led):
         """Take the pending pass, stream its rows, keep its period."""
         dim, unit, instr = self.config.dim, self.unit, self.unit.instr
         latch = {n: Signal.like(instr[n], name=f"next_{n}", reset_less=True)
@@ -182,6 +190,7 @@ class Matmul(wiring.Component):
 
         row, period = Signal(), Signal()  # a row slot; the pass's time is not over
         left, time = Signal(16, reset_less=True), Signal(16, reset_less=True)
+        reads = Signal(16)  # cycles until all rows and weights of the pass have been read
         inner, inner_count = Signal(16, reset_less=True), Signal(16, reset_less=True)
         address = Signal(LOCAL_BITS, reset_less=True)
         line = Signal(LOCAL_BITS, reset_less=True)  # first row of the inner level
@@ -194,7 +203,7 @@ class Matmul(wiring.Component):
         m.d.comb += [
             last_row.eq(row & (left == 1)),
             last_cycle.eq(period & (time == 1)),
-            self.take.eq(self.pending & loaded & (~period | last_cycle)),
+            self.take.eq(self.pending & led & (~period | last_cycle)),
             unit.issuing.eq(period),
             self.spad_a.en.eq(row),
             self.spad_a.addr.eq(address),
@@ -206,12 +215,15 @@ class Matmul(wiring.Component):
                 m.d.sync += [inner.eq(inner_count), line.eq(line + as1), address.eq(line + as1)]
         with m.If(last_row):
             m.d.sync += row.eq(0)
+        with m.If(reads != 0):
+            m.d.sync += reads.eq(reads - 1)
         with m.If(last_cycle):
             m.d.sync += period.eq(0)
         rows = latch["rows"]
         least = max(dim, MATMUL_MIN_PERIOD)
         with m.If(self.take):
             m.d.sync += [row.eq(1), period.eq(1), left.eq(rows)]
+            m.d.sync += reads.eq(Mux(rows < dim - WEIGHT_LEAD, dim - WEIGHT_LEAD, rows))
             m.d.sync += [time.eq(Mux(rows < least, least, rows)), macs.eq(next_pass.macs)]
             m.d.sync += [inner.eq(latch["r0"]), inner_count.eq(latch["r0"])]
             m.d.sync += [as0.eq(latch["as0"]), as1.eq(latch["as1"]), kind.eq(latch["a_type"])]
@@ -224,7 +236,7 @@ class Matmul(wiring.Component):
             self.array.i_switch.eq(self._wait(m, first, INPUT, "switch")),
             self.o_row.eq(row),
             self.o_macs.eq(macs),
-            unit.read_release.eq(self._wait(m, last_row, MATMUL_READ, "read")),
+            unit.read_release.eq(self._wait(m, reads == 1, MATMUL_READ, "read")),
         ]
         self.row, self.last_row, self.next_pass, self.latch = row, last_row, next_pass, latch
 

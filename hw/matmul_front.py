@@ -25,6 +25,7 @@ PASS = data.StructLayout(
         "k": unsigned(6),  # valid k of the block, 1 to dim
         "n": unsigned(6),  # valid columns of the block, 1 to dim
         "first": unsigned(1),  # first K-block: overwrites unless the instruction accumulates
+        "apart": unsigned(1),  # A and W lie in different banks
         "macs": unsigned(11),  # k * n: useful multiply-accumulates of one row
     }
 )
@@ -178,6 +179,7 @@ class MatmulFront(wiring.Component):
         with m.If(issue.advance):
             m.d.sync += previous.eq(a_mask)
         m.d.comb += [
+            self.pass_.apart.eq(~(a_mask & w_mask).any()),
             issue.spad_r.eq(a_mask | w_mask),
             issue.acc.eq(acc),
             issue.blocked.eq(issue.reading & (w_mask & previous).any()),

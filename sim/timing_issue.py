@@ -317,15 +317,14 @@ class Issue:
                 f.port.add(request, t - 1)
             unit.grant(t, work)
             i = unit.next
-            if i < count and unit.row < horizon:
+            if i < count and unit.ready < horizon:
                 stop, ports = work.clash[i], work.onward[i]
-                if ports & wanted or not (clear or f.free(ports, unit.row) == unit.row):
+                if ports & wanted or not (clear or f.free(ports, unit.ready) == unit.ready):
                     stop = min(stop, work.alike[i - 1])  # their ports were free just now
                 unit.grant_run(work, stop, horizon)
             if unit.next == count:
                 unit.next = 0
-                t = t if i == count else unit.row - unit.period
-                self._leave(f, t, unit.read, unit.last_done)
+                self._leave(f, unit.granted, unit.read, unit.last_done)
                 return
             mask = work.masks[unit.next]
             request = unit.ready

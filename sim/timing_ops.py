@@ -69,7 +69,7 @@ class Passes:
 
     For each pass `masks` has its ports, `onward` the ports from it on, `alike` the first later pass
     with other ports, `clash` the first pass from it on whose W shares a bank with the A of the pass
-    before, so that it waits for that one.
+    before, so that it waits for that one. `meets`: some pass's W shares one with its own A.
     """
 
     rows: int
@@ -81,6 +81,7 @@ class Passes:
     onward: list[int] = field(init=False, repr=False)
     alike: list[int] = field(init=False, repr=False)
     clash: list[int] = field(init=False, repr=False)
+    meets: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         count = len(self.a)
@@ -93,7 +94,8 @@ class Passes:
             clash[i] = i if self.w[i] & self.a[i - 1] else clash[i + 1]
         clash[0] = clash[1]
         for name, value in (
-            ("masks", masks), ("onward", onward), ("alike", alike), ("clash", clash)
+            ("masks", masks), ("onward", onward), ("alike", alike), ("clash", clash),
+            ("meets", any(a & w for a, w in zip(self.a, self.w, strict=True))),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
 

@@ -143,7 +143,8 @@ class Store(Unit):
 class Matmul(Unit):
     """MATMUL (contract §5): the head's instruction is granted pass by pass.
 
-    `row` is T of the last pass granted, `period` its P, `read` its read_release, `a` its A banks.
+    `granted` is G of the last pass granted, `row` its T, `period` its P, `read` its read_release,
+    `a` its A banks.
     """
 
     number = Number.MATMUL
@@ -152,7 +153,7 @@ class Matmul(Unit):
         super().__init__(k)
         self.limit = k.MATMUL_INFLIGHT
         self.least = max(k.dim, k.MATMUL_MIN_PERIOD)  # period of a pass of few rows
-        self.row = self.read = -1
+        self.granted = self.row = self.read = -1
         self.period = self.a = self.rows = 0
         self.alike = 0  # index in `done` of the first of the passes with as many rows as the last
         self.next = 0  # pass of the head that comes next
@@ -164,13 +165,13 @@ class Matmul(Unit):
     def grant(self, t: int, work: Passes) -> None:
         """Grant the next pass at `t`; `read` and `last_done` are its releases."""
         k, i, rows = self.k, self.next, work.rows
-        row = t + k.dim
+        row = t + (k.dim if work.w[i] & work.a[i] else k.WEIGHT_LEAD)
         if row < self.row + self.period:
             row = self.row + self.period
         self.period = rows if rows > self.least else self.least
         self._issue(t, row)
-        self.row, self.a = row, work.a[i]
-        self.read = row + rows + k.MATMUL_READ
+        self.granted, self.row, self.a = t, row, work.a[i]
+        self.read = row + max(rows, k.dim - k.WEIGHT_LEAD) + k.MATMUL_READ
         done = row + rows + k.MATMUL_DONE
         self.reading.hold(work.reads[i], self.read)
         self.writing.hold(work.rest[i], done)
@@ -183,8 +184,8 @@ class Matmul(Unit):
             self.flight.ends[-1] = done
         else:
             self.flight.add(t + 1, done)
-        self.ready = row
-        if len(dones) >= self.limit and dones[-self.limit] >= row:
+        self.ready = max(row, t + k.dim)
+        if len(dones) >= self.limit and dones[-self.limit] >= self.ready:
             self.ready = dones[-self.limit] + 1
         self.next = i + 1
 
@@ -217,29 +218,33 @@ class Matmul(Unit):
     def grant_run(self, work: Passes, stop: int, horizon: int) -> None:
         """Grant the passes before number `stop` that follow back to back before cycle `horizon`.
 
-        The caller knows that their ports are free from `row` on, and that none has to wait for the
-        one before. Each is granted in the cycle T of the one before, if `limit` does not bind.
+        The caller knows that their ports are free from `ready` on, and that none has to wait for
+        the one before. Each is granted in the cycle T of the one before, if `limit` does not bind;
+        or, where the weights of one follow those of the one before without a gap, as long after it.
         """
         k, rows, period, row, first = self.k, work.rows, self.period, self.row, self.next
-        stop = min(stop, first + (horizon - row - 1) // period + 1)
-        if stop <= first or not self._room(row):
+        late = self.ready - row
+        stop = min(stop, first + (horizon - self.ready - 1) // period + 1)
+        if stop <= first or (late and (work.meets or period != k.dim)) or not self._room(self.ready):
             return
         count = stop - first
-        if row == self.issuing.starts[-1] - 1:
+        if not late and row == self.issuing.starts[-1] - 1:
             self.issuing.starts[-1] = row
         self.issuing.ends[-1] += count * period
         hold_read, hold_write = self.reading.hold, self.writing.hold
         alike, reads, rest, i, at = work.alike, work.reads, work.rest, first, row + rows
+        released = k.MATMUL_READ + max(k.dim - k.WEIGHT_LEAD - rows, 0)
         while i < stop:  # the passes with the same ports, by the releases of the last one
             end = alike[i]
             if end > stop:
                 end = stop
             at += (end - i) * period
-            hold_read(reads[i], at + k.MATMUL_READ)
+            hold_read(reads[i], at + released)
             hold_write(rest[i], at + k.MATMUL_DONE)
             i = end
-        self.row = self.ready = row + count * period
-        self.read, done = at + k.MATMUL_READ, at + k.MATMUL_DONE
+        self.row = row + count * period
+        self.granted, self.ready = self.row - period + late, self.row + late
+        self.read, done = at + released, at + k.MATMUL_DONE
         self.last_done, self.a = done, work.a[stop - 1]
         self.done += range(done - (min(count, self.limit) - 1) * period, done + 1, period)
         self.flight.ends[-1] = done

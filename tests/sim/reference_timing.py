@@ -199,7 +199,8 @@ class Matmul(UnitBase):
     def __init__(self, k):
         super().__init__(MATMUL, k.MATMUL_INFLIGHT)
         self.k = k
-        self.pending = None  # (grant cycle, item, rows): weights on their way
+        self.pending = None  # (grant cycle, item, rows): first weights on their way
+        self.loads = 0  # weight slots left
         self.slots = 0  # left of the running pass's period
         self.previous_a = 0
 
@@ -207,15 +208,16 @@ class Matmul(UnitBase):
         k = self.k
         self.slot = self.slots > 0
         self.slots -= self.slot
-        if self.pending and self.slots == 0 and t >= self.pending[0] + k.dim:
+        self.loads -= self.loads > 0
+        if self.pending and self.slots == 0 and t >= self.pending[0] + self.lead:
             _, item, rows = self.pending
             self.pending = None
             self.slots = max(rows, k.dim, k.MATMUL_MIN_PERIOD)
-            item.read_at = t + rows + k.MATMUL_READ
+            item.read_at = t + max(rows, k.dim - k.WEIGHT_LEAD) + k.MATMUL_READ
             item.done_at = t + rows + k.MATMUL_DONE
 
     def ready(self, t):
-        return self.pending is None and self.busy(t) < self.limit
+        return self.pending is None and self.loads == 0 and self.busy(t) < self.limit
 
     def blocked(self, t):
         reading = any(i.granted < t and (i.read_at is None or i.read_at >= t) for i in self.flight)
@@ -224,7 +226,9 @@ class Matmul(UnitBase):
     def grant(self, item, t):
         work = item.op.work
         self.previous_a = work.a[self.passes]
-        self.pending = (t, item, work.rows)
+        self.pending, self.loads = (t, item, work.rows), self.k.dim
+        shared = work.a[self.passes] & work.w[self.passes]  # one after the other through a port
+        self.lead = self.k.dim if shared else self.k.WEIGHT_LEAD
 
 
 @dataclass

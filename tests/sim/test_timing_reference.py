@@ -46,7 +46,7 @@ def random_constants(rng, vector):
         STORE_READ=rng.randint(0, 2),
         STORE_INFLIGHT=rng.choice((1, 2, 4)),
         MATMUL_READ=rng.randint(0, 3),
-        MATMUL_DONE=rng.choice((3, 8, 20, 40)),
+        MATMUL_DONE=rng.choice((3, 8, 20, 40)) + 8,  # weights may be read after the last row
         MATMUL_MIN_PERIOD=rng.choice((1, 5, 8)),
         MATMUL_INFLIGHT=rng.choice((2, 3, 8)),
         FETCH_START=rng.randint(0, 2),
@@ -59,6 +59,7 @@ def random_constants(rng, vector):
         SEQ_HALT=rng.randint(0, 2),
         SEQ_FAULT=rng.randint(0, 2),
         SEQ_DEADLOCK=rng.randint(1, 2),
+        WEIGHT_LEAD=vector.choice((1, 2)),
         VECTOR_READ=vector.randint(0, 2),
         VECTOR_DONE=vector.randint(2, 6),
         VECTOR_INFLIGHT=vector.choice((1, 2, 3)),
