@@ -8,9 +8,9 @@ that the rows of an operand have. `refine` times the cheapest candidates exactly
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import gcd
 
 import numpy as np
+from tilewright.compiler.bus_slots import Numbers, beats, load_slots, store_slots
 from tilewright.compiler.schedule import (
     A_BANKS,
     LONG,
@@ -33,19 +33,10 @@ from tilewright.compiler.tiles import AHEAD
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
 from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
 
-Numbers = np.ndarray  # of one value for each candidate
 BANK_SPLITS = (A_BANKS, 2, 7)
 PARTS = (2, 4, 8)
 OUTSIDE = 200  # cycles of fetch, first read and last write, about
 HEIGHTS = (1, 2, 3, 4, 8)  # numbers of tiles into which the rows that fit are cut at least
-
-
-def beats(config: ChipConfig, size: Numbers, pitch: int, first: int = 0) -> Numbers:
-    """Bus beats of a run of `size` bytes, on average over runs that are `pitch` bytes apart."""
-    bus = config.bus_bytes
-    step = gcd(pitch, bus)
-    offsets = np.arange(first % step, bus, step)
-    return (-(-(size[..., None] + offsets) // bus)).mean(-1)
 
 
 def read_beats(config: ChipConfig, o: Operand, rows: Numbers, cols: Numbers) -> Numbers:
@@ -53,15 +44,16 @@ def read_beats(config: ChipConfig, o: Operand, rows: Numbers, cols: Numbers) -> 
     if o.way == "gather":
         return rows * cols
     if o.way == "rows":
-        return rows * beats(config, cols * o.size, o.pitch, o.first)
+        units = -(-cols // config.dim)
+        return rows * load_slots(config, cols * o.size, o.pitch, o.first, units)
     return turned_slots(config, o, rows, cols)
 
 
-def store_slots(config: ChipConfig, p: Problem, rows: Numbers, cols: Numbers) -> Numbers:
+def write_slots(config: ChipConfig, p: Problem, rows: Numbers, cols: Numbers) -> Numbers:
     """STORE's slots for tiles of rows x cols; a transposed one is read before it is written."""
     size = p.out_bytes
     if not p.turned:
-        return rows * beats(config, cols * size, p.n * size)
+        return rows * store_slots(config, cols * size, p.n * size, config.dim * size)
     d, pitch = config.dim, p.m * size
     wide = beats(config, np.array([d * size]), pitch)[0]
     rest = beats(config, rows % d * size, pitch)
@@ -116,7 +108,7 @@ def prices(
     array = kblocks * all_blocks * ((mtiles - 1) * np.maximum(mt, least) + np.maximum(last, least))
     array = array / tiles
     vector = p.after.cycles(config, mt, blocks) if p.after else 0
-    out = store_slots(config, p, mt, nt) + vector
+    out = write_slots(config, p, mt, nt) + vector
     flush = matmul_done(d) + 2 * d  # from the last row of a tile to the start of its store
     busy = np.where(tiles > 1, np.maximum(array, (array + flush + out) / parts), array)
     a_read = _split(p.k, ka, lambda x: read_beats(config, p.a, mt, x))
@@ -137,7 +129,7 @@ def prices(
     stale = np.maximum(busy, in_read * missing + again)
     total = np.maximum(busy, out_read + in_read) + (outer - 1) * turn
     total = total + (inner - 1) * (fresh + (outer - 1) * stale)
-    total = np.maximum(total, tiles * store_slots(config, p, mt, nt))
+    total = np.maximum(total, tiles * write_slots(config, p, mt, nt))
     total = np.maximum(total, tiles * vector)
     moved = mtiles * a_read + ntiles * w_read  # then the array still has a chunk to do
     deep = np.where((mtiles > 1) & (ntiles == 1), -(-ka // d), depth)
@@ -148,7 +140,7 @@ def prices(
     first = read_beats(config, p.a, rows, ka) + read_beats(config, p.w, kt, cols)
     count = tiles * (2 * chunks + 1 + p.vectors) + mtiles * a_count
     total = np.maximum(total, SEQUENCER * count) + first
-    total = total + store_slots(config, p, rows, cols)
+    total = total + write_slots(config, p, rows, cols)
     return np.where(fits, total + (1 + total / LONG) * count, np.inf)
 
 
@@ -170,7 +162,7 @@ def floor(config: ChipConfig, p: Problem) -> float:
     array = ceil_div(p.k, d) * ceil_div(p.n, d) * max(p.m, d)
     reads = read_beats(config, p.a, one[0], one[1]) * (1 if p.a.shared else p.batches)
     reads = reads + read_beats(config, p.w, one[1], one[2]) * (1 if p.w.shared else p.batches)
-    writes = store_slots(config, p, one[0], one[2])
+    writes = write_slots(config, p, one[0], one[2])
     busy = max(p.batches * array, float(reads[0]), p.batches * float(writes[0]))
     return busy + OUTSIDE + d + matmul_done(d)
 

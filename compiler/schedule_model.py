@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+from tilewright.compiler.bus_slots import load_row, row_beats, store_row
 from tilewright.compiler.schedule import (
     Operand,
     Problem,
@@ -32,7 +33,7 @@ from tilewright.compiler.schedule_pieces import (
     tail_cuts,
     walk,
 )
-from tilewright.compiler.schedule_turns import run_beats, turn
+from tilewright.compiler.schedule_turns import turn
 from tilewright.compiler.share import Share
 from tilewright.compiler.tiles import Local, Slots
 from tilewright.isa.config import ChipConfig
@@ -55,7 +56,7 @@ def read_slots(config: ChipConfig, o: Operand, rows: int, cols: int) -> float:
     if o.way == "gather":
         return rows * cols
     if o.way == "rows":
-        return rows * run_beats(cols * o.size, o.pitch, o.first, config.bus_bytes)
+        return rows * load_row(config, cols * o.size, o.pitch, o.first, ceil_div(cols, config.dim))
     return turn(config, o, rows, cols)[0]
 
 
@@ -64,13 +65,13 @@ def write_slots(
     config: ChipConfig, turned: bool, size: int, pitch: int, rows: int, cols: int
 ) -> float:
     """STORE's slots for a piece of the result, whose rows are `pitch` bytes apart."""
-    d, bus = config.dim, config.bus_bytes
+    d = config.dim
     if not turned:
-        return rows * run_beats(cols * size, pitch, 0, bus)
+        return rows * store_row(config, cols * size, pitch, d * size)
     total = float(rows * ceil_div(cols, d))
     for width, count in ((d, rows // d), (rows % d, 1)):
         if width and count:
-            total += count * cols * run_beats(width * size, pitch, 0, bus)
+            total += count * cols * row_beats(config, width * size, pitch)
     return total
 
 
@@ -185,7 +186,9 @@ class _Run:
             cuts = tail_cuts(count, blocks, s.tail)
         elif at == 0 and s.lead:
             cuts = lead_cuts(count, blocks, s.lead, self.config.acc_bank)
-        late = [x for x in cuts if x[1] - x[0] < count] if last else []
+        late = []
+        if last and 0 < s.tail < count:
+            late = [x for x in cuts if x[1] - x[0] < count] or cuts[-1:]
         early = cuts[: len(cuts) - len(late)]
         fed: list[Fed] = []
         for c, chunk in enumerate(self.chunks):

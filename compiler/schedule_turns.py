@@ -9,23 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from math import gcd
 from typing import Any
 
 import numpy as np
+from tilewright.compiler.bus_slots import row_beats
 from tilewright.compiler.schedule import Operand
 from tilewright.isa.config import XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.timing import load_drain
 
 Cut = tuple[tuple[int, int], ...]  # for each LOAD: elements of a run, runs of a column
-
-
-@cache
-def run_beats(size: int, pitch: int, first: int, bus: int) -> float:
-    """Bus beats of a run of `size` bytes, on average over runs that are `pitch` bytes apart."""
-    step = gcd(pitch, bus)
-    offsets = range(first % step, bus, step)
-    return sum(-(-(size + o) // bus) for o in offsets) / len(offsets)
 
 
 def _cuts(dim: int, rows: int) -> Iterator[Cut]:
@@ -41,7 +33,7 @@ def _slots(config: ChipConfig, o: Operand, cut: Cut, cols: Any) -> Any:
     """LOAD's slots for so many columns (an integer or an array)."""
     total = 0
     for run, count in cut:
-        beats = cols * run_beats(run * o.size, o.pitch, o.first, config.bus_bytes)
+        beats = cols * row_beats(config, run * o.size, o.pitch, o.first)
         zeros = -cols % config.dim * -(-run // config.dim)
         total = total + count * (beats + zeros) + load_drain(run)
     return total

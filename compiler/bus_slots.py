@@ -1,0 +1,64 @@
+"""Slots that LOAD and STORE take for a row in DRAM, on average over rows `pitch` bytes apart.
+
+A row is sent in the beats that it touches; rows that follow each other without a gap share beats
+(docs/microarchitecture.md §3, §4). The formulas are exact for each offset in a beat; the average is
+over the offsets that occur, all equally often.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from tilewright.isa.config import ChipConfig
+
+Numbers = np.ndarray  # of one value for each candidate
+
+
+def beats(config: ChipConfig, size: Numbers, pitch: int, first: int = 0) -> Numbers:
+    """Beats of a row of `size` bytes that shares none."""
+    return _offsets(config, size, pitch, first)[1].mean(-1)
+
+
+def load_slots(
+    config: ChipConfig, size: Numbers, pitch: int, first: int, units: Numbers
+) -> Numbers:
+    """Slots of LOAD for a row of `size` bytes that becomes `units` local units."""
+    o, ends = _offsets(config, size, pitch, first)
+    new = ends - (o > 0)
+    return np.where(size == pitch, np.maximum(new, units[..., None]).mean(-1), ends.mean(-1))
+
+
+def store_slots(config: ChipConfig, size: Numbers, pitch: int, unit: int) -> Numbers:
+    """Slots of STORE for a row of `size` bytes in units of `unit` bytes."""
+    bus = config.bus_bytes
+    o, ends = _offsets(config, size, pitch, 0)
+    read = (o + ((size - 1) // unit * unit)[..., None]) // bus + 1
+    whole = (o + size[..., None]) // bus
+    return np.where(size == pitch, np.maximum(whole, read).mean(-1), ends.mean(-1))
+
+
+@cache
+def row_beats(config: ChipConfig, size: int, pitch: int, first: int = 0) -> float:
+    """`beats` of one kind of row."""
+    return float(beats(config, np.array(size), pitch, first))
+
+
+@cache
+def load_row(config: ChipConfig, size: int, pitch: int, first: int, units: int) -> float:
+    """`load_slots` of one kind of row."""
+    return float(load_slots(config, np.array(size), pitch, first, np.array(units)))
+
+
+@cache
+def store_row(config: ChipConfig, size: int, pitch: int, unit: int) -> float:
+    """`store_slots` of one kind of row."""
+    return float(store_slots(config, np.array(size), pitch, unit))
+
+
+def _offsets(config: ChipConfig, size: Numbers, pitch: int, first: int) -> tuple[Numbers, Numbers]:
+    """Offsets of rows in their first beat; the beats that a row touches at each."""
+    bus = config.bus_bytes
+    step = np.gcd(pitch, bus)
+    o = np.arange(first % step, bus, step)
+    return o, -(-(size[..., None] + o) // bus)
