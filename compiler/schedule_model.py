@@ -38,7 +38,7 @@ from tilewright.compiler.share import Share
 from tilewright.compiler.tiles import Local, Slots
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Mem
-from tilewright.isa.timing import MATMUL_MIN_PERIOD, VECTOR_DONE, matmul_done
+from tilewright.isa.timing import MATMUL_MIN_PERIOD, VECTOR_DONE, WEIGHT_LEAD, matmul_done
 
 START = 81  # cycle in which the first LOAD starts
 DISPATCH = 13  # cycles of the sequencer for an instruction of a unit
@@ -132,7 +132,7 @@ class _Run:
         self.multiplies += 1
         begin = START + DISPATCH * max(self.multiplies, self.ops - AHEAD)
         period = max(rows, self.least)
-        self.array = max(max(ready, begin) + self.d, self.array) + passes * period
+        self.array = max(max(ready, begin) + WEIGHT_LEAD, self.array) + passes * period
         return self.array - period + rows + self.drain
 
     def finish(self, ready: float, rows: int, cols: int) -> float:
