@@ -225,7 +225,8 @@ class Matmul(Unit):
         k, rows, period, row, first = self.k, work.rows, self.period, self.row, self.next
         late = self.ready - row
         stop = min(stop, first + (horizon - self.ready - 1) // period + 1)
-        if stop <= first or (late and (work.meets or period != k.dim)) or not self._room(self.ready):
+        gapless = not late or (period == k.dim and not work.meets)
+        if stop <= first or not gapless or not self._room(self.ready):
             return
         count = stop - first
         if not late and row == self.issuing.starts[-1] - 1:
