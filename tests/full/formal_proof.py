@@ -33,6 +33,7 @@ PROOFS = {
     "issue tokens": (issue.Conserved, (("cover", 8), ("induction", 1))),
     "load bursts": (bursts.Load, (("cover", 8), ("induction", 1))),
     "load coverage": (bursts.Covered, (("cover", 30), ("bmc", 12))),
+    "load coverage, joined": (bursts.Joined, (("cover", 20), ("bmc", 12))),
     "store bursts": (bursts.Store, (("cover", 8), ("induction", 1))),
     "fetch bursts": (bursts.Fetch, (("cover", 20), ("induction", 20))),
     "window: verdict": (extent.Granted, (("cover", 17), ("induction", 1))),
@@ -89,7 +90,7 @@ MISTAKES = {
     "load reads a beat too few": (
         "load coverage", 12, 'comes["span"] + to[:low] + (bus - 1)', 'comes["span"] + (bus - 1)'),
     "load reads a shared beat again": (
-        "load coverage", 12, "step & (nest.end[0] | ~held.joined)", "step"),
+        "load coverage, joined", 12, "step & (nest.end[0] | ~held.joined)", "step"),
     "store's last beat comes late": (
         "store bursts", 8, "late.wlast.eq(self.line_last | place.all())",
         "late.wlast.eq(self.line_last)"),

@@ -185,19 +185,24 @@ class Load(Property):
 
 
 class Covered(Property):
-    """hw.load_address: the bursts of a run, or of joined ones, follow each other and cover exactly
-    their bytes."""
+    """hw.load_address: the bursts of a run follow each other and cover exactly its bytes."""
+
+    long = 20  # beats that a cover reaches
 
     def __init__(self, *changes, config=CONFIG):
         super().__init__()
         self.source, self.config = mutant("tilewright.hw.load_address", *SEE_LOAD, *changes), config
 
+    def runs(self, m):
+        """How many runs there are."""
+        return 1
+
     def build(self, m):
         bus = self.config.bus_bytes
         m.submodules.dut = dut = self.source.AddressGenerator(self.config)
         run, dram = self.constant(m, 10, "run"), self.constant(m, 32, "dram")
-        joined, single = self.constant(m, 1, "joined"), self.constant(m, 1, "single")
-        span = Signal(12)
+        span = Signal(12)  # of all runs
+        runs = self.runs(m)
         started, at, fresh, seen = Signal(), Signal(33), Signal(), Signal()
         ready = self.free(1, "arready")
         low = (bus - 1).bit_length()
@@ -206,29 +211,43 @@ class Covered(Property):
             dut.start.eq(~started),
             dut.desc.run.eq(run),
             dut.desc.dram.eq(dram),
-            span.eq(run + Mux(joined, run, 0)),
+            span.eq(sum([run] * runs)),
             dut.desc.span.eq(span),
-            dut.desc.joined.eq(joined),
-            dut.desc.single.eq(single),
+            dut.desc.joined.eq(runs > 1),
             dut.desc.s1.eq(run),
-            dut.desc.c1.eq(joined + 1),
+            dut.desc.c1.eq(runs),
             *(dut.desc[c].eq(1) for c in ("c2", "c3")),
             dut.arready.eq(ready),
             last.eq(((dram + span - 1) >> low) << low),
-            Assume((run != 0) & (run <= 40 * bus)),
+            Assume((run != 0) & (span <= 40 * bus)),
             Assume(~dram[31]),
             fresh.eq(dut.arvalid & ~seen),
             Assert(~fresh | (dut.araddr == at)),
             Assert(~fresh | (at <= last)),
             Assert(~(started & dut.idle & ~dut.issuing & ~dut.arvalid) | (at == last + bus)),
-            Cover(started & dut.idle & ~dut.issuing & (run > 20 * bus)),
-            Cover(started & dut.idle & ~dut.issuing & joined & (run < bus) & dram[0]),
+            Cover(started & dut.idle & ~dut.issuing & (span > self.long * bus)),
         ]
         m.d.sync += [started.eq(1), seen.eq(dut.arvalid & ~ready)]
         with m.If(~started):
             m.d.sync += at.eq((dram >> low) << low)
         with m.Elif(fresh):
             m.d.sync += at.eq(at + (dut.arlen + 1) * bus)
+
+
+class Joined(Covered):
+    """The bursts of three joined runs of less than two beats, each with or without a last unit
+    that has no beat: they go on from one to the next."""
+
+    long = 3
+
+    def runs(self, m):
+        dut = m.submodules.dut
+        m.d.comb += [
+            dut.desc.single.eq(self.constant(m, 1, "single")),
+            Assume(dut.desc.run < 2 * self.config.bus_bytes),
+            Assume(dut.desc.dram[14:] == 0),
+        ]
+        return 3
 
 
 class Store(Property):
