@@ -180,6 +180,8 @@ def instructions(name: str, seed: int) -> tuple[list[dict[str, int]], bytes]:
         for e in Machine(CONFIG, memory).run(program.code).executed:
             if e.instr.spec.name == name:
                 values = {f.name: e.values[f.name] for f in spec.fields}
+                if name in ("load", "store"):
+                    values["span"] = (values["c1"] * values["s1"]) % (1 << 32)  # if joined
                 out.append(derived(CONFIG, spec, e.values) | values)
         seed += 1000
     return out, start
