@@ -109,9 +109,9 @@ class Loader:
         self.conv = part_conv(self.view, part)
         if self.way != "columns":
             return [self._plain(batch, rows, cols, at, used, layout)]
-        _, cut = turn(self.config, self.operand, rows[1] - rows[0], cols[1] - cols[0])
         out, first = [], rows[0]
-        for run, count in cut:
+        best = turn(self.config, self.operand, rows[1] - rows[0], cols[1] - cols[0])
+        for run, count in best.cut:
             place = at + (first - rows[0]) * layout.row
             out.append(self._turned(batch, (first, run, count), cols, place, used, layout))
             first += run * count

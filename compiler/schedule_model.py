@@ -33,7 +33,7 @@ from tilewright.compiler.schedule_pieces import (
     tail_cuts,
     walk,
 )
-from tilewright.compiler.schedule_turns import turn
+from tilewright.compiler.schedule_turns import Turn, turn
 from tilewright.compiler.share import Share
 from tilewright.compiler.tiles import Local, Slots
 from tilewright.isa.config import ChipConfig
@@ -51,13 +51,14 @@ END = 46  # cycles from the last slot of STORE to the end
 
 
 @cache
-def read_slots(config: ChipConfig, o: Operand, rows: int, cols: int) -> float:
-    """LOAD's slots for rows x cols local elements; `cols` are what a local row is made of."""
+def reads(config: ChipConfig, o: Operand, rows: int, cols: int) -> Turn:
+    """LOADs of rows x cols local elements; `cols` are what a local row is made of."""
     if o.way == "gather":
-        return rows * cols
+        return Turn((), rows * cols)
     if o.way == "rows":
-        return rows * load_row(config, cols * o.size, o.pitch, o.first, ceil_div(cols, config.dim))
-    return turn(config, o, rows, cols)[0]
+        each = load_row(config, cols * o.size, o.pitch, o.first, ceil_div(cols, config.dim))
+        return Turn((), rows * each)
+    return turn(config, o, rows, cols)
 
 
 @cache
@@ -90,6 +91,7 @@ class _Run:
         )
         self.load = self.array = self.vector = self.store = float(START)
         self.fetched = 0.0
+        self.drained = 0.0  # when LOAD's transposer has written everything
         self.loads = self.ops = self.stores = self.multiplies = 0
         self.extra = 0.0 if p.after is None else p.after.beats(config, s.mt, ceil_div(s.nt, self.d))
         self.stored = [0.0] * s.parts  # when a part's last store has been read
@@ -121,10 +123,12 @@ class _Run:
         if wait and slot in self.read:
             begin = max(begin, self.read[slot] + HANDED)
         self.loads += 1
-        slots = read_slots(self.config, o, rows, cols)
-        self.fetched += slots
-        self.load = begin + slots
-        self.there[slot] = self.load + LOADED
+        what = reads(self.config, o, rows, cols)
+        self.fetched += what.slots
+        self.load = max(begin, self.drained - what.hidden) + what.slots
+        self.there[slot] = self.load + what.drain + LOADED
+        if what.drain:
+            self.drained = self.load + what.drain
 
     def multiply(self, ready: float, passes: int, rows: int) -> float:
         """MATMUL `passes` blocks; when its results can be stored."""

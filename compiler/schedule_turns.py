@@ -1,13 +1,14 @@
 """Operands whose columns are contiguous: the runs into which they are cut for LOAD's transposer.
 
 Long runs fetch few beats twice where the columns are not aligned, but the last block of a LOAD has
-as many units to write as its runs have elements, and while they are written no beat comes. So many
-columns are best cut into long runs, few columns into short ones.
+as many units to write as its runs have elements, and while they are written no beat comes but those
+of another transposing LOAD. So many columns are best cut into long runs, few into short ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from tilewright.isa.config import XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.timing import load_drain
 
 Cut = tuple[tuple[int, int], ...]  # for each LOAD: elements of a run, runs of a column
+HIDDEN = 0.75  # of a drain, about: unknown is which LOAD comes next
 
 
 def _cuts(dim: int, rows: int) -> Iterator[Cut]:
@@ -30,26 +32,56 @@ def _cuts(dim: int, rows: int) -> Iterator[Cut]:
 
 
 def _slots(config: ChipConfig, o: Operand, cut: Cut, cols: Any) -> Any:
-    """LOAD's slots for so many columns (an integer or an array)."""
-    total = 0
+    """LOAD's slots for so many columns (an integer or an array), and waits between its LOADs."""
+    total, drain = 0.0, 0
     for run, count in cut:
         beats = cols * row_beats(config, run * o.size, o.pitch, o.first)
         zeros = -cols % config.dim * -(-run // config.dim)
-        total = total + count * (beats + zeros) + load_drain(run)
+        total = total + max(0, drain - hidden(config, run)) + count * (beats + zeros)
+        drain = load_drain(run)
     return total
 
 
+def hidden(config: ChipConfig, run: int) -> int:
+    """Cycles of a drain that a LOAD of such runs, which comes next, needs not wait for."""
+    return -(-run // config.dim) * config.dim
+
+
+def _price(config: ChipConfig, o: Operand, cut: Cut, cols: Any) -> Any:
+    """Slots, and about so much of the last drain as is waited for."""
+    return _slots(config, o, cut, cols) + (1 - HIDDEN) * load_drain(cut[-1][0])
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The LOADs of an operand.
+
+    Parameters
+    ----------
+    cut : elements of a run and runs of a column, for each.
+    slots : with waits between them.
+    drain : cycles after the last one in which its last units are written.
+    hidden : cycles of the drain of what comes before that the first one needs not wait for.
+    """
+
+    cut: Cut
+    slots: float
+    drain: int = 0
+    hidden: int = 0
+
+
 @cache
-def turn(config: ChipConfig, o: Operand, rows: int, cols: int) -> tuple[float, Cut]:
-    """LOAD's slots for a rows x cols operand whose columns are contiguous, and its best cut."""
-    found = [(_slots(config, o, cut, cols), cut) for cut in _cuts(config.dim, rows)]
-    return min(found, key=lambda x: x[0])
+def turn(config: ChipConfig, o: Operand, rows: int, cols: int) -> Turn:
+    """The best LOADs of a rows x cols operand whose columns are contiguous."""
+    cut = min(_cuts(config.dim, rows), key=lambda c: _price(config, o, c, cols))
+    slots = _slots(config, o, cut, cols)
+    return Turn(cut, slots, load_drain(cut[-1][0]), hidden(config, cut[0][0]))
 
 
 def turned_slots(config: ChipConfig, o: Operand, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-    """The slots of `turn`, for arrays of rows and columns."""
+    """The price of `turn`, for arrays of rows and columns."""
     out = np.empty(rows.shape)
     for n in np.unique(rows).tolist():
         at = rows == n
-        out[at] = np.min([_slots(config, o, cut, cols[at]) for cut in _cuts(config.dim, n)], axis=0)
+        out[at] = np.min([_price(config, o, cut, cols[at]) for cut in _cuts(config.dim, n)], axis=0)
     return out

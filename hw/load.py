@@ -93,7 +93,7 @@ class Load(wiring.Component):
         flying = Signal(range(LOAD_INFLIGHT + 1))
         m.d.sync += flying.eq(flying + unit.start - unit.done)
         pipe = Signal(STAGES)
-        m.d.sync += pipe.eq(Cat(unpack.last, pipe))
+        m.d.sync += pipe.eq(Cat(unpack.done, pipe))
         m.d.comb += [
             unit.ready.eq(address.idle & (flying != LOAD_INFLIGHT)),
             unit.issuing.eq(address.issuing),

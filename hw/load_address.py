@@ -5,8 +5,8 @@ local strides. Dimensions that do not move a row locally have stride 0, those th
 visit have count 1; a fill is a run of whole beats, one for each local unit. So the address
 generator and the unpacker, some 60 cycles apart, walk the same `Nest` and never exchange a run.
 A transposing instruction has *extra* slots without a beat after the last run of dimension 1: `pad`
-units of the rows of zeros that complete the block, and at its end those in which the last block's
-units are written.
+units of the rows of zeros that complete the block. What comes after its end may have to wait for
+the `Drain` of the transposer.
 A gathering one starts with LOAD_GATHER slots without a beat; then each run adds the offset that the
 `IndexReader` has for it. Offsets are whole beats, so the unpacker need not know them. The bursts
 of joined runs (`load_run`) go on from one to the next.
@@ -143,27 +143,47 @@ class Extra:
     ----------
     slot, run_end : a slot is in use; it holds a run's last beat.
 
-    **Members** : `on`, this slot is extra; `zero`, it stands for a unit of zeros; `over`, it is the
-    last slot of its run.
+    **Members** : `on`, this slot is extra and stands for a unit of zeros; `over`, it is the last
+    slot of its run.
     """
 
-    def __init__(self, m: Module, config: ChipConfig, *, slot, run_end, held, end):
-        most = load_drain(XPOSE_BLOCKS * config.dim) + (config.dim - 1) * XPOSE_BLOCKS
-        left, amount = Signal(range(most + 1)), Signal(range(most + 1))
-        drain = load_drain(held.last + 1)
-        self.on, self.over, self.zero = Signal(), Signal(), Signal()
-        final = end[1] & end[2]
+    def __init__(self, m: Module, *, slot, run_end, held, end):
+        left, amount = Signal.like(held.pad), Signal.like(held.pad)
+        self.on, self.over = Signal(), Signal()
         with m.If(held.xpose & end[0]):
-            m.d.comb += amount.eq(held.pad + Mux(final, drain, 0))
+            m.d.comb += amount.eq(held.pad)
         m.d.comb += [
             self.on.eq(left != 0),
             self.over.eq(Mux(self.on, left == 1, run_end & (amount == 0))),
-            self.zero.eq(self.on & ~(final & (left <= drain))),
         ]
         with m.If(slot & self.on):
             m.d.sync += left.eq(left - 1)
         with m.Elif(slot & run_end):
             m.d.sync += left.eq(amount)
+
+
+class Drain:
+    """The columns of a transposing instruction's last block, written after its slots.
+
+    Parameters
+    ----------
+    ended : the last slot of the instruction `held` is in use.
+    held : the instruction whose slots come, or came last.
+
+    **Members** : `hold`, no slot of `held` may come yet; `over`, in this cycle a drain ends.
+    Another transposing instruction needs the write port only after the slots of a block, at least
+    `dim` for each unit of a run.
+    """
+
+    def __init__(self, m: Module, config: ChipConfig, *, ended, held):
+        most = load_drain(XPOSE_BLOCKS * config.dim)
+        left = Signal(range(most + 1))
+        hidden = Mux(held.xpose, (held.last | (config.dim - 1)) + 1, 0)
+        self.hold, self.over = left > hidden, left == 1
+        with m.If(ended & held.xpose):
+            m.d.sync += left.eq(load_drain(held.last + 1))
+        with m.Elif(left != 0):
+            m.d.sync += left.eq(left - 1)
 
 
 class AddressGenerator(wiring.Component):
@@ -185,7 +205,8 @@ class AddressGenerator(wiring.Component):
     offset, take : In(32), Out(1)
         What the next run adds to its address, if the instruction gathers; it is taken.
 
-    **Timing** : start at s, slots from s + 1 without gaps; AR one cycle after a burst's first slot.
+    **Timing** : start at s, slots from s + 1 without gaps, later if a `Drain` holds the first one;
+    AR one cycle after a burst's first slot.
     A slot that would need AR waits while the last AR is refused or LOAD_OUTSTANDING bursts are out.
     """
 
@@ -238,7 +259,9 @@ class AddressGenerator(wiring.Component):
             held=held,
             tracks={"dram": (32, "dram", ("s1", "s2", "s3"))},
         )
-        extra = Extra(m, self.config, slot=slot, run_end=run_end, held=held, end=nest.end)
+        extra = Extra(m, slot=slot, run_end=run_end, held=held, end=nest.end)
+        last = extra.over & nest.end[0] & nest.end[1] & nest.end[2]
+        drain = Drain(m, self.config, ended=slot & last, held=held)
         to = Mux(begin, nest.at["dram"], nest.next["dram"])
         comes = {
             n: Mux(self.start, self.desc[n], held[n]) for n in ("joined", "single", "run", "span")
@@ -254,15 +277,14 @@ class AddressGenerator(wiring.Component):
             go=go,
         )
         m.d.comb += [
-            slot.eq(active & ~(first & blocked)),
+            slot.eq(active & ~drain.hold & ~(first & blocked)),
             go.eq(slot & ~extra.on & (lead == 0)),
             run_end.eq((lead == 0) & run.last),
-            begin.eq(lead == 1),
+            begin.eq((lead == 1) & ~drain.hold),
             self.issuing.eq(slot),
             first.eq((burst == 0) & ~held.fill & ~extra.on & (lead == 0) & run.beat),
             step.eq(slot & extra.over),
         ]
-        last = extra.over & nest.end[0] & nest.end[1] & nest.end[2]
         m.d.comb += self.idle.eq(~active | slot & last)
 
         base = Signal(32)
@@ -272,7 +294,7 @@ class AddressGenerator(wiring.Component):
         ]
         with m.If(self.start & self.desc.gather):
             m.d.sync += lead.eq(LOAD_GATHER)
-        with m.Elif(lead != 0):
+        with m.Elif((lead != 0) & ~drain.hold):
             m.d.sync += lead.eq(lead - 1)
         with m.If(self.start):
             m.d.sync += [active.eq(1), *copy(held, self.desc)]

@@ -23,18 +23,19 @@ class Transposer(wiring.Component):
     **Members**
 
     i_valid, i_row : In(1), In(16 * dim)
-        A unit of a run, its elements of 1 or 2 bytes dense. The fields below are the block's.
+        A unit of a run, its elements of 1 or 2 bytes dense. The fields below are the block's,
+        and valid with its last unit.
     i_bytes : In(1)
         Elements have 1 byte.
     i_last : In(range(XPOSE_BLOCKS * dim))
         Number of a run's last element.
     i_unit, i_step : In(LOCAL_BITS)
-        Where the column of element 0 goes (valid with a run's first unit); granules from one column
-        to the next, modulo 2 ** LOCAL_BITS.
+        Where the column of element 0 goes (only valid with a run's first unit); granules from one
+        column to the next, modulo 2 ** LOCAL_BITS.
     spad : Out(SpadWrite)
 
     **Timing** : the block's last unit at t: column e is written at t + 3 + e. One unit per cycle.
-    Before the first unit of an instruction, all columns of the one before must be written.
+    The last unit of a block must not come before the last column of the block before is read.
     """
 
     def __init__(self, config: ChipConfig):
@@ -89,20 +90,24 @@ class Transposer(wiring.Component):
                 read.en.eq(reading),
                 read.addr.eq(Cat(column, ~buffer)),
             ]
-        self._write(m, part, reading, column, Cat(found))
+        self._write(m, part, whole, reading, column, Cat(found))
         return m
 
-    def _write(self, m: Module, part, reading, column, found):
+    def _write(self, m: Module, part, whole, reading, column, found):
         """Write the column that was read in the cycle before."""
-        first, place = (Signal(LOCAL_BITS, name=n, reset_less=True) for n in ("first", "place"))
+        names = ("first", "place", "step")
+        first, place, step = (Signal(LOCAL_BITS, name=n, reset_less=True) for n in names)
+        bytes_ = Signal(reset_less=True)
         there = Signal()
         turn = Signal(exact_log2(self.config.dim), reset_less=True)
         with m.If(self.i_valid & (part == 0)):
             m.d.sync += first.eq(self.i_unit)
+        with m.If(whole):
+            m.d.sync += [step.eq(self.i_step), bytes_.eq(self.i_bytes)]
         m.d.sync += [there.eq(reading), self.spad.en.eq(there)]
         with m.If(reading):
             m.d.sync += [
-                place.eq(Mux(column == 0, first, place + self.i_step)),
+                place.eq(Mux(column == 0, first, place + step)),
                 turn.eq(column[: len(turn)]),
             ]
         with m.If(there):
@@ -111,8 +116,8 @@ class Transposer(wiring.Component):
             granule = Cat(unit[BITS * j : BITS * j + 8] for j in range(self.config.dim))
             m.d.sync += [
                 self.spad.addr.eq(place),
-                self.spad.data.eq(Mux(self.i_bytes, granule.replicate(2), unit)),
-                self.spad.mask.eq(Mux(self.i_bytes, Cat(~place[0], place[0]), 3)),
+                self.spad.data.eq(Mux(bytes_, granule.replicate(2), unit)),
+                self.spad.mask.eq(Mux(bytes_, Cat(~place[0], place[0]), 3)),
             ]
 
 

@@ -21,7 +21,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
-from tilewright.hw.load_address import Extra, Nest, copy, descriptor
+from tilewright.hw.load_address import Drain, Extra, Nest, copy, descriptor
 from tilewright.hw.load_convert import (
     chunk_bytes,
     chunk_layout,
@@ -54,6 +54,8 @@ class Unpacker(wiring.Component):
         A beat is accepted.
     last : Out(1)
         The last slot, or filled unit, of a descriptor is at work in this cycle.
+    done : Out(1)
+        The same, but after the `Drain` of a transposing one.
     run, outside : In
         The next run of a gather is to be read; it holds `value`, whatever is read.
     o_valid, o : Out
@@ -74,6 +76,7 @@ class Unpacker(wiring.Component):
                 "rready": Out(1),
                 "beat": Out(1),
                 "last": Out(1),
+                "done": Out(1),
                 "run": In(1),
                 "outside": In(1),
                 "o_valid": Out(1),
@@ -96,10 +99,13 @@ class Unpacker(wiring.Component):
         with m.Elif(self.last):
             m.d.sync += have.eq(0)
         run, *walk = self._walk(m, advance, queued, take, held)
+        drain = Drain(m, self.config, ended=self.last, held=held)
+        able = have & ~drain.hold
         m.d.comb += [
-            self.rready.eq(have & ~held.fill & ~self._on & run.beat),
+            self.rready.eq(able & ~held.fill & ~self._on & run.beat),
             self.beat.eq(self.rready & self.rvalid),
-            self._go.eq(self.beat | have & (held.fill | self._on | ~run.beat)),
+            self._go.eq(self.beat | able & (held.fill | self._on | ~run.beat)),
+            self.done.eq(self.last & ~held.xpose | drain.over),
             take.eq(self._go & ~run.lead),
             advance.eq((~have | self.last) & waiting),
         ]
@@ -156,7 +162,7 @@ class Unpacker(wiring.Component):
             },
         )
         inner, middle, outer = nest.end
-        extra = Extra(m, self.config, slot=self._go, run_end=run_end, held=held, end=nest.end)
+        extra = Extra(m, slot=self._go, run_end=run_end, held=held, end=nest.end)
         offset = nest.next["offset"]
         run = Run(
             m,
@@ -167,7 +173,6 @@ class Unpacker(wiring.Component):
             offset=offset,
             go=go,
         )
-        self._zero = extra.zero
         m.d.comb += [
             run_end.eq(run.last),
             self._on.eq(extra.on),
@@ -288,7 +293,7 @@ class Unpacker(wiring.Component):
                 m.d.sync += now.index.eq(now.index + 1)
             m.d.sync += [
                 *(now[n].eq(held[n]) for n in ("fill", "mem", "conv", "xpose", "l0")),
-                pending.eq(row_last | held.fill | self._zero),
+                pending.eq(row_last | held.fill | self._on),
             ]
             with m.If(~self._on):
                 m.d.sync += now.last.eq(Mux(run.last | held.xpose, held.last, -1))

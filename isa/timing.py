@@ -61,7 +61,7 @@ LOAD_GATHER = 1 + MEM_READ + 1 + 3 + 1
 
 
 def load_drain(c0):
-    """LOAD: slots after the last block of a transposing instruction, while its units are written.
+    """LOAD: cycles after a transposing instruction's last slot in which its last units are written.
 
     After the last unit of its last run: one cycle into the transposer, one to read, `c0` units.
     """

@@ -8,7 +8,7 @@ edges between units, register operands, scalar instructions, control flow and fa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import product
+from itertools import pairwise, product
 
 from tilewright.isa.config import LINE_INSTRS, LINES, QUEUE_DEPTH, ChipConfig
 from tilewright.isa.extent import bank_masks, derived, extents, unit_elements
@@ -27,7 +27,7 @@ from tilewright.isa.table import (
     Type,
 )
 from tilewright.isa.table import Unit as U
-from tilewright.isa.timing import VECTOR_ROWS
+from tilewright.isa.timing import VECTOR_ROWS, load_drain
 from tilewright.isa.units import SECTIONS, STREAMS
 from tilewright.sim.functional import Executed, Machine
 from tilewright.sim.gen_ops import LOAD_MODES, STORE_SOURCES, XPOSED
@@ -274,6 +274,15 @@ def _control(trace: list[Executed]) -> Iterator[str]:
                     loop = following.pc, e.pc
 
 
+def _drains(config: ChipConfig, loads: list[Mapping[str, int]]) -> Iterator[str]:
+    """LOADs that come behind one that transposes."""
+    for first, v in pairwise(loads):
+        if first["xpose"]:
+            hidden = -(-v["c0"] // config.dim) * config.dim  # it may begin at once, or waits
+            length = _LENGTH[hidden >= load_drain(first["c0"])]
+            yield f"load/drain/{f'xpose_{length}' if v['xpose'] else 'plain'}"
+
+
 def bins(program: Program) -> set[str]:
     """All bins that the executed trace of a program hits."""
     memory = Memory(program.dram_size)
@@ -289,6 +298,7 @@ def bins(program: Program) -> set[str]:
         trace = trace if execution.fault.code == Fault.PC else trace[:-1]
     out.update(_control(trace))
     edges, near = _Edges(), list[tuple[U, tuple[int, ...]]]()
+    out.update(_drains(config, [e.values for e in trace if e.name == "load"]))
     for e in trace:
         name = e.name
         out.update(edges.see(e))
@@ -335,6 +345,7 @@ def _all() -> Iterator[str]:
     yield from (f"load/gather/{oob.name}".lower() for oob in Oob)
     for length, part, block in product(("short", "long"), _RAGGED, _RAGGED):
         yield f"load/xpose/{length}/{part}/{block}"
+    yield from (f"load/drain/{x}" for x in ("plain", "xpose_long", "xpose_short"))
     yield from (f"load/{how}/{a}/any" for how, a in product(("xpose", "gather"), _ALIGN))
     for mode, k, n in product(matmuls, _RAGGED, _RAGGED):
         yield f"{mode}/k_{k}/n_{n}"

@@ -93,7 +93,7 @@ class Op:
     writes: list[Cells] = field(default_factory=list)
     passes: list[range] = field(default_factory=list)
     wish: str = "needs"  # one of WISHES
-    before: Op | None = None  # makes what this one reads
+    before: Op | None = None  # makes what this one reads, or only comes before it
 
 
 def grid(*dims: tuple[int, int], width: int = 1) -> set[int]:
@@ -205,7 +205,10 @@ class Ops:
     def load(self, kind: tuple[Mem, Conv], how: str, pack: int, ragged: int) -> Op | None:
         """A LOAD; `ragged` rows do not fill their last unit (runs, their last block)."""
         if how == XPOSE:
-            return self._xpose(kind, ragged)
+            op = self._xpose(kind, ragged)
+            if op is not None and self.rng.getrandbits(2) == 1:  # while one drains
+                op.before = self._xpose(self.rng.choice(XPOSED), self.rng.randrange(2))
+            return op
         rng, dim = self.rng, self.config.dim
         mem, conv = kind
         space, local, far = SPACE[mem], _LOCAL.get(conv, 4), _DRAM.get(conv, 4)

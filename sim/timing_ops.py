@@ -50,13 +50,16 @@ class Work:
     """A LOAD's, VECTOR's or STORE's slots and ports.
 
     `reads` are the ports that read_release frees, `rest` those that done frees, `mask` both.
-    `local` is a LOAD that fills, a STORE to the scratchpad, or a VECTOR.
+    `local` is a LOAD that fills, a STORE to the scratchpad, or a VECTOR. `drain`: cycles after the
+    slots of a LOAD that transposes; `hidden`: how many of another one's it needs not wait for.
     """
 
     slots: int
     reads: int
     rest: int
     local: bool
+    drain: int = 0
+    hidden: int = 0
     mask: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -217,10 +220,12 @@ def _load(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
         return Work(n, reads, rest, False)
     n = beats(v["dram"], run, steps, config.bus_bytes)
     n += _timing.LOAD_GATHER * v["gather"]
-    if v["xpose"]:  # blocks are completed with rows of zeros
-        pad = -v["c1"] % config.dim * -(-v["c0"] // config.dim)
-        n += pad * v["c2"] * v["c3"] + _timing.load_drain(v["c0"])
-    return Work(n, reads, rest, False)
+    if not v["xpose"]:
+        return Work(n, reads, rest, False)
+    units = -(-v["c0"] // config.dim)
+    n += -v["c1"] % config.dim * units * v["c2"] * v["c3"]  # rows of zeros complete the blocks
+    drain = _timing.load_drain(v["c0"])
+    return Work(n, reads, rest, False, drain, config.dim * units)
 
 
 def _store(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:

@@ -86,17 +86,23 @@ class Load(Unit):
     def __init__(self, k: Any):
         super().__init__(k)
         self.limit = k.LOAD_INFLIGHT
-        self.passed = -1  # last cycle in which the last granted item passes the unpacker
+        self.passed = -1  # last cycle in which the last granted item passes the unpacker, or drains
+        self.drained = -1  # the same of the last item that transposes, counted as its slots
 
     def grant(self, t: int, work: Work) -> tuple[int, int]:
         """Start at `t`; (read_release, done)."""
-        k, last = self.k, t + work.slots
+        k = self.k
+        first = max(t + 1, self.drained + 1 - work.hidden)
+        last = first + work.slots - 1
         if work.local:
-            self.passed = max(t + 1 + k.LOAD_FILL, self.passed + 1) + work.slots - 1
+            self.passed = max(first + k.LOAD_FILL, self.passed + 1) + work.slots - 1
         else:
-            self.passed = last + k.LOAD_AR + k.read_latency
+            self.passed = last + work.drain + k.LOAD_AR + k.read_latency
+        if work.drain:
+            self.drained = last + work.drain
         done = self.passed + k.LOAD_WRITE
-        self.issuing.add(t, last)
+        self.issuing.add(t, t)
+        self.issuing.add(first, last)
         self._finish(t, work, last, done, done)
         return done, done
 

@@ -29,9 +29,8 @@ SEE_LOAD = (
         "        levels = {}\n        self.left, self.levels = left, levels\n",
     ),
     (
-        "left, amount = Signal(range(most + 1)), Signal(range(most + 1))\n",
-        "left, amount = Signal(range(most + 1)), Signal(range(most + 1))\n"
-        "        self.left = left\n",
+        "left, amount = Signal.like(held.pad), Signal.like(held.pad)\n",
+        "left, amount = Signal.like(held.pad), Signal.like(held.pad)\n        self.left = left\n",
     ),
 )
 SEE_STORE = (

@@ -169,7 +169,7 @@ class Expected:
     def __init__(self, config):
         self.config = config
         self.starts, self.dones, self.bursts, self.arrived = [], [], [], []
-        self.last_slot = self.last_pass = -1
+        self.last_slot = self.last_pass = self.drained = -1
         self.issuing = set()
 
     def ready(self, t):
@@ -182,17 +182,21 @@ class Expected:
         dim, bus = self.config.dim, self.config.bus_bytes
         n = load.slots(dim, bus)
         self.starts.append(s)
-        self.issuing |= set(range(s + 1, s + n + 1))
-        self.last_slot = s + n
+        first = max(s + 1, self.drained + 1 - load.hidden(dim))
+        self.issuing |= set(range(first, first + n))
+        self.last_slot = first + n - 1
         if load.fill:
-            self.last_pass = max(s + 1 + timing.LOAD_FILL, self.last_pass + 1) + n - 1
+            self.last_pass = max(first + timing.LOAD_FILL, self.last_pass + 1) + n - 1
         else:
             for slot, address, beats in load.schedule(dim, bus):
-                self.bursts.append((s + 1 + slot + timing.LOAD_AR, address, beats))
+                self.bursts.append((first + slot + timing.LOAD_AR, address, beats))
             slots = [a for part in load.walk(dim, bus) for a in part]
-            first = s + 1 + timing.LOAD_AR + LATENCY  # pass cycle of slot 0
-            self.arrived += [first + i for i, a in enumerate(slots) if a is not None]
-            self.last_pass = first + n - 1
+            passes = first + timing.LOAD_AR + LATENCY  # cycle of slot 0
+            self.arrived += [passes + i for i, a in enumerate(slots) if a is not None]
+            self.last_pass = passes + n - 1
+        if load.xpose:
+            self.last_pass += load.drain()
+            self.drained = self.last_slot + load.drain()
         self.dones.append(self.last_pass + timing.LOAD_WRITE)
 
 

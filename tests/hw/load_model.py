@@ -114,8 +114,6 @@ class Load:
             yield list(range(address // bus * bus, address + self.size, bus))
             if self.xpose and i % self.c[1] == self.c[1] - 1:
                 yield [None] * (-self.c[1] % dim * -(-self.c[0] // dim))
-        if self.xpose:
-            yield [None] * (self.c[0] + 2)
 
     def together(self, starts, dim, bus):
         """The slots of joined runs: each fetches what nobody has, in at least `units` slots."""
@@ -140,6 +138,14 @@ class Load:
                 n = min(16, len(beats), (4096 - address % 4096) // bus)
                 yield slot, address, n
                 beats = beats[n:]
+
+    def drain(self):
+        """Cycles after the last slot in which the last block's columns are written."""
+        return self.c[0] + 2 if self.xpose else 0
+
+    def hidden(self, dim):
+        """Cycles of another instruction's drain in which this one's slots may come."""
+        return dim * -(-self.c[0] // dim) if self.xpose else 0
 
     def slots(self, dim, bus):
         """Cycles of the address generator."""

@@ -128,18 +128,25 @@ class Load(UnitBase):
         super().__init__(LOAD, k.LOAD_INFLIGHT)
         self.k, self.left, self.item = k, 0, None
         self.tokens = deque()  # (cycle at the unpacker, item, last of the item)
+        self.drains = [0, 0]  # cycles of the transposer that slots, and tokens, have to wait for
 
     def begin(self, t):
-        self.slot = self.left > 0
+        waits, self.drains = self.drains, [max(0, n - 1) for n in self.drains]
+        self.slot = self.left > 0 and waits[0] <= self.item.op.work.hidden
         if self.slot:
             self.left -= 1
-            k = self.k
-            delay = k.LOAD_FILL if self.item.op.work.local else k.LOAD_AR + k.read_latency
+            k, work = self.k, self.item.op.work
+            delay = k.LOAD_FILL if work.local else k.LOAD_AR + k.read_latency
             self.tokens.append((t + delay, self.item, self.left == 0))
-        if self.tokens and self.tokens[0][0] <= t:
+            if self.left == 0:
+                self.drains[0] = work.drain or self.drains[0]
+        due = self.tokens and self.tokens[0][0] <= t
+        if due and waits[1] <= self.tokens[0][1].op.work.hidden:
             _, item, last = self.tokens.popleft()
             if last:
-                item.read_at = item.done_at = t + self.k.LOAD_WRITE
+                drain = item.op.work.drain
+                self.drains[1] = drain or self.drains[1]
+                item.read_at = item.done_at = t + drain + self.k.LOAD_WRITE
 
     def ready(self, t):
         return self.left == 0 and self.busy(t) < self.limit

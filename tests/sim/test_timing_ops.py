@@ -275,14 +275,16 @@ def test_a_transposing_load_takes_slots_for_rows_of_zeros_and_for_its_last_units
     config = CONFIGS[0]  # dim 4, 4 bytes a beat
     instr = Instr.make("load", conv=Conv.COPY16, xpose=1, c0=4, c1=6, s1=8, c2=3, l0=2, l1=8)
     work = lower_one(config, executed(instr)).work
-    assert (work.slots, work.local) == (3 * (6 * 2 + 2) + 6, False)
+    assert (work.slots, work.local) == (3 * (6 * 2 + 2), False)
+    assert (work.drain, work.hidden) == (6, 4)
 
 
 def test_a_transposing_load_of_long_runs_pays_for_each_unit_of_a_row_of_zeros():
     config = CONFIGS[0]  # dim 4, 4 bytes a beat
     fields = dict(dram=3, xpose=1, c0=29, c1=7, s1=32, c2=3, c3=2, l0=1, l1=32)
     work = lower_one(config, executed(Instr.make("load", **fields))).work
-    assert work.slots == 3 * 2 * (7 * 8 + 8) + 31
+    assert work.slots == 3 * 2 * (7 * 8 + 8)
+    assert (work.drain, work.hidden) == (31, 32)
 
 
 @pytest.mark.parametrize(
