@@ -30,6 +30,7 @@ from tilewright.isa.table import INSTRUCTIONS, Unit
 from tilewright.sim.timing import simulate
 
 BUDGET = 600  # operations that are timed for one kernel, about 45 us each
+CLIMBED = 600  # more of them, to change the best of those
 TRIAL = 5  # what a trial costs besides, in operations
 MODELLED = 9000  # operations that are modelled for one kernel, about 5 us each
 SAMPLED = 0.5  # of that is left after samples
@@ -91,6 +92,21 @@ class _Search:
         synchronise(ops, self.config)
         self.seen[s] = exact_cycles(self.config, ops) + beside
         return self.seen[s]
+
+
+    def climb(self, s: Schedule) -> Schedule:
+        """Change one field after another while that helps."""
+        p, best = problem(self.kernel), self.cycles(s)
+        assert best is not None
+        better = True
+        while better:
+            better = False
+            for changed in moves(self.config, p, s):
+                cycles = self.cycles(changed)
+                if cycles is not None and cycles < best:
+                    s, best, better = changed, cycles, True
+                    break
+        return s
 
 
 class _Model:
@@ -161,7 +177,8 @@ def refine(config: ChipConfig, kernel: Kernel) -> Schedule:
     search = _Search(config, kernel, BUDGET)
     timed = [(c, s) for s in modelled.best(FINAL) if (c := search.cycles(s)) is not None]
     if timed:
-        return min(timed, key=lambda pair: pair[0])[1]
+        search.left += CLIMBED
+        return search.climb(min(timed, key=lambda pair: pair[0])[1])
     return next(iter(modelled.best(1)), bases[0])
 
 

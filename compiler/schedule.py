@@ -19,7 +19,7 @@ from tilewright.compiler.schedule_after import After, after_rows
 from tilewright.isa.config import ChipConfig
 
 A_BANKS = 5  # scratchpad banks of activations (and of maps and moves); the others hold weights
-SEQUENCER = 12  # cycles in which the sequencer dispatches an instruction of a unit, about
+SEQUENCER = 9  # cycles in which the sequencer dispatches an instruction of a unit, about
 LONG = 1 << 18  # an instruction more costs 1 + cycles / LONG cycles: programs stay short
 RESIDENT = 8  # vectors stay in a half if they take at most this fraction of it
 SHORT = 2  # local rows up to which an element by element gather is as fast as anything

@@ -40,8 +40,8 @@ from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Mem
 from tilewright.isa.timing import MATMUL_MIN_PERIOD, VECTOR_DONE, WEIGHT_LEAD, matmul_done
 
-START = 81  # cycle in which the first LOAD starts
-DISPATCH = 13  # cycles of the sequencer for an instruction of a unit
+START = 74  # cycle in which the first LOAD starts
+DISPATCH = 9  # cycles of the sequencer for an instruction of a unit
 AHEAD = 6  # instructions by which the order of dispatch may differ from the program's
 LOADED = 69  # cycles from a LOAD's last slot to the MATMUL that waits for it
 HANDED = 2  # cycles from a signal to the start of what waits for it
