@@ -12,6 +12,7 @@ from heapq import nsmallest
 from itertools import product
 from math import gcd, prod
 
+from tilewright.compiler.bus_slots import load_row, row_beats, store_row
 from tilewright.compiler.image import Image, length
 from tilewright.compiler.kernels import Axis
 from tilewright.compiler.schedule import (
@@ -58,7 +59,8 @@ def cost(p: ConvPlan) -> float:
     else:
         loads *= 1 if a_slots >= places else p.columns
         weights *= 1 if w_slots >= len(p.chunks) else places
-    beats = _beats(min(s.nt, o) * p.out_bytes, image.conv.cols * p.out_bytes, bus)
+    size = p.out_bytes
+    beats = store_row(p.config, min(s.nt, o) * size, image.conv.cols * size, d * size)
     drain = s.images * s.rows * s.cols * beats
     out = h * w * p.batch * p.groups * p.columns * beats
     tiles, count = places * p.columns * p.groups, p.operations
@@ -93,33 +95,28 @@ def floor(p: ConvPlan) -> float:
 
 def _image_beats(p: ConvPlan, rows: int, cols: int) -> float:
     x, runs = p.image.conv.x, p.image.pixel or [(1, 1)]
-    size, bus = x.dtype.itemsize, p.config.bus_bytes
+    size = x.dtype.itemsize
     count, width = 1, 1
     if runs[0][1] == size:
         width = runs[0][0]
         runs = runs[1:]
     for n, _ in runs:
         count *= n
-    beats = _beats(width * size, gcd(*(s * size for s in x.strides[1:4])), bus)
+    beats = row_beats(p.config, width * size, gcd(*(s * size for s in x.strides[1:4])))
     pixels = length(p.image.axes[0], rows) * length(p.image.axes[1], cols)
     return pixels * max(count * beats, p.image.blocks)
 
 
 def _weight_beats(p: ConvPlan) -> float:
     w = p.image.conv.w
-    size, bus = w.dtype.itemsize, p.config.bus_bytes
+    size = w.dtype.itemsize
     run = min(p.schedule.nt, w.shape[4]) * size
     if w.strides[4] != 1 and w.shape[4] > 1:
         beats = run / size
     else:
-        beats = _beats(run, w.strides[3] * size, bus)
+        units = ceil_div(min(p.schedule.nt, w.shape[4]), p.config.dim)
+        beats = load_row(p.config, run, w.strides[3] * size, 0, units)
     return prod(w.shape[1:4]) * beats
-
-
-def _beats(size: int, pitch: int, bus: int) -> float:
-    """Beats of a run of `size` bytes, on average over runs at multiples of `pitch` bytes."""
-    step = gcd(pitch, bus)
-    return 1 + (size - step) / bus if size % step == 0 else 1 + (size - 1) / bus
 
 
 def _split(n: int, size: int) -> Iterator[tuple[int, int]]:
