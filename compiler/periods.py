@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 from tilewright.compiler.tiles import Op
-from tilewright.isa.extent import DRAM
+from tilewright.isa.extent_table import DRAM
 from tilewright.isa.table import INSTRUCTIONS, Unit
 
 ADDRESS_BITS = 18  # of an address in a local memory

@@ -15,7 +15,7 @@ from tilewright.hw.load_address import copy, fields
 from tilewright.hw.load_transpose import Transposer
 from tilewright.hw.memory import AccWrite, SpadWrite
 from tilewright.isa.config import LOCAL_BITS, XPOSE_BLOCKS, ChipConfig
-from tilewright.isa.extent import LOCAL_BYTES
+from tilewright.isa.extent_table import LOCAL_BYTES
 from tilewright.isa.table import CONV_BYTES, Conv, Mem
 
 COPY8, COPY32 = Conv.COPY8, Conv.COPY32

@@ -31,7 +31,7 @@ from tilewright.hw.load_convert import (
 )
 from tilewright.hw.load_run import Run
 from tilewright.isa.config import LOCAL_BITS, ChipConfig
-from tilewright.isa.extent import LOCAL_BYTES
+from tilewright.isa.extent_table import LOCAL_BYTES
 from tilewright.isa.table import CONV_BYTES, Conv, Mem
 from tilewright.isa.timing import LOAD_INFLIGHT, LOAD_OUTSTANDING
 

@@ -7,7 +7,7 @@ from tilewright.isa.assembler import assemble
 from tilewright.isa.config import ARRAYS, INSTR_BYTES, PRESETS, REGISTERS, SEM_MAX, SEMAPHORES
 from tilewright.isa.disassembler import disassemble
 from tilewright.isa.encoding import rules
-from tilewright.isa.extent import OPERANDS, PARTS
+from tilewright.isa.extent_table import OPERANDS, PARTS
 from tilewright.isa.table import (
     BY_OPCODE,
     INSTRUCTIONS,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from tilewright.isa.config import ChipConfig
-from tilewright.isa.extent import LOCAL_BYTES, joined
+from tilewright.isa.extent import joined
+from tilewright.isa.extent_table import LOCAL_BYTES
 from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, Conv, Mem, Oob
 from tilewright.sim.local import RowWriter
 from tilewright.sim.memory import Runs

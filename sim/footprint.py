@@ -13,7 +13,8 @@ from functools import cached_property
 
 import numpy as np
 from tilewright.isa.config import ChipConfig
-from tilewright.isa.extent import LOCAL_BYTES, derived
+from tilewright.isa.extent import derived
+from tilewright.isa.extent_table import LOCAL_BYTES
 from tilewright.isa.table import CONV_BYTES, TYPE_BYTES, Conv, Dest, Mem, Spec, Type
 from tilewright.isa.units import LOAD_STREAMS, STREAMS
 

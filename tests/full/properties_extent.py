@@ -17,7 +17,7 @@ from mutate import mutant, text_of
 from properties_bursts import CONFIG
 from tilewright.hw import extent, fetch
 from tilewright.hw.decode import fields
-from tilewright.isa.extent import PARTS
+from tilewright.isa.extent_table import PARTS
 from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, OPCODE_BITS, TYPE_BYTES, Dest
 
 SEE_SEQUENCER = (
