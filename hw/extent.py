@@ -1,10 +1,10 @@
 """EXTENT: walks the operands of an instruction with one multiplier, one step per cycle.
 
-The steps are the data of `isa.extent_table`: first the products (elements of a packed row, rows of a
-pass), then each operand's terms (count - 1) * stride, gathered into a lowest and a highest offset;
-the DRAM operand comes last. What an instruction does not have is left out. One cycle after an
-operand's last term its ends are checked, against its memory or the window, and its banks are added
-to the masks.
+The steps are the data of `isa.extent_table`: first the products (elements of a packed row, rows of
+a pass), then each operand's terms (count - 1) * stride, gathered into a lowest and a highest
+offset; the DRAM operand comes last. What an instruction does not have is left out. One cycle after
+an operand's last term its ends are checked, against its memory or the window, and its banks are
+added to the masks.
 """
 
 from amaranth.hdl import Const, Module, Mux, Signal, signed
