@@ -141,6 +141,24 @@ def test_floats_are_near_jaxs(jax, case, dtype):
     assert (error <= 2**-7 * reference(np.abs(a), np.abs(b))).all()
 
 
+@given(case=convolutions())
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_highest_is_accurate_to_float32(jax, case):
+    """Within 1e-6 of the sum of absolute products of JAX's, whose products and sums are float32."""
+    lhs, rhs, params = case
+    rng = np.random.default_rng(sum(rhs))
+    a, b = (rng.standard_normal(s).astype(np.float32) for s in (lhs, rhs))
+
+    def reference(x, y):
+        x, y = x.astype(np.float32), y.astype(np.float32)
+        return np.asarray(
+            jax.lax.conv_general_dilated(x, y, precision="highest", **theirs(jax, params))
+        )
+
+    error = np.abs(run(a, b, {**params, "precision": "highest"}) - reference(a, b))
+    assert (error <= 1e-6 * reference(np.abs(a), np.abs(b))).all()
+
+
 @pytest.mark.parametrize(
     ("shape", "dim", "size", "expected"),
     [
