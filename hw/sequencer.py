@@ -11,7 +11,7 @@ Domain "sync" may rest while the sequencer does (`busy` is 0); what must not is 
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.axi import AXIRead
 from tilewright.hw.decode import IR_BITS, OPCODES, Decoder, Resolver, Rules
@@ -26,11 +26,9 @@ from tilewright.hw.dispatch import (
 )
 from tilewright.hw.extent import Extent
 from tilewright.hw.fetch import COUNT_BITS, PC_BITS, Fetch
-from tilewright.isa.config import IBUS_BYTES, REGISTERS, ChipConfig
-from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, SYNC, Fault, Unit
-
-ALU = ("li", "add", "sub", "mul", "shl", "shr", "sar", "and", "min", "max")
-BRANCHES = ("beq", "bne", "blt", "bge")
+from tilewright.hw.scalar import VALUES, register_file, results, scalar_field
+from tilewright.isa.config import IBUS_BYTES, ChipConfig
+from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, SYNC, Fault
 
 
 class Sequencer(wiring.Component):
@@ -167,43 +165,16 @@ class Sequencer(wiring.Component):
         return limit
 
     def _registers(self, m):
-        """16 registers, 0 at the start of a program: a memory, and what has been written since."""
-        m.submodules.registers = store = memory.Memory(shape=32, depth=REGISTERS, init=[])
-        self._write = write = store.write_port()
-        written = Signal(REGISTERS)
-        with m.If(self.clear):
-            m.d.sync += written.eq(0)
-        with m.Elif(write.en):
-            m.d.sync += written.bit_select(write.addr, 1).eq(1)
-
-        def read(number, name):
-            port = store.read_port(domain="comb")
-            value = Signal(32, name=name)
-            m.d.comb += [
-                port.addr.eq(number),
-                value.eq(Mux(written.bit_select(number, 1), port.data, 0)),
-            ]
-            return value
-
+        """The register file, and the operands of a scalar instruction."""
+        self._write, read = register_file(m, self.clear)
         word = self._fetch.word
         m.d.comb += self._resolver.value.eq(read(self._resolver.register, "operand"))
         self._a, self._d = Signal(32, reset_less=True), Signal(32, reset_less=True)
-        self._read_a = read(self._of(m, word, "ra"), "read_a")
-        self._read_d = read(self._of(m, word, "rd"), "read_d")
-        self._b = self._of(m, self._ir, "b")
+        self._read_a = read(scalar_field(m, word, "word", "ra"), "read_a")
+        self._read_d = read(scalar_field(m, word, "word", "rd"), "read_d")
+        self._b = scalar_field(m, self._ir, "ir", "b")
         self._address = Signal(32)
         m.d.comb += self._address.eq(self._a + self._b)
-
-    def _of(self, m, word, field):
-        """A field of a scalar instruction, wherever the word's opcode has it."""
-        specs = [s for s in INSTRUCTIONS.values() if s.unit == Unit.SEQ and field in s.layout]
-        name = "word" if word is self._fetch.word else "ir"
-        value = Signal(specs[0].layout[field][1].bits, name=f"{name}_{field}")
-        with m.Switch(word[:OPCODE_BITS]):
-            for at in sorted({s.layout[field][0] for s in specs}):
-                with m.Case(*(s.opcode for s in specs if s.layout[field][0] == at)):
-                    m.d.comb += value.eq(word[at : at + len(value)])
-        return value
 
     def _is(self, *names):
         """Whether the instruction register holds one of these."""
@@ -402,33 +373,9 @@ class Sequencer(wiring.Component):
         active = Signal()  # a legal instruction is in EXEC
         m.d.comb += active.eq(self._in_exec & ~self._refused)
         self._active = active
-        a, b = self._a, self._b
-        result, target = Signal(32), self._of(m, self._ir, "target")
-        taken = Signal()
-        below = Signal()
-        m.d.comb += below.eq(a.as_signed() < b.as_signed())
-        values = {
-            "li": b,
-            "add": self._address,
-            "sub": a - b,
-            "mul": a * b,
-            "shl": a << b[:5],
-            "shr": a >> b[:5],
-            "sar": a.as_signed() >> b[:5],
-            "and": a & b,
-            "min": Mux(below, a, b),
-            "max": Mux(below, b, a),
-            "ldw": self.ldw.data_in,
-        }
-        conditions = {"beq": a == b, "bne": a != b, "blt": below, "bge": ~below, "jmp": 1}
+        target = scalar_field(m, self._ir, "ir", "target")
+        result, taken = results(m, self._op, self._a, self._b, self._address, self.ldw.data_in)
         m.d.comb += self._finish.eq(1)
-        with m.Switch(self._op):
-            for name, value in values.items():
-                with m.Case(OPCODES[name]):
-                    m.d.comb += result.eq(value)
-            for name, condition in conditions.items():
-                with m.Case(OPCODES[name]):
-                    m.d.comb += taken.eq(condition)
         with m.Switch(self._op):
             for name, done in (
                 ("fence", self._quiet),
@@ -441,14 +388,14 @@ class Sequencer(wiring.Component):
                     m.d.comb += self._finish.eq(done)
         write, fetch = self._write, self._fetch
         m.d.comb += [
-            write.addr.eq(self._of(m, self._ir, "rd")),
+            write.addr.eq(scalar_field(m, self._ir, "ir", "rd")),
             write.data.eq(result),
-            write.en.eq(active & self._finish & self._is(*values)),
+            write.en.eq(active & self._finish & self._is(*VALUES)),
             self._next_pc.eq(Mux(taken, target, self.pc + 1)),
             fetch.jump.eq(active & taken),
             fetch.target.eq(target),
-            self.semaphore.sem.eq(self._of(m, self._ir, "sem")),
-            self.semaphore.n.eq(self._of(m, self._ir, "n")),
+            self.semaphore.sem.eq(scalar_field(m, self._ir, "ir", "sem")),
+            self.semaphore.n.eq(scalar_field(m, self._ir, "ir", "n")),
             self.semaphore.post.eq(active & self._is("post")),
             self.semaphore.take.eq(active & self._is("wait") & self.semaphore.enough),
         ]

@@ -176,7 +176,7 @@ class Walk(wiring.Component):
         following = Signal(2)  # section of the next word
         m.d.comb += [
             wrap.eq(self.runs & (row == VECTOR_ROWS - 1)),
-                body_at.eq(k["init"] + k["head"]),
+            body_at.eq(k["init"] + k["head"]),
             section_ends.eq(left == 1),
             final_unit.eq(unit == k["units"] - 1),
             final_group.eq(rows <= VECTOR_ROWS),

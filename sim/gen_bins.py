@@ -30,7 +30,7 @@ from tilewright.isa.table import Unit as U
 from tilewright.isa.timing import VECTOR_ROWS, load_drain
 from tilewright.isa.units import SECTIONS, STREAMS
 from tilewright.sim.functional import Executed, Machine
-from tilewright.sim.gen_ops import LOAD_MODES, STORE_SOURCES, XPOSED
+from tilewright.sim.gen_modes import LOAD_MODES, STORE_SOURCES, XPOSED
 from tilewright.sim.gen_sync import EDGES
 from tilewright.sim.gen_vector import KINDS
 from tilewright.sim.memory import Memory

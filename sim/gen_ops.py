@@ -1,8 +1,8 @@
 """Random unit instructions inside their memories, with the cells that they touch.
 
 Cells are found by plain loops over the instruction's definition, which share nothing with the
-checker's footprints, so that the two test each other. Modes are dealt from decks by seed, so that
-consecutive seeds cover all of them; everything else is drawn.
+checker's footprints, so that the two test each other. Modes are dealt from `gen_modes.DECKS` by
+seed, so that consecutive seeds cover all of them; everything else is drawn.
 """
 
 from __future__ import annotations
@@ -14,6 +14,17 @@ from random import Random
 
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.table import Conv, Dest, Mem, Type
+from tilewright.sim.gen_modes import (
+    COPY,
+    DECKS,
+    FILL,
+    GATHER,
+    PARTS,
+    WISHES,
+    XPOSE,
+    XPOSED,
+    matmul_modes,
+)
 
 #: DRAM by content: bytes, fp32 patterns, bf16 patterns, results, micro-kernels.
 BYTES, FLOATS, HALVES, RESULTS, KERNELS = (
@@ -29,56 +40,8 @@ INDICES = range(0x3C00, 0x4000)
 SPACE = {Mem.SPAD: "spad", Mem.ACC: "acc"}
 _WIDTH = {Type.I8: 1, Type.U8: 1, Type.BF16: 2}
 _BYTES = {Type.I8: 1, Type.U8: 1, Type.BF16: 2, Type.F32: 4, Type.I32: 4}
-LOAD_MODES = (
-    (Mem.SPAD, Conv.COPY8),
-    (Mem.SPAD, Conv.COPY16),
-    (Mem.SPAD, Conv.COPY32),
-    (Mem.SPAD, Conv.F32_BF16),
-    (Mem.SPAD, Conv.F32_HI),
-    (Mem.SPAD, Conv.F32_MID),
-    (Mem.SPAD, Conv.F32_LO),
-    (Mem.ACC, Conv.COPY32),
-    (Mem.ACC, Conv.I8_I32),
-    (Mem.ACC, Conv.U8_I32),
-)
-_PARTS = (Conv.F32_BF16, Conv.F32_HI, Conv.F32_MID, Conv.F32_LO)
-_LOCAL = {Conv.COPY8: 1, Conv.COPY16: 2} | dict.fromkeys(_PARTS, 2)
-#: How a LOAD gets its elements.
-COPY, FILL, XPOSE, GATHER = "copy", "fill", "xpose", "gather"
-XPOSED = tuple(mode for mode in LOAD_MODES if mode[0] == Mem.SPAD and mode[1] != Conv.COPY32)
+_LOCAL = {Conv.COPY8: 1, Conv.COPY16: 2} | dict.fromkeys(PARTS, 2)
 _DRAM = {Conv.COPY8: 1, Conv.COPY16: 2, Conv.I8_I32: 1, Conv.U8_I32: 1}
-STORE_SOURCES = (
-    (Mem.ACC, Type.I32),
-    (Mem.ACC, Type.F32),
-    (Mem.SPAD, Type.I8),
-    (Mem.SPAD, Type.U8),
-    (Mem.SPAD, Type.BF16),
-)
-
-STORE_TARGETS = (
-    *((Dest.DRAM, out) for out in Type),
-    *((Dest.SPAD, out) for out in (Type.I8, Type.U8, Type.BF16)),
-)
-STORE_WAYS = ("plain", "pool", "scatter", "pool_scatter", XPOSE)
-#: What an instruction's synchronisation is to look like besides what it needs.
-WISHES = ("needs", "free", "two_waits", "take_many", "read_done", "done", "both_signals")
-#: The modes of each instruction: kind x how x pack x ragged; types x accumulate x ragged k, n;
-#: source x target x ragged x way. No length is a multiple of 37, so a stride of 37 deals all.
-DECKS = {
-    "load": (
-        *product(LOAD_MODES, (COPY, FILL), (1, 2, 3), (0, 1)),
-        *product(XPOSED, (XPOSE,), (1,), (0, 1)),
-        *product(LOAD_MODES, (GATHER,), (1, 2, 3), (0, 1)),
-    ),
-    "matmul": tuple(product(((0, 0), (0, 1), (1, 0), (1, 1), (2, 2)), (0, 1), (0, 1), (0, 1))),
-    "store": tuple(product(STORE_SOURCES, STORE_TARGETS, (0, 1), STORE_WAYS)),
-}
-
-
-def matmul_modes(config: ChipConfig) -> tuple[tuple, ...]:
-    """MATMUL's modes that this chip's array has."""
-    return tuple(c for c in DECKS["matmul"] if config.array == "bf16" or Type.BF16 not in c[0])
-
 
 Cells = tuple[str, frozenset[int]]
 
@@ -269,7 +232,7 @@ class Ops:
         conv = op.fields["conv"]
         run = grid(*zip(counts, steps, strict=True), width=width)
         area = {Conv.COPY32: FLOATS, Conv.COPY16: HALVES}.get(Conv(conv), BYTES)
-        if conv in _PARTS:
+        if conv in PARTS:
             area = FLOATS
         if self.rng.random() < 0.25:
             area = RESULTS

@@ -26,7 +26,9 @@ SEE_SEQUENCER = (
         "        self.has_extent = has_extent\n        with m.FSM() as fsm:\n"
         "            self.ongoing = {s: fsm.ongoing(s) for s in ('RESOLVE', 'EXTENT', 'EXEC')}\n",
     ),
-    ("value.eq(Mux(written.bit_select(number, 1), port.data, 0)),", "value.eq(self.any[name]),"),
+)
+SEE_SCALAR = (
+    ("value.eq(Mux(written.bit_select(number, 1), port.data, 0)),", "value.eq(any_value[name]),"),
     ('"mul": a * b,', '"mul": a ^ b,'),  # any value: registers are cut away
 )
 SEE_EXTENT = (
@@ -72,7 +74,9 @@ class Granted(Property):
         self.source.Extent = stage.Extent
         self.source.Fetch = lambda: AnyFetch(self)
         reads = ("operand", "read_a", "read_d")
-        self.source.Sequencer.any = {n: self.free(32, f"any_{n}") for n in reads}
+        scalar = mutant("tilewright.hw.scalar", *SEE_SCALAR)
+        scalar.any_value = {n: self.free(32, f"any_{n}") for n in reads}
+        self.source.register_file, self.source.results = scalar.register_file, scalar.results
 
     def build(self, m):
         dut = self.source.Sequencer(CONFIG)
