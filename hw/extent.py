@@ -322,7 +322,7 @@ class Extent(wiring.Component):
         skew = store["scatter"] & store["s1"][: ceil_log2(cfg.bus_bytes)].any()
         uneven = load["s1"][: ceil_log2(cfg.bus_bytes)].any() | load["bound"][16:].any()
         broad = load["xpose"] & (load["c0"] > XPOSE_BLOCKS * cfg.dim)
-        tall = store["xpose"] & (store["c0"] > cfg.dim)
+        tall = store["xpose"] & (store["c0"] > XPOSE_BLOCKS * cfg.dim)
         m.d.comb += self.bad.eq(
             bad
             | outside

@@ -189,14 +189,16 @@ class Store(wiring.Component):
 
         m.submodules.transpose = transpose = StoreTransposer(dim)
         lanes = widened(m, self.acc_r, self.spad_r, early.type)
-        row = Signal(32 * dim, reset_less=True)
+        row, turned = Signal(32 * dim, reset_less=True), Signal(reset_less=True)
         m.d.comb += [
             transpose.i_write.eq(block[MEM_READ]),
+            transpose.i_read.eq(read & early.xpose),
             transpose.i_at.eq(early.lane),
+            transpose.i_unit.eq(early.unit),
             transpose.i_row.eq(lanes),
         ]
         with m.If(read):
-            m.d.epilogue += row.eq(Mux(early.xpose, transpose.o_column, lanes))
+            m.d.epilogue += [row.eq(lanes), turned.eq(early.xpose)]
         m.submodules.epilogue = epilogue = Epilogue(dim, tag_width=len(late))
         parameters = self._parameters(m, slots, read, early.item)
         for i, name in enumerate(VECTORS):
@@ -216,7 +218,7 @@ class Store(wiring.Component):
         m.d.comb += [
             epilogue.i_valid.eq(rows[_AT_ROW]),
             epilogue.i_tag.eq(delay(m, "epilogue", late, 1, "late_row")),
-            epilogue.i_row.eq(row),
+            epilogue.i_row.eq(Mux(turned, transpose.o_unit, row)),
             epilogue.i_float.eq(parameters.float),
             epilogue.i_int_path.eq(parameters.int_path),
             epilogue.i_lo.eq(parameters.lo),

@@ -14,7 +14,7 @@ sends nothing.
 With max-pool a unit is read once for each row of its window, one slot each; the last of these slots
 is the one that the unit would have without. A scatter's row begins with STORE_INDEX slots, in which
 its index is read and multiplied. With `xpose` a block of dim rows begins with c0 slots that read it
-into the transposer, and its rows' slots read columns there.
+into the transposer, and its rows' slots read units of columns there.
 
 Rows are counted down, addresses and the bytes left are stepped by addition: no multiplier.
 """
@@ -25,7 +25,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 from tilewright.hw.payload import payload
 from tilewright.hw.store_slot import ITEM, early_layout, late_layout
-from tilewright.isa.config import LOCAL_BITS, MAX_BURST, ChipConfig
+from tilewright.isa.config import LOCAL_BITS, MAX_BURST, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.table import Dest, Mem, Type
 from tilewright.isa.timing import MEM_READ, STORE_INDEX
 
@@ -142,7 +142,7 @@ class SlotGenerator(wiring.Component):
                 "scatter": i.scatter,
                 "step1": Mux(i.scatter, 0, i.s1),
                 "xpose": i.xpose,
-                "reads": i.c0[: exact_log2(config.dim) + 1],  # of a transposed block
+                "reads": i.c0[: exact_log2(XPOSE_BLOCKS * config.dim) + 1],  # of a transposed block
                 "bound": i.bound,
                 "index": i.index,
             }
@@ -252,8 +252,9 @@ class SlotGenerator(wiring.Component):
         self.dst, dst_row, dst_outer = (register(32, n) for n in ("dst", "dst_row", "dst_outer"))
         slice_ = register(8, "slice_left")  # beats before the next unit
         n1, n2 = register(16, "n1"), register(16, "n2")
-        blocks = register(exact_log2(self.config.dim) + 1, "blocks")  # reads left of the block
-        self.column = column = register(exact_log2(self.config.dim), "column")
+        most, low = exact_log2(XPOSE_BLOCKS * self.config.dim), exact_log2(self.config.dim)
+        blocks = register(most + 1, "blocks")  # reads left of the block
+        self.column = column = register(most, "column")  # its row (block slot), or column
         active = Signal()
         m.d.comb += self.active.eq(active)
 
@@ -264,7 +265,7 @@ class SlotGenerator(wiring.Component):
         self.more, self.in_block, turns = Signal(), Signal(), Signal()
         m.d.comb += [
             self.in_block.eq(blocks != 0),
-            turns.eq(last1 | column.all()),  # the row is its block's last one
+            turns.eq(last1 | column[:low].all()),  # the row is its block's last one
             coming.eq(Mux(slice_ == 0, k["slices"], slice_ - 1)),
             self.goes_on.eq(k["joined"] & ~last1),
             self.row_last.eq(Mux(self.goes_on, self._filled(coming == 0), left <= step)),

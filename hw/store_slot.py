@@ -2,7 +2,7 @@
 
 from amaranth.hdl import unsigned
 from amaranth.lib import data
-from tilewright.isa.config import LOCAL_BITS, ChipConfig
+from tilewright.isa.config import LOCAL_BITS, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.timing import STORE_INFLIGHT
 
 VECTORS = ("ibias", "scale", "bias")  # the order of vector slots
@@ -17,8 +17,8 @@ def early_layout(config: ChipConfig) -> data.StructLayout:
             "item": ITEM,  # whose epilogue parameters
             "unit": unsigned(4),  # index in the vector buffer
             "vectors": unsigned(3),  # to read (row slot) or to write (vector slot), of VECTORS
-            "xpose": unsigned(1),  # a row slot takes a column of the transposer
-            "lane": range(config.dim),  # that column, or the transposer's row (block slot)
+            "xpose": unsigned(1),  # a row slot takes a unit of a column of the transposer
+            "lane": range(XPOSE_BLOCKS * config.dim),  # that column, or the transposer's row (block slot)
         }
     )
 

@@ -21,7 +21,7 @@ IBUS_BYTES = 16  # width of the instruction port
 MAX_BURST = 16  # beats of one AXI burst
 LOCAL_BITS = 18  # bits of a local address (granule or accumulator row)
 ARRAYS = ("bf16", "int8")  # what the systolic array multiplies; bf16 does 8-bit integers, too
-XPOSE_BLOCKS = 8  # dim x dim elements each that a block of a transposing LOAD holds, at most
+XPOSE_BLOCKS = 8  # a transposing LOAD or STORE takes dim rows of up to so many times dim elements
 STORE_VECTOR_UNITS = 16  # column blocks whose scale and bias one STORE can hold
 
 

@@ -223,12 +223,11 @@ def check_range(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> No
             raise IllegalInstruction(
                 Fault.RANGE, f"{spec.name}: {name} must be at most {limit}, not {counts[name]}"
             )
-    blocks = XPOSE_BLOCKS if spec.name == "load" else 1
-    if values.get("xpose") and values["c0"] > blocks * config.dim:
-        most = f"{blocks} * dim" if blocks > 1 else "dim"
+    most = XPOSE_BLOCKS * config.dim
+    if values.get("xpose") and values["c0"] > most:
         raise IllegalInstruction(
             Fault.RANGE,
-            f"{spec.name}: c0 must be at most {most} ({blocks * config.dim}) with xpose, "
+            f"{spec.name}: c0 must be at most {XPOSE_BLOCKS} * dim ({most}) with xpose, "
             f"not {values['c0']}",
         )
     if values.get("gather") and values["s1"] % config.bus_bytes:

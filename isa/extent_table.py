@@ -184,7 +184,7 @@ DRAM: dict[str, DramOperand] = {
 #: Where DRAM rows that follow each other may be joined: not where their order or place differs.
 JOINS: dict[str, When] = {
     "load": (("pack", (1,)), ("fill", (0,)), ("gather", (0,)), ("xpose", (0,))),
-    "store": (("dest", (Dest.DRAM,)), ("pool", (0,)), ("scatter", (0,)), ("xpose", (0,))),
+    "store": (("dest", (Dest.DRAM,)), ("pool", (0,)), ("scatter", (0,))),
 }
 
 

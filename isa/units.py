@@ -184,7 +184,7 @@ of granules from `index` on. A row whose x is not in 0 to bound - 1 is not writt
 bus_bytes (else fault RANGE).
 
 `xpose` transposes blocks of dim rows: element e of row (i1, i2) is lane i1 % dim of the unit read
-at loc + e*l0 + (i1 // dim)*l1 + i2*l2; c0 is at most dim (else fault RANGE). The epilogue comes
+at loc + e*l0 + (i1 // dim)*l1 + i2*l2; c0 is at most 8*dim (else fault RANGE). The epilogue comes
 after the transposition, so its vectors belong to the elements of a row as always.
 """
 STORE = (
@@ -198,7 +198,7 @@ STORE = (
     Field("bias", 1, "1: add an fp32 vector"),
     Field("clamp", 1, "1: clamp to lo and hi"),
     Field("scatter", 1, "1: row indices come from local memory"),
-    Field("xpose", 1, "1: transpose blocks of dim x dim"),
+    Field("xpose", 1, "1: transpose blocks of dim rows"),
     Field("pool", 1, "1: max-pool pool_h x pool_w windows of rows on the way out"),
     Field("pool_h", 4, "window height"),
     Field("pool_w", 4, "window width"),

@@ -134,7 +134,7 @@ def pack(config, fields):
 def joined(f):
     """Whether rows of one i2 share beats."""
     rows = f["c1"] > 1 and f["s1"] == f["c0"] * TYPE_BYTES[f["out"]]
-    return rows and f["dest"] == Dest.DRAM and not (f["pool"] or f["scatter"] or f["xpose"])
+    return rows and f["dest"] == Dest.DRAM and not (f["pool"] or f["scatter"])
 
 
 def window(f):

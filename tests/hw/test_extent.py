@@ -28,9 +28,9 @@ def run_bytes(spec, v):
 def joined_span(spec, v):
     """Bytes that the rows of dimension 1 take in DRAM if they follow each other there, else None.
 
-    Rows in one stream only: neither packed, transposed, indexed nor pooled.
+    Rows in one stream only: neither packed, indexed nor pooled; LOAD's not transposed.
     """
-    other = ("fill", "gather", "xpose", "pool", "scatter")
+    other = ("fill", "gather", "pool", "scatter", *(["xpose"] if spec.name == "load" else []))
     if any(v.get(name) for name in other) or v.get("pack", 1) != 1 or v.get("dest") == Dest.SPAD:
         return None
     run = run_bytes(spec, v)

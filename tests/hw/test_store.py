@@ -87,8 +87,10 @@ def draw(rng, config):
         f["pool"], f["xpose"] = int(way == "pool"), int(way == "xpose")
         reads = units
         if f["xpose"]:
-            f["c0"], units = rng.randint(1, config.dim), 1
+            f["c0"] = rng.choice((rng.randint(1, config.dim), rng.randint(1, 8 * config.dim)))
+            f["l0"] = rng.randrange(-1, 2) * (1 + pair)
             f["c1"], reads = rng.randint(1, 3 * config.dim), f["c0"]
+            units = -(-f["c0"] // config.dim)
         for name in ("pool_h", "pool_w", "pool_sh", "pool_sw"):
             f[name] = rng.choice((1, 2, 2, 3)) if f["pool"] else rng.randrange(16)
         in1, in2 = f["c1"], f["c2"]
@@ -113,7 +115,7 @@ def draw(rng, config):
             f["dst"] = None if dst is None else dst + half
         else:
             f["s1"], f["s2"] = (rng.randrange(-300, 300) for _ in range(2))
-            if way == "plain" and rng.random() < 0.7:
+            if way != "pool" and rng.random() < 0.7:
                 f["s1"] = f["c0"] * TYPE_BYTES[f["out"]]
             elif rng.random() < 0.3 and not f["xpose"]:
                 f["scatter"], f["bound"] = 1, rng.randrange(1, 8)
@@ -270,7 +272,9 @@ def test_random_programs_reach_every_bin(chip):
     turned = [f for f in program if f["xpose"]]
     assert {(f["type"], f["dest"]) for f in turned} == {x[:2] for x in types}
     assert {0, 1, config.dim - 1} <= {f["c1"] % config.dim for f in turned}
-    assert {f["c0"] for f in turned} == set(range(1, config.dim + 1))
+    assert set(range(1, config.dim + 1)) <= {f["c0"] for f in turned}
+    assert {-(-f["c0"] // config.dim) for f in turned} == set(range(1, 9))
+    assert {sb.joined(f) for f in turned if f["c0"] > config.dim} == {False, True}
     scattered = [f for f in program if f["scatter"]]
     assert {f["type"] for f in scattered} == {t for t, _, _ in types}
     assert {(f["pool"], f["c1"] > 1, f["c2"] > 1) for f in scattered} == set(
@@ -399,6 +403,31 @@ def test_a_block_is_read_row_by_row_before_its_columns_are_sent(chip):
     assert [row for _, row in bench.log["acc_r"]] == want
     beats = -(-(dim - 1) // config.bus_bytes)
     assert len(bench.log["issue"]) == 2 * (dim - 1) + (dim + 1) * beats
+
+
+@pytest.mark.parametrize("c0", [0, 1, -1])  # columns of 8 units, of a little more than 1, or 2
+def test_a_column_of_several_units_is_sent_as_one_row(chip, c0):
+    config, _ = chip
+    dim, bus = config.dim, config.bus_bytes
+    count = {0: 8 * dim, 1: dim + 1, -1: 2 * dim - 1}[c0]
+    f = rows(config, dim + 2, xpose=1, c0=count, l0=1, l1=70, s1=8 * dim + 1, out=Type.I32)
+    bench = run(chip, [f], 26)
+    want = [70 * b + e for b in range(2) for e in range(count)]
+    assert [row for _, row in bench.log["acc_r"]] == want
+    at = [f["dst"] + i * f["s1"] for i in range(dim + 2)]
+    beats = sum(-(-(x % bus + 4 * count) // bus) for x in at)
+    assert len(bench.log["issue"]) == 2 * count + beats
+    assert len(bench.log["w"]) == beats
+
+
+def test_joined_columns_share_beats_across_blocks(chip):
+    """dim + 2 columns of dim + 1 bytes: the blocks' reads come between, no beat is sent twice."""
+    config, _ = chip
+    dim, bus = config.dim, config.bus_bytes
+    f = rows(config, dim + 2, xpose=1, c0=dim + 1, l0=1, l1=40, s1=dim + 1, dst=0x1000)
+    bench = run(chip, [f], 27)
+    assert len(bench.log["w"]) == -(-(dim + 2) * (dim + 1) // bus)
+    assert len(bench.log["aw"]) == -(-(dim + 2) * (dim + 1) // (16 * bus))
 
 
 @pytest.mark.parametrize("field", ["pool_h", "pool_w", "pool_sh", "pool_sw"])
