@@ -146,7 +146,8 @@ def _store(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]
     if v["xpose"]:
         yield f"{mode}-{out}/xpose"
         blocks = "blocks" if v["c1"] > config.dim else "block"
-        yield f"store/xpose/{blocks}/{_RAGGED[v['c1'] % config.dim > 0]}"
+        length = "long" if v["c0"] > config.dim else "short"
+        yield f"store/xpose/{length}/{blocks}/{_RAGGED[v['c1'] % config.dim > 0]}"
     if v["pool"]:
         yield f"{mode}-{out}/pool"
         for window, step in (("pool_w", "pool_sw"), ("pool_h", "pool_sh")):
@@ -161,7 +162,8 @@ def _joined(config: ChipConfig, v: Mapping[str, int], out: str, run: int) -> Ite
         bus = config.bus_bytes
         yield f"store/joined/{out}/{'shared' if run % bus or v['dst'] % bus else 'whole'}"
         yield f"store/joined/{_LENGTH[run > bus]}"
-        yield f"store/joined/units/{_COUNT[v['c0'] > config.dim]}"
+        way = "xpose" if v["xpose"] else "units"
+        yield f"store/joined/{way}/{_COUNT[v['c0'] > config.dim]}"
 
 
 def _vector(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
@@ -363,8 +365,9 @@ def _all() -> Iterator[str]:
     for out, how in product(Type, ("shared", "whole")):
         yield f"store/joined/{out.name.lower()}/{how}"
     yield from (f"store/joined/{x}" for x in _LENGTH)
-    yield from (f"store/joined/units/{x}" for x in _COUNT)
-    yield from (f"store/xpose/{b}/{ragged}" for b, ragged in product(("block", "blocks"), _RAGGED))
+    yield from (f"store/joined/{way}/{x}" for way, x in product(("units", "xpose"), _COUNT))
+    for length, block, part in product(("short", "long"), ("block", "blocks"), _RAGGED):
+        yield f"store/xpose/{length}/{block}/{part}"
     for mode, out in product((x for x in stores if x.endswith("dram")), Type):
         yield f"{mode}-{out.name.lower()}/scatter"
     for source in ("i8", "u8", "i32", "f32", "bf16"):

@@ -240,6 +240,7 @@ class Builder:
                 ("load", {"loc": self.config.spad_granules}),
                 ("load", {"c0": 1, "c1": 3, "loc": 1, "l1": -1}),
                 ("load", {"xpose": 1, "c0": XPOSE_BLOCKS * self.config.dim + 1}),
+                ("store", {"xpose": 1, "c0": XPOSE_BLOCKS * self.config.dim + 1}),
                 ("load", {"gather": 1, "bound": 1, "s1": 1}),
                 ("load", {"gather": 1, "bound": 1, "index": self.config.spad_granules}),
                 ("matmul", {"c": self.config.acc_rows - 1, "r0": 2}),

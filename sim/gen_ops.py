@@ -356,11 +356,12 @@ class Ops:
         (mem, kind), (dest, out) = source, target
         space, width = SPACE[mem], _WIDTH.get(kind, 1)
         c0, counts = self._columns(), [rng.choice((1, 2, 3, 6)), rng.choice((1, 1, 2, 3))]
-        joined = way == "plain" and dest == Dest.DRAM and rng.random() < 0.5
+        joined = way in ("plain", XPOSE) and dest == Dest.DRAM and rng.random() < 0.5
         if joined:  # rows that follow each other in DRAM, also such that end inside a beat
             c0, counts[0] = rng.choice((c0, rng.randint(1, 3))), rng.choice((2, 3, 6, 9))
         if way == XPOSE:
-            c0, counts[0] = rng.randint(1, dim), rng.choice((1, dim - 1, dim, dim + 1, 2 * dim))
+            c0 = rng.choice((rng.randint(1, dim), rng.randint(1, XPOSE_BLOCKS * dim)))
+            counts[0] = rng.choice((1, dim - 1, dim, dim + 1, 2 * dim))
         elif self._long():
             counts = [rng.choice((12, 24, 40)), 1]
         if ragged != (c0 % dim > 0):
