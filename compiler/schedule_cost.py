@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from tilewright.compiler.bus_slots import Numbers, beats, load_slots, store_slots
+from tilewright.compiler.bus_slots import Numbers, load_slots, store_slots
 from tilewright.compiler.schedule import (
     A_BANKS,
     LONG,
@@ -30,7 +30,7 @@ from tilewright.compiler.schedule_check import (
 from tilewright.compiler.schedule_turns import turned_slots
 from tilewright.compiler.share import spad_banks
 from tilewright.compiler.tiles import AHEAD
-from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
 
 BANK_SPLITS = (A_BANKS, 2, 7)
@@ -54,10 +54,10 @@ def write_slots(config: ChipConfig, p: Problem, rows: Numbers, cols: Numbers) ->
     size = p.out_bytes
     if not p.turned:
         return rows * store_slots(config, cols * size, p.n * size, config.dim * size)
-    d, pitch = config.dim, p.m * size
-    wide = beats(config, np.array([d * size]), pitch)[0]
-    rest = beats(config, rows % d * size, pitch)
-    return cols * (rows // d * wide + rest) + rows * -(-cols // d)
+    d, most, pitch = config.dim, XPOSE_BLOCKS * config.dim, p.m * size
+    wide = store_slots(config, np.array([most * size]), pitch, d * size)[0]
+    rest = store_slots(config, np.maximum(rows % most, 1) * size, pitch, d * size)
+    return cols * (rows // most * wide + np.where(rows % most, rest, 0)) + rows * -(-cols // d)
 
 
 def _split(total: int, step: Numbers, price) -> Numbers:  # type: ignore[no-untyped-def]

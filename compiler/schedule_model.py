@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from tilewright.compiler.bus_slots import load_row, row_beats, store_row
+from tilewright.compiler.bus_slots import load_row, store_row
 from tilewright.compiler.schedule import (
     Operand,
     Problem,
@@ -36,7 +36,7 @@ from tilewright.compiler.schedule_pieces import (
 from tilewright.compiler.schedule_turns import Turn, turn
 from tilewright.compiler.share import Share
 from tilewright.compiler.tiles import Local, Slots
-from tilewright.isa.config import ChipConfig
+from tilewright.isa.config import XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.table import Mem
 from tilewright.isa.timing import MATMUL_MIN_PERIOD, VECTOR_DONE, WEIGHT_LEAD, matmul_done
 
@@ -69,10 +69,10 @@ def write_slots(
     d = config.dim
     if not turned:
         return rows * store_row(config, cols * size, pitch, d * size)
-    total = float(rows * ceil_div(cols, d))
-    for width, count in ((d, rows // d), (rows % d, 1)):
+    total, most = float(rows * ceil_div(cols, d)), XPOSE_BLOCKS * d
+    for width, count in ((most, rows // most), (rows % most, 1)):
         if width and count:
-            total += count * cols * row_beats(config, width * size, pitch)
+            total += count * cols * store_row(config, width * size, pitch, d * size)
     return total
 
 

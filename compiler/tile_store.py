@@ -14,6 +14,7 @@ from tilewright.compiler import core
 from tilewright.compiler.kernels import Contract, Epilogue, Kernel, View
 from tilewright.compiler.schedule import ceil_div, vector_blocks
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
+from tilewright.isa.config import XPOSE_BLOCKS
 from tilewright.isa.table import Conv, Dest, Mem, Type
 
 TYPE = {
@@ -153,8 +154,9 @@ def turned_stores(plan: Plan, kernel: Kernel, number: int, tile: Local, rows: tu
                   vector_part: int) -> list[Op]:  # fmt: skip
     """STOREs of an accumulator tile of the transposed result: its columns are the output's rows.
 
-    One for all whole blocks of the output's columns and one for the rest; with vectors one for each
-    block, because the vectors of an instruction begin at its first column.
+    A row of the output is sent in parts of XPOSE_BLOCKS * dim elements: one STORE for all whole
+    parts and one for the rest; with vectors one for each part, because the vectors of an
+    instruction begin at its first column.
 
     Parameters
     ----------
@@ -164,18 +166,21 @@ def turned_stores(plan: Plan, kernel: Kernel, number: int, tile: Local, rows: tu
     """
     d, size = plan.config.dim, kernel.out.dtype.itemsize
     count, height = rows[1] - rows[0], cols[1] - cols[0]
-    whole = count // d
-    groups = [(g, 1, d) for g in range(whole)] if vectors.vectors else [(0, whole, d)] * (whole > 0)
-    groups += [(whole, 1, count % d)] * (count % d > 0)
+    most = XPOSE_BLOCKS * d
+    whole, rest = divmod(count, most)
+    groups = [(g * most, 1, most) for g in range(whole)]
+    if not vectors.vectors and whole:
+        groups = [(0, whole, most)]
+    groups += [(whole * most, 1, rest)] * (rest > 0)
     out = []
-    for g, number_of, width in groups:
-        at = rows[0] + g * d
+    for skip, number_of, width in groups:
+        at = rows[0] + skip
         first = start + cols[0] * pitch + at
         fields = store_fields(kernel, source_type(kernel)) | {
-            "mem": Mem.ACC, "loc": tile.lo + g * d, "c0": width, "c1": height, "c2": number_of,
-            "l0": 1, "l1": count, "l2": d, "s1": pitch * size, "s2": d * size, "xpose": 1,
+            "mem": Mem.ACC, "loc": tile.lo + skip, "c0": width, "c1": height, "c2": number_of,
+            "l0": 1, "l1": count, "l2": most, "s1": pitch * size, "s2": most * size, "xpose": 1,
         } | vectors.fields(vector_part, (at, at + width))  # fmt: skip
-        end = first + (height - 1) * pitch + (number_of - 1) * d + width
+        end = first + (height - 1) * pitch + (number_of - 1) * most + width
         written = Dram(kernel.out, first * size, end * size)
         reads = vectors.reads(tile, vector_part)
         out.append(Op("store", fields, reads, (written,), number, "dst", kernel.out, first * size))
