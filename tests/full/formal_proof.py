@@ -98,6 +98,8 @@ MISTAKES = {
         "store bursts", 8, "(~self.goes_on | self.left[shift:].any())", "1"),
     "store forgets the rows that are joined to the first": (
         "store bursts", 8, "Mux(i.joined, i.span, length) - 1", "length - 1"),
+    "store counts a block's reads as beats": (
+        "store bursts", 8, "~self.in_index & ~self.in_block),", "~self.in_index),"),
     "store's bursts are not cut": (
         "store bursts", 8, "room.eq(MAX_BURST - 1 - place)", "room.eq(MAX_BURST - 1)"),
     "fetch's second burst is off": (
@@ -113,6 +115,9 @@ MISTAKES = {
         "window: verdict", INDUCTION, '(v["c2"] != 1) | (v["c3"] != 1)', '(v["c2"] != 1)'),
     "extent joins rows with a gap": (
         "window: verdict", INDUCTION, '(v["s1"] == v["run"])', '(v["s1"] >= v["run"])'),
+    "extent does not join the rows of a transposing store": (
+        "window: verdict", INDUCTION, "follows & holds(JOINS[name], v)",
+        'follows & holds(JOINS[name], v) & ~v["xpose"]'),
     "a row is not counted in the span": (
         "window: verdict", INDUCTION, "self.span.eq(next_hi + 1)", "self.span.eq(next_hi)"),
     "the verdict refuses words only": (

@@ -185,7 +185,8 @@ class Granted(Property):
         """What is pushed of joined rows: `joined` as the contract says; `span`: run and product."""
         ext, now, (on, dram, exists) = dut._extent, dut.ongoing, where
         push, entry = self._pushed(dut, name)
-        ways = Cat(v[n] for n in ("pool", "scatter", "gather", "xpose") if n in v)
+        apart = ("gather", "xpose") if name == "load" else ("pool", "scatter")
+        ways = Cat(v[n] for n in apart)
         joins, span = Signal(name=f"{name}_joins"), Signal(32, name=f"{name}_span")
         before, after = Signal(name=f"{name}_before"), Signal(name=f"{name}_after")
         m.d.comb += [

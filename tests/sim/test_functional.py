@@ -553,6 +553,24 @@ def test_store_transposes_an_accumulator_of_columns(m, n):
     assert mem.read(3, 4 * m * n).view(np.int32).tolist() == want.ravel().tolist()
 
 
+@pytest.mark.parametrize(("m", "n"), [(5, 5), (11, 32), (3, 17)])
+def test_store_transposes_columns_of_several_units(m, n):
+    """As above, but all columns at once: rows of n elements from one STORE."""
+    c = np.random.default_rng(n).integers(-128, 128, (m, n), np.int32)
+    scale = 2.0 ** np.random.default_rng(m).integers(-3, 1, n).astype(np.float32)
+    acc = np.zeros((n, -(-m // 4), 4), np.int32)
+    acc[:] = np.pad(c.T, ((0, 0), (0, -m % 4))).reshape(n, -1, 4)
+    acc = np.concatenate([acc.swapaxes(0, 1).reshape(-1, 4), np.zeros((9, 4), np.int32)])
+    vec = len(acc) - 9
+    acc[vec : vec + -(-n // 4)] = np.pad(scale, (0, -n % 4)).reshape(-1, 4).view(np.int32)
+    mem = Memory()
+    store = make("store", mem=Mem.ACC, type=Type.I32, out=Type.F32, scale=1, xpose=1, l0=1, l1=n,
+                 c0=n, c1=m, s1=4 * n, dst=7, vec=vec)  # fmt: skip
+    go(store, memory=mem, acc=acc)
+    want = c.astype(np.float32) * scale
+    assert mem.read(7, 4 * m * n).view(np.float32).tolist() == want.ravel().tolist()
+
+
 def test_store_scatters_rows_in_order_and_skips_those_out_of_range():
     index = np.array([3, 0, -1, 3, 4, 1], np.int32)
     x = np.arange(24, dtype=np.int32).reshape(6, 4)
