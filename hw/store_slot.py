@@ -18,7 +18,7 @@ def early_layout(config: ChipConfig) -> data.StructLayout:
             "unit": unsigned(4),  # index in the vector buffer
             "vectors": unsigned(3),  # to read (row slot) or to write (vector slot), of VECTORS
             "xpose": unsigned(1),  # a row slot takes a unit of a column of the transposer
-            "lane": range(XPOSE_BLOCKS * config.dim),  # that column, or the transposer's row (block slot)
+            "lane": range(XPOSE_BLOCKS * config.dim),  # that column, or the row (block slot)
         }
     )
 

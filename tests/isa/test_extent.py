@@ -240,7 +240,7 @@ def test_vector_touches_its_kernel_and_the_streams_that_are_on():
             {"pool": 1, "c1": 5000, "pool_sw": 15, "pool_h": 1, "pool_w": 1, "pool_sh": 1},
             "in1 must be at most 65535, not 74986",
         ),
-        ("store", {"xpose": 1, "c0": 33}, "store: c0 must be at most 8 . dim .32. with xpose, not 33"),
+        ("store", {"xpose": 1, "c0": 33}, "c0 must be at most 8 . dim .32. with xpose, not 33"),
         ("store", {"scatter": 1, "s1": 6}, "s1 must be a multiple of bus_bytes .4. with scatter"),
         ("store", {"scatter": 1, "index": 2046, "c1": 3}, "store.index must stay in scratchpad"),
         ("store", {"scale": 1, "vec": 256}, "store.vec must stay in accumulator rows"),
