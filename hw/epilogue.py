@@ -2,7 +2,8 @@
 
 int32 -> [+ ibias] -> fp32 -> [* scale] -> [+ bias] -> [clamp] -> round -> [+ zero point] ->
 saturate; an fp32 source enters at the multiplication; the int path clamps in int32 and skips the
-floats. Every step always runs: a step that is left out gets its neutral operand (`NEUTRAL`).
+floats. Every step always runs: a step that is left out gets its neutral operand (`NEUTRAL`). Only
+where all steps before saturation are left out a row may go the short way: it enters at the last one.
 Scalars and vectors travel with their row, so rows of different instructions may follow each other
 without a gap.
 """
@@ -13,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 from tilewright.hw.blackbox import BlackBoxes
 from tilewright.hw.column import slices
 from tilewright.hw.float import (
+    canonical,
     clamp,
     delay,
     flush,
@@ -24,7 +26,7 @@ from tilewright.hw.float import (
     stage,
     wire,
 )
-from tilewright.isa.timing import EPILOGUE_LATENCY, HOP
+from tilewright.isa.timing import EPILOGUE_LATENCY, EPILOGUE_SHORT, HOP
 
 
 class Out32(enum.Enum, shape=3):
@@ -58,6 +60,8 @@ _AT_ROUND = _AT_CLAMP + 1
 _AT_SATURATE = _AT_ROUND + 2
 if _AT_SATURATE + 1 != EPILOGUE_LATENCY:
     raise AssertionError(f"EPILOGUE_LATENCY must be {_AT_SATURATE + 1}, not {EPILOGUE_LATENCY!r}")
+if EPILOGUE_SHORT != 2:
+    raise AssertionError(f"EPILOGUE_SHORT must be 2, not {EPILOGUE_SHORT!r}")
 
 
 class Epilogue(wiring.Component):
@@ -69,6 +73,7 @@ class Epilogue(wiring.Component):
     i_row : (dim x 32) int32, or fp32 if `i_float`
     i_float : the source is fp32 (then neither `i_int_path` nor ibias applies)
     i_int_path : stay in int32; scale and bias are ignored, lo and hi are int32
+    i_short : only saturate (with `i_int_path`) or round (bf16, fp32); vectors and bounds do not count
     i_ibias : (dim x 32) int32
     i_scale, i_bias : (dim x 32) fp32
     i_lo, i_hi : (32) clamp bounds, fp32 or int32
@@ -78,7 +83,8 @@ class Epilogue(wiring.Component):
 
     Timing
     ------
-    `EPILOGUE_LATENCY` cycles, one row per cycle; all inputs are sampled with `i_valid`.
+    `EPILOGUE_LATENCY` cycles, with `i_short` EPILOGUE_SHORT; one row per cycle; all inputs are
+    sampled with `i_valid`. No two rows' results may fall into one cycle.
     """
 
     def __init__(self, dim, tag_width=1):
@@ -90,6 +96,7 @@ class Epilogue(wiring.Component):
                 "i_row": In(dim * 32),
                 "i_float": In(1),
                 "i_int_path": In(1),
+                "i_short": In(1),
                 "i_ibias": In(dim * 32),
                 "i_scale": In(dim * 32),
                 "i_bias": In(dim * 32),
@@ -105,11 +112,15 @@ class Epilogue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        valid = Signal(EPILOGUE_LATENCY)
-        m.d.epilogue += valid.eq(Cat(self.i_valid, valid[:-1]))
+        valid, short = Signal(EPILOGUE_LATENCY), Signal()
+        m.d.comb += short.eq(self.i_valid & self.i_short)
+        m.d.epilogue += valid.eq(Cat(self.i_valid & ~short, valid[:-1]))
+        with m.If(short):
+            m.d.epilogue += valid[-2].eq(1)
+        self._short = short
         m.d.comb += [
             self.o_valid.eq(valid[-1]),
-            self.o_tag.eq(delay(m, "epilogue", self.i_tag, EPILOGUE_LATENCY, "tag")),
+            self.o_tag.eq(stage(m, "epilogue", self._late(m, self.i_tag, "tag"), "tag_q")),
         ]
         control = self._controls(m)
         vectors = [
@@ -130,23 +141,31 @@ class Epilogue(wiring.Component):
         m.d.comb += self.o_row.eq(Cat(*results))
         return m
 
+    def _late(self, m, value, name):
+        """Delay a value to the last stage, on either way."""
+        return last(m, self._short, value, delay(m, "epilogue", value, _AT_SATURATE - 1, name), name)
+
     def _controls(self, m):
         """Delay each scalar to the stage that uses it."""
         lo, hi = (stage(m, "epilogue", v, n) for v, n in ((self.i_lo, "lo"), (self.i_hi, "hi")))
-        out = delay(m, "epilogue", self.i_out.as_value(), _AT_SATURATE, "out")
-        zero = delay(m, "epilogue", self.i_zero_point, _AT_SATURATE, "zero_point")
         at_clamp = _AT_CLAMP - 1
         return {
             "float": self.i_float,
             "pass": delay(m, "epilogue", self.i_float, _AT_MUL, "float_x"),
-            "int_path": delay(m, "epilogue", self.i_int_path, _AT_SATURATE, "int_path"),
+            "short": self._short,
+            "int_path": self._late(m, self.i_int_path, "int_path"),
             "int_lo": lo,
             "int_hi": hi,
             "lo": flush(delay(m, "epilogue", lo, at_clamp, "lo_x")),
             "hi": flush(delay(m, "epilogue", hi, at_clamp, "hi_x")),
-            "out": Out32(out),
-            "zero_point": zero,
+            "out": Out32(self._late(m, self.i_out.as_value(), "out")),
+            "zero_point": self._late(m, self.i_zero_point, "zero_point"),
         }
+
+
+def last(m, short, row, value, name):
+    """Register what the last stage takes: of the row that enters, or of the one that has come."""
+    return stage(m, "epilogue", Mux(short, row, value), f"{name}_last")
 
 
 class EpilogueLane(wiring.Component):
@@ -154,21 +173,21 @@ class EpilogueLane(wiring.Component):
 
     Members
     -------
-    i_float, i_row, i_ibias : with the row
+    i_float, i_row, i_ibias, i_short : with the row
     i_int_lo, i_int_hi : one cycle later
     i_pass, i_scale, i_bias, i_lo, i_hi, i_int_path, i_zero_point, i_out : `Epilogue` delays them
     o : the result
 
     Timing
     ------
-    `EPILOGUE_LATENCY` cycles.
+    `EPILOGUE_LATENCY` cycles, with `i_short` EPILOGUE_SHORT.
     """
 
     def __init__(self):
         words = ("row", "ibias", "scale", "bias", "lo", "hi")
         super().__init__(
             {f"i_{n}": In(32) for n in words}
-            | {f"i_{n}": In(1) for n in ("float", "pass", "int_path")}
+            | {f"i_{n}": In(1) for n in ("float", "pass", "int_path", "short")}
             | {f"i_{n}": In(signed(32)) for n in ("int_lo", "int_hi", "zero_point")}
             | {"i_out": In(Out32), "o": Out(32)}
         )
@@ -188,7 +207,8 @@ class EpilogueLane(wiring.Component):
         bounded = clamp(m, moved, self.i_lo, self.i_hi)
         result = stage(m, "epilogue", bounded, "bounded")
         rounded = fp32_to_i32(m, "epilogue", result)
-        result = delay(m, "epilogue", result, _AT_SATURATE - _AT_ROUND, "result")
+        result = delay(m, "epilogue", result, _AT_SATURATE - _AT_ROUND - 1, "result")
+        result = last(m, self.i_short, canonical(self.i_row), result, "result")
 
         chosen = Mux(self.i_int_path, self._integer(m, x.as_signed()), rounded)
         m.d.comb += self.o.eq(stage(m, "epilogue", self._output(m, chosen, result), "result_q"))
@@ -198,7 +218,8 @@ class EpilogueLane(wiring.Component):
         """Clamp in int32 right away, then wait for the float path."""
         raised = Mux(x < self.i_int_lo, self.i_int_lo, x)
         bounded = Mux(raised > self.i_int_hi, self.i_int_hi, raised)[0:32]
-        return delay(m, "epilogue", bounded, _AT_SATURATE - 1, "int")
+        late = delay(m, "epilogue", bounded, _AT_SATURATE - 2, "int")
+        return last(m, self.i_short, self.i_row, late, "int")
 
     def _output(self, m, integer, result):
         """Add the zero point and saturate, or take the float."""

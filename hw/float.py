@@ -16,6 +16,7 @@ __all__ = [
     "BF16_WIDTH",
     "bf16_decode",
     "bf16_product",
+    "canonical",
     "clamp",
     "delay",
     "flush",
@@ -60,6 +61,11 @@ def wire(m: Module, value, name: str) -> Signal:
 def flush(x):
     """fp32 with subnormals made zero, sign kept."""
     return Cat(Mux(x[23:31] == 0, 0, x[0:23]), x[23:32])
+
+
+def canonical(x):
+    """fp32 with subnormals made zero, sign kept, and every NaN the canonical one."""
+    return Mux(x[0:31] > INF, NAN, flush(x))
 
 
 def normalize(m: Module, x, name: str):

@@ -3,6 +3,8 @@
 One slot per cycle goes down a pipeline of fixed latency: memory read, conversion, epilogue,
 packing. It ends in the W channel's FIFO or in the scratchpad. The pipeline cannot stop, so a slot
 is taken only when the FIFO has room for its beat (credits) and fewer than 64 bursts are unanswered.
+Rows that the epilogue hardly changes leave most of its stages out (`isa.extent_table.SHORT`); such
+an instruction's slots wait until they cannot overtake those of a long one before it.
 Vectors travel as slots too and are written to their buffer at the stage where rows read it, so the
 next instruction's preload never overtakes a row.
 
@@ -10,11 +12,15 @@ Valid bits and all handshakes are in domain "sync"; data and what goes with them
 "epilogue", whose clock may rest while `busy_epilogue` is 0.
 """
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from tilewright.hw.axi import AXIWrite
+from tilewright.hw.decode import holds
 from tilewright.hw.epilogue import NEUTRAL, Epilogue, Out32
 from tilewright.hw.float import delay
 from tilewright.hw.memory import AccRead, SpadRead, SpadWrite, widened
@@ -25,33 +31,37 @@ from tilewright.hw.store_pack import BEAT_LATENCY, UNIT_LATENCY, Packer
 from tilewright.hw.store_slot import VECTORS
 from tilewright.hw.store_transpose import StoreTransposer
 from tilewright.isa.config import STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.extent_table import SHORT
 from tilewright.isa.table import Dest, Type
 from tilewright.isa.timing import (
     EPILOGUE_LATENCY,
+    EPILOGUE_SHORT,
     MEM_READ,
     STORE_INFLIGHT,
+    STORE_LONG,
     STORE_READ,
     STORE_SPAD,
     STORE_W,
 )
 
 #: Stages after a slot: its read is on the memory's port, data are there, rows enter the epilogue,
-#: results are there.
+#: results are there. On the short way a row is as old as any at _AT_LAST one cycle after it enters.
 _AT_READ = 1
 _AT_DATA = _AT_READ + MEM_READ
 _AT_ROW = _AT_DATA + 1
 _AT_RESULT = _AT_ROW + EPILOGUE_LATENCY
+_AT_LAST = _AT_RESULT - EPILOGUE_SHORT + 1
 _AT_UNIT = _AT_RESULT + UNIT_LATENCY
 _AT_BEAT = _AT_RESULT + BEAT_LATENCY
 for _name, _is, _must in (
     ("STORE_READ", STORE_READ, _AT_READ),
-    ("STORE_SPAD", STORE_SPAD, _AT_UNIT + 1),
-    ("STORE_W", STORE_W, _AT_BEAT + 2),  # FIFO, boundary slice
+    ("STORE_SPAD + STORE_LONG", STORE_SPAD + STORE_LONG, _AT_UNIT + 1),
+    ("STORE_W + STORE_LONG", STORE_W + STORE_LONG, _AT_BEAT + 2),  # FIFO, boundary slice
 ):
     if _is != _must:
         raise AssertionError(f"{_name} must be {_must}, not {_is!r}")
-if BEATS < STORE_W:
-    raise AssertionError(f"BEATS must be at least STORE_W ({STORE_W}), not {BEATS!r}")
+if BEATS < STORE_W + STORE_LONG:
+    raise AssertionError(f"BEATS must be at least {STORE_W + STORE_LONG}, not {BEATS!r}")
 
 _OUT = {
     Type.I8: Out32.INT8,
@@ -64,6 +74,7 @@ _PARAMETERS = data.StructLayout(
     {
         "float": unsigned(1),
         "int_path": unsigned(1),
+        "short": unsigned(1),
         "vectors": unsigned(3),
         "lo": unsigned(32),
         "hi": unsigned(32),
@@ -126,6 +137,8 @@ class Store(wiring.Component):
         m.d.comb += rows[_AT_READ].eq(slots.row)
         m.d.sync += rows[_AT_READ + 1 :].eq(rows[_AT_READ:-1])
 
+        self._short = Signal()  # the instruction that starts
+        m.d.comb += self._short.eq(reduce(or_, (holds(w, self.unit.instr) for w in SHORT)))
         self._connect_bus(m, slots, bus, pack, rows)
         result, late = self._compute(m, slots, rows)
         late = data.View(slots.late.shape(), late)
@@ -151,7 +164,7 @@ class Store(wiring.Component):
         beat = Signal()
         m.d.sync += beat.eq(rows[_AT_UNIT] & pack.unit_late.sends)
         m.d.comb += [
-            slots.go.eq(bus.go),
+            slots.go.eq(bus.go & ~self._held(m, slots)),
             bus.beat_taken.eq(slots.beat),
             bus.burst_taken.eq(slots.burst),
             bus.aw_valid.eq(slots.aw_valid),
@@ -169,6 +182,21 @@ class Store(wiring.Component):
             self.o_beat.eq(bus.o_beat),
             self.o_error.eq(bus.o_error),
         ]
+
+    def _held(self, m, slots):
+        """A short instruction's slots wait: a long one's last slot is less than STORE_LONG ago."""
+        short = Signal()
+        left = Signal(range(STORE_LONG + 1))
+        held = short & (left != 0)
+        ends = slots.active & slots.go & slots.last
+        with m.If(ends & ~short):
+            m.d.sync += left.eq(STORE_LONG)
+        with m.Elif(left != 0):
+            m.d.sync += left.eq(left - 1)
+        with m.If(self.unit.start):
+            m.d.sync += short.eq(self._short)
+        m.d.comb += self.unit.issuing.eq(slots.active & ~held)
+        return held
 
     def _compute(self, m, slots, rows) -> tuple:
         """Memory data to results: conversion, parameters, vectors, epilogue."""
@@ -221,11 +249,15 @@ class Store(wiring.Component):
             epilogue.i_row.eq(Mux(turned, transpose.o_unit, row)),
             epilogue.i_float.eq(parameters.float),
             epilogue.i_int_path.eq(parameters.int_path),
+            epilogue.i_short.eq(parameters.short),
             epilogue.i_lo.eq(parameters.lo),
             epilogue.i_hi.eq(parameters.hi),
             epilogue.i_zero_point.eq(parameters.zero_point),
             epilogue.i_out.eq(parameters.out),
         ]
+        enters = rows[_AT_ROW] & parameters.short
+        m.d.sync += rows[_AT_ROW + 1].eq(rows[_AT_ROW] & ~parameters.short)
+        m.d.sync += rows[_AT_LAST].eq(rows[_AT_LAST - 1] | enters)
         return epilogue.o_row, epilogue.o_tag
 
     def _parameters(self, m, slots, read, item) -> data.View:
@@ -251,6 +283,7 @@ class Store(wiring.Component):
             w.addr.eq(slots.item),
             w.data.float.eq((i.type == Type.F32) | (i.type == Type.BF16)),
             w.data.int_path.eq(i.int_path),
+            w.data.short.eq(self._short),
             w.data.vectors.eq(Cat(i[name] for name in VECTORS)),
             w.data.lo.eq(bound("lo")),
             w.data.hi.eq(bound("hi")),
@@ -274,7 +307,6 @@ class Store(wiring.Component):
             slots.instr.eq(unit.instr),
             slots.item.eq(tail),
             slots.index_data.eq(self.spad_r.pair),
-            unit.issuing.eq(slots.active),
             unit.read_release.eq(slots.read_release),
             unit.ready.eq((~slots.active | (slots.last & slots.go)) & (count != STORE_INFLIGHT)),
             unit.done.eq(done),

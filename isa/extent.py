@@ -19,6 +19,7 @@ from tilewright.isa.extent_table import (
     PARTS,
     PRODUCT_BASE,
     PRODUCTS,
+    SHORT,
     Operand,
     Term,
 )
@@ -98,7 +99,7 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
     (steps of l0: units, or elements of a transposed row), `in1` and `in2` (steps of l1 and l2: c1,
     c2, the grid that max-pool reads, or blocks of transposed rows), `window` (rows read for each
     row written), `span1` (rows of dimension 1 that may be written), `index_pairs` (pairs of
-    granules that hold scatter indices), `joined`. VECTOR: `units` (of a row), `kernel_rows` (of
+    granules that hold scatter indices), `joined`, `short` (its way through the epilogue). VECTOR: `units` (of a row), `kernel_rows` (of
     micro-operations). LOAD and STORE: `deep` (rows of more than one dimension). Always `dim`.
     """
     out = {"dim": config.dim, **_modes(spec, values)}
@@ -129,6 +130,7 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
         out["span1"] = _span1(values)
         out["index_pairs"] = _blocks(values["c1"], config.dim // 2)
         out["joined"] = int(joined(spec, values))
+        out["short"] = int(any(_holds(when, values) for when in SHORT))
     elif spec.name == "vector":
         out["units"] = _blocks(values["cols"], config.dim)
         words = sum(values[n] for n in SECTIONS)

@@ -187,6 +187,13 @@ JOINS: dict[str, When] = {
     "store": (("dest", (Dest.DRAM,)), ("pool", (0,)), ("scatter", (0,))),
 }
 
+_BARE = tuple((name, (0,)) for name in ("ibias", "scale", "bias", "clamp"))
+_FLOATS = (Type.BF16, Type.F32)
+#: STORE's short way through the epilogue, if one holds: an integer stays one, or a float.
+SHORT: tuple[When, ...] = (
+    (("int_path", (1,)), *_BARE),
+    (("type", _FLOATS), ("out", _FLOATS), *_BARE),
+)
 
 #: Products that come before the terms: (result, factor, when); a factor counts if `when` holds.
 PRODUCTS: dict[str, tuple[tuple[str, str, When], ...]] = {

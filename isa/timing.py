@@ -29,6 +29,9 @@ WEIGHT_LEAD = 2
 
 #: Cycles of STORE's epilogue: integer bias, to fp32, scale, bias, clamp, to int32, saturate.
 EPILOGUE_LATENCY = 1 + 2 + 3 + HOP + 1 + 2 + 1
+#: The same, where nothing is added, scaled, clamped or rounded to an integer: a float made
+#: canonical, or an integer; to bf16, or saturate. `isa.extent_table.SHORT` says where.
+EPILOGUE_SHORT = 1 + 1
 
 # LOAD, STORE, MATMUL and the sequencer: docs/microarchitecture.md says what each one means.
 
@@ -121,10 +124,14 @@ STORE_INDEX = 1 + MEM_READ + 3
 STORE_READ = 1
 
 #: From a slot to the done pulse of a scratchpad store; its write is on the port one cycle earlier.
-STORE_SPAD = STORE_READ + MEM_READ + 1 + EPILOGUE_LATENCY + 2
+#: This is the short way through the epilogue.
+STORE_SPAD = STORE_READ + MEM_READ + 1 + EPILOGUE_SHORT + 2
 
 #: From a slot to its W beat on the chip's pins (boundary slice included).
 STORE_W = STORE_SPAD + 1 + AXI_SLICE
+
+#: What the long way takes longer.
+STORE_LONG = EPILOGUE_LATENCY - EPILOGUE_SHORT
 
 #: From the last write response on the pins to the done pulse: boundary slice, order of dones.
 STORE_B = AXI_SLICE + 1

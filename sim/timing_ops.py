@@ -51,7 +51,8 @@ class Work:
 
     `reads` are the ports that read_release frees, `rest` those that done frees, `mask` both.
     `local` is a LOAD that fills, a STORE to the scratchpad, or a VECTOR. `drain`: cycles after the
-    slots of a LOAD that transposes; `hidden`: how many of another one's it needs not wait for.
+    slots of a LOAD that transposes, of a STORE that goes the long way; `hidden`: how many of
+    another one's it needs not wait for.
     """
 
     slots: int
@@ -235,17 +236,19 @@ def _store(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
     first += count["units"] * (count["window"] - 1) * v["c1"] * v["c2"]
     if v["xpose"]:  # blocks are read before their rows are sent
         first += count["reads"] * count["in1"] * v["c2"]
+    drain = 0 if count["short"] else _timing.STORE_LONG
     if v["dest"] == Dest.SPAD:
-        return Work(first + count["units"] * v["c1"] * v["c2"], reads, rest, True)
+        n = first + count["units"] * v["c1"] * v["c2"]
+        return Work(n, reads, rest, True, drain, drain)
     size = TYPE_BYTES[Type(v["out"])]
     run, across = v["c0"] * size, v["s1"]
     if count["joined"]:
         n = joined_slots(v, run, config.dim * size, config.bus_bytes)
-        return Work(first + n, reads, rest, False)
+        return Work(first + n, reads, rest, False, drain, drain)
     if v["scatter"]:  # a multiple of the bus's bytes
         across, first = 0, first + _timing.STORE_INDEX * v["c1"] * v["c2"]
     n = beats(v["dst"], run, [(v["c1"], across), (v["c2"], v["s2"])], config.bus_bytes)
-    return Work(first + n, reads, rest, False)
+    return Work(first + n, reads, rest, False, drain, drain)
 
 
 def _vector(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:

@@ -64,6 +64,17 @@ class Unit:
         self.last_done = -1
         self.issuing = Intervals()
         self.flight = Intervals()
+        self.drained = -1  # last cycle of the last drain, counted as slots
+
+    def _slots(self, t: int, work: Work) -> int:
+        """Last slot of an item granted at `t`; the first one may have to wait for a drain."""
+        first = max(t + 1, self.drained + 1 - work.hidden)
+        last = first + work.slots - 1
+        if work.drain:
+            self.drained = last + work.drain
+        self.issuing.add(t, t)
+        self.issuing.add(first, last)
+        return last
 
     def _finish(self, t: int, work: Work, slots_end: int, read: int, done: int) -> None:
         """Record an item granted at `t`; `slots_end` is when its slots allow the next grant."""
@@ -87,22 +98,15 @@ class Load(Unit):
         super().__init__(k)
         self.limit = k.LOAD_INFLIGHT
         self.passed = -1  # last cycle in which the last granted item passes the unpacker, or drains
-        self.drained = -1  # the same of the last item that transposes, counted as its slots
 
     def grant(self, t: int, work: Work) -> tuple[int, int]:
         """Start at `t`; (read_release, done)."""
-        k = self.k
-        first = max(t + 1, self.drained + 1 - work.hidden)
-        last = first + work.slots - 1
+        k, last = self.k, self._slots(t, work)
         if work.local:
-            self.passed = max(first + k.LOAD_FILL, self.passed + 1) + work.slots - 1
+            self.passed = max(last + k.LOAD_FILL, self.passed + work.slots)
         else:
             self.passed = last + work.drain + k.LOAD_AR + k.read_latency
-        if work.drain:
-            self.drained = last + work.drain
         done = self.passed + k.LOAD_WRITE
-        self.issuing.add(t, t)
-        self.issuing.add(first, last)
         self._finish(t, work, last, done, done)
         return done, done
 
@@ -136,12 +140,11 @@ class Store(Unit):
 
     def grant(self, t: int, work: Work) -> tuple[int, int]:
         """Start at `t`; (read_release, done). Done pulses come in order, one in a cycle."""
-        k, last = self.k, t + work.slots
+        k, last = self.k, self._slots(t, work)
         delay = k.STORE_SPAD if work.local else k.STORE_W + k.write_latency + k.STORE_B
-        read, done = last + k.STORE_READ, last + delay
+        read, done = last + k.STORE_READ, last + work.drain + delay
         if done <= self.last_done:
             done = self.last_done + 1
-        self.issuing.add(t, last)
         self._finish(t, work, last, read, done)
         return read, done
 

@@ -70,6 +70,8 @@ def draw(rng, config):
         if not f["int_path"]:
             f["scale"], f["bias"] = rng.getrandbits(1), rng.getrandbits(1)
         f["clamp"] = rng.getrandbits(1)
+        if rng.random() < 0.3:
+            f |= dict.fromkeys(("ibias", "scale", "bias", "clamp"), 0)
         if f["out"] not in (Type.BF16, Type.F32):
             f["zp"] = rng.choice((0, rng.randrange(-300, 300), rng.choice((-32768, 32767))))
         if f["int_path"]:
@@ -152,25 +154,41 @@ def check_bytes(bench, config, program, seed):
     np.testing.assert_array_equal(bench.memories.spad, want.spad)
 
 
+def late_by(f):
+    """Cycles by which the epilogue delays its results more than those of a short instruction."""
+    changed = f["ibias"] or f["scale"] or f["bias"] or f["clamp"]
+    floats = (Type.BF16, Type.F32)
+    stays = f["int_path"] or (f["type"] in floats and f["out"] in floats)
+    return timing.STORE_LONG if changed or not stays else 0
+
+
+def first_slot(f, start, long):
+    """Its cycle, if the last slot of a long instruction before it is in cycle `long`."""
+    return start + 1 if late_by(f) else max(start + 1, long + timing.STORE_LONG + 1)
+
+
 def contract(config, program, starts):
     """Cycles that docs/microarchitecture.md §4 promises, from the cycles of the starts."""
     w, spad_w, issue, release, done, last = [], [], [], [], [], -1
+    long = -100  # the last slot of a long one
     at = {Mem.ACC: [], Mem.SPAD: []}
     for f, s in zip(program, starts, strict=True):
         plan = sb.plan(config, f)
-        n = len(plan)
+        n, late = len(plan), late_by(f)
+        s = first_slot(f, s, long) - 1
+        long = s + n if late else long
         issue += range(s + 1, s + 1 + n)
         for slot, (memory, row, _) in enumerate(plan, s + 1):
             if row is not None:
                 at[memory].append((slot + timing.STORE_READ, row))
-        data = [slot for slot, (_, _, out) in enumerate(plan, s + 1) if out]
+        data = [slot + late for slot, (_, _, out) in enumerate(plan, s + 1) if out]
         release.append(s + n + timing.STORE_READ)
         if f["dest"] == Dest.SPAD:
             spad_w += [x + timing.STORE_SPAD - 1 for x in data]
-            own = s + n + timing.STORE_SPAD
+            own = s + n + late + timing.STORE_SPAD
         else:
             w += [x + timing.STORE_W for x in data]
-            own = s + n + timing.STORE_W + sb.WRITE_LATENCY + timing.STORE_B
+            own = s + n + late + timing.STORE_W + sb.WRITE_LATENCY + timing.STORE_B
         last = max(own, last + 1)
         done.append(last)
     out = {"w": w, "spad_w": spad_w, "issue": issue, "release": release, "done": done}
@@ -179,12 +197,13 @@ def contract(config, program, starts):
 
 def eager_starts(config, program, done):
     """When a unit that is always offered its next instruction starts each of them."""
-    starts, free = [], 0
+    starts, free, long = [], 0, -100
     for k, f in enumerate(program):
         early = k - timing.STORE_INFLIGHT
         s = max(free, done[early] + 1 if early >= 0 else 0)
         starts.append(s)
-        free = s + len(sb.plan(config, f))
+        free = first_slot(f, s, long) - 1 + len(sb.plan(config, f))
+        long = free if late_by(f) else long
     return starts
 
 
@@ -200,7 +219,7 @@ def run(chip, program, seed, **kwargs):
 def test_random_programs_keep_the_contract_cycle_for_cycle(chip):
     config, _ = chip
     rng = random.Random(1)
-    program = [draw(rng, config) for _ in range(600)]
+    program = [draw(rng, config) for _ in range(900)]
     bench = run(chip, program, 1)
     want = contract(config, program, bench.log["start"])
     assert {k: bench.log[k] for k in want} == want
@@ -253,7 +272,7 @@ def test_bytes_are_right_with_idle_gaps(chip):
 def test_random_programs_reach_every_bin(chip):
     config, _ = chip
     rng = random.Random(1)
-    program = [draw(rng, config) for _ in range(600)]
+    program = [draw(rng, config) for _ in range(900)]
     types = {(f["type"], f["dest"], f["out"]) for f in program}
     assert len(types) == 5 * 5 + 5 * 3
     modes = ("int_path", "ibias", "scale", "bias", "clamp", "dest")
@@ -275,6 +294,11 @@ def test_random_programs_reach_every_bin(chip):
     assert set(range(1, config.dim + 1)) <= {f["c0"] for f in turned}
     assert {-(-f["c0"] // config.dim) for f in turned} == set(range(1, 9))
     assert {sb.joined(f) for f in turned if f["c0"] > config.dim} == {False, True}
+    kinds = {(f["type"], f["out"]) for f in program if not late_by(f)}
+    assert len(kinds) == 3 * 3 + 2 * 2
+    for way in ("xpose", "pool", "scatter", "dest"):
+        pairs = {(late_by(f) > 0, late_by(g) > 0, g[way]) for f, g in itertools.pairwise(program)}
+        assert len(pairs) == 8
     scattered = [f for f in program if f["scatter"]]
     assert {f["type"] for f in scattered} == {t for t, _, _ in types}
     assert {(f["pool"], f["c1"] > 1, f["c2"] > 1) for f in scattered} == set(
@@ -314,7 +338,8 @@ def test_rows_shorter_than_a_beat_send_it_once(chip):
     bench = run(chip, [f], 24)
     assert len(bench.log["issue"]) == count
     assert bench.log["w"][:-1] == [
-        bench.log["issue"][0] + bus * (k + 1) - 2 + timing.STORE_W for k in range(40)
+        bench.log["issue"][0] + bus * (k + 1) - 2 + timing.STORE_W + timing.STORE_LONG
+        for k in range(40)
     ]
     assert [beats for _, beats in bench.log["aw"]] == [3, 16, 16, 6]
 
@@ -481,6 +506,69 @@ def test_a_pool_of_floats_takes_a_nan_and_plus_zero(chip, out, nan):
     assert nan in got
 
 
+@pytest.mark.parametrize("pause", [0, 5, timing.STORE_LONG - 1, timing.STORE_LONG, 40])
+def test_a_short_instruction_does_not_overtake_a_long_one(chip, pause):
+    """It starts at once, but its first slot waits for the last one of the long, STORE_LONG ago."""
+    config, model = chip
+    half, size = config.spad_granules // 2, 4 * config.dim
+    long = rows(config, 3, type=Type.F32, out=Type.F32, scale=1, s1=size)
+    short = rows(config, 1, type=Type.F32, out=Type.F32, s1=size, dst=0x2000)
+    local = rows(config, 1, type=Type.F32, out=Type.BF16, dest=Dest.SPAD, dst=half)
+    bench = sb.Bench(config, model, sb.Memories(config, 19), 19)
+    program = [short, long, local, short | {"dst": 0x3000}, long | {"dst": 0x4000}]
+    for k, f in enumerate(program):
+        while not bench.ready():
+            bench.cycle()
+        for _ in range(pause if k == 2 else 0):
+            bench.cycle()
+        bench.cycle(sb.pack(config, f))
+    while len(bench.log["done"]) < len(program):
+        bench.cycle()
+        assert bench.now < 2000
+    check_bytes(bench, config, program, 19)
+    want = contract(config, program, bench.log["start"])
+    assert {k: bench.log[k] for k in want} == want
+    reads = [at for at, _ in bench.log["acc_r"]]
+    beats = size // config.bus_bytes
+    last = reads[1] + 2 + 3 * beats - 1  # of the long one, which reads its vector first
+    assert reads[5] - (last - 1) == 1 + max(pause, timing.STORE_LONG)
+
+
+SPECIAL = [0x00000001, 0x807FFFFF, 0x80000000, 0x7F800001, 0xFFC12345, 0xFF800000, 0x3F808000,
+           0x3F818000, 0x7F7FFFFF]  # fmt: skip
+ROUNDED = [0, 0x8000, 0x8000, 0x7FC0, 0x7FC0, 0xFF80, 0x3F80, 0x3F82, 0x7F80]
+
+
+@pytest.mark.parametrize("out", [Type.F32, Type.BF16])
+def test_a_short_float_is_flushed_canonical_and_rounded(chip, out):
+    config, model = chip
+    size = TYPE_BYTES[out]
+    f = rows(config, len(SPECIAL), type=Type.F32, out=out, c0=1, s1=size)
+    bench = sb.Bench(config, model, sb.Memories(config, 26), 26)
+    bench.memories.acc[: len(SPECIAL), 0] = SPECIAL
+    bench.run([f])
+    raw = bytes(bench.memories.dram[0x1000 + i] for i in range(size * len(SPECIAL)))
+    same = {0x00000001: 0, 0x807FFFFF: 1 << 31, 0x7F800001: 0x7FC00000, 0xFFC12345: 0x7FC00000}
+    want = ROUNDED if size == 2 else [same.get(x, x) for x in SPECIAL]
+    assert np.frombuffer(raw, np.uint32 if size == 4 else np.uint16).tolist() == want
+
+
+@pytest.mark.parametrize("out", [Type.I8, Type.U8, Type.I32])
+def test_a_short_integer_takes_the_zero_point_and_saturates(chip, out):
+    config, model = chip
+    values = [0, 5, -5, 127, 128, 300, -129, 2**31 - 1, -(2**31), 16_777_217]
+    f = rows(config, len(values), type=Type.I32, out=out, c0=1, s1=TYPE_BYTES[out], int_path=1,
+             zp=-3)  # fmt: skip
+    bench = sb.Bench(config, model, sb.Memories(config, 27), 27)
+    bench.memories.acc[: len(values), 0] = np.array(values, np.int32).view(np.uint32)
+    bench.run([f])
+    raw = bytes(bench.memories.dram[0x1000 + i] for i in range(len(values) * f["s1"]))
+    kind = {Type.I8: np.int8, Type.U8: np.uint8, Type.I32: np.int32}[out]
+    bounds = np.iinfo(kind)
+    want = [min(max(x - 3, bounds.min), bounds.max) for x in values]
+    assert np.frombuffer(raw, kind).tolist() == want
+
+
 def test_a_scratchpad_store_is_done_after_an_earlier_dram_store(chip):
     config, _ = chip
     half = config.spad_granules // 2
@@ -516,7 +604,8 @@ def test_the_epilogue_clock_rests_when_idle(chip):
     bench = run(chip, [rows(config, 2)], 11)
     assert not model.get("busy_epilogue")
     assert bench.log["busy"][0] == bench.log["start"][0] + 1
-    assert len(bench.log["busy"]) < len(bench.log["issue"]) + timing.STORE_W + 2
+    most = len(bench.log["issue"]) + timing.STORE_W + timing.STORE_LONG + 2
+    assert len(bench.log["busy"]) < most
 
 
 def test_an_error_response_is_reported_once_for_each(chip):

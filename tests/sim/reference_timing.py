@@ -160,17 +160,19 @@ class Store(UnitBase):
         super().__init__(STORE, k.STORE_INFLIGHT)
         self.k, self.left, self.item = k, 0, None
         self.due = deque()
+        self.drain = 0  # cycles in which a short one's slots would overtake a long one's
 
     def begin(self, t):
-        self.slot = self.left > 0
+        waits, self.drain = self.drain, max(0, self.drain - 1)
+        self.slot = self.left > 0 and waits <= self.item.op.work.hidden
         k = self.k
         if self.slot:
             self.left -= 1
             if self.left == 0:
-                wait = k.STORE_W + k.write_latency + k.STORE_B
-                self.due.append(
-                    (t + (k.STORE_SPAD if self.item.op.work.local else wait), self.item)
-                )
+                work = self.item.op.work
+                self.drain = work.drain or self.drain
+                wait = k.STORE_SPAD if work.local else k.STORE_W + k.write_latency + k.STORE_B
+                self.due.append((t + work.drain + wait, self.item))
                 self.item.read_at = t + k.STORE_READ
         if self.due and self.due[0][0] <= t:
             self.due.popleft()[1].done_at = t

@@ -28,6 +28,7 @@ CONFIG = parse_config("tw4")
 SEQ = 4
 WITH_VECTOR = ((0, 1, 2, 3), (1, 1, 0, 3), (1, 2, 2), (0, 3), (1,), (2,), (0,))  # units
 WITHOUT = ((0, 1, 3), (1, 1, 0, 3), (0, 3), (1,), (0,))
+LATE = 6  # cycles that a long STORE takes longer than a short one
 
 
 def random_constants(rng, vector):
@@ -81,7 +82,9 @@ def random_work(rng, unit):
     if unit == 3:
         local = rng.random() < 0.4
         reads = span(rng) << rng.choice((0, 16)) | (span(rng) << 16 if rng.random() < 0.3 else 0)
-        return Work(rng.randint(1, size), reads, span(rng) << 8 if local else 0, local)
+        slots = rng.randint(1, size)
+        late = LATE * (slots % 3 > 0)
+        return Work(slots, reads, span(rng) << 8 if local else 0, local, late, late)
     if unit == 2:
         reads = span(rng) << 16 | span(rng) << rng.choice((0, 16))
         return Work(3 * rng.randint(1, size), reads, span(rng) << rng.choice((8, 24)), True)
