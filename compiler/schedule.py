@@ -123,7 +123,7 @@ class Problem:
     `local` is the granules of `dim` elements (1: 8 bit, 2: bf16), `out_bytes` those of a result,
     `vectors` the number of per-column epilogue operands, `passes` how often all of K is multiplied.
     If it is `turned`, the result is the transposed one, its vectors are per row. `after` is what
-    VECTOR does with a tile before it is stored.
+    VECTOR does with a tile before it is stored, `short` the way through STORE's epilogue.
     """
 
     m: int
@@ -138,6 +138,7 @@ class Problem:
     passes: int = 1
     turned: bool = False
     after: After | None = None
+    short: bool = False
 
     @property
     def transposed(self) -> Problem:

@@ -31,11 +31,11 @@ from tilewright.compiler.schedule_turns import turned_slots
 from tilewright.compiler.share import spad_banks
 from tilewright.compiler.tiles import AHEAD
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, XPOSE_BLOCKS, ChipConfig
-from tilewright.isa.timing import MATMUL_MIN_PERIOD, matmul_done
+from tilewright.isa.timing import MATMUL_MIN_PERIOD, STORE_LONG, matmul_done
 
 BANK_SPLITS = (A_BANKS, 2, 7)
 PARTS = (2, 4, 8)
-OUTSIDE = 200  # cycles of fetch, first read and last write, about
+OUTSIDE = 188  # cycles of fetch, first read and last write on STORE's short way, about
 HEIGHTS = (1, 2, 3, 4, 8)  # numbers of tiles into which the rows that fit are cut at least
 
 
@@ -164,7 +164,7 @@ def floor(config: ChipConfig, p: Problem) -> float:
     reads = reads + read_beats(config, p.w, one[1], one[2]) * (1 if p.w.shared else p.batches)
     writes = write_slots(config, p, one[0], one[2])
     busy = max(p.batches * array, float(reads[0]), p.batches * float(writes[0]))
-    return busy + OUTSIDE + d + matmul_done(d)
+    return busy + OUTSIDE + STORE_LONG * (not p.short) + d + matmul_done(d)
 
 
 def _sizes(config: ChipConfig, p: Problem, parts: int) -> Iterator[tuple[int, int, int]]:

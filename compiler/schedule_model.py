@@ -38,7 +38,13 @@ from tilewright.compiler.share import Share
 from tilewright.compiler.tiles import Local, Slots
 from tilewright.isa.config import XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.table import Mem
-from tilewright.isa.timing import MATMUL_MIN_PERIOD, VECTOR_DONE, WEIGHT_LEAD, matmul_done
+from tilewright.isa.timing import (
+    MATMUL_MIN_PERIOD,
+    STORE_LONG,
+    VECTOR_DONE,
+    WEIGHT_LEAD,
+    matmul_done,
+)
 
 START = 74  # cycle in which the first LOAD starts
 DISPATCH = 9  # cycles of the sequencer for an instruction of a unit
@@ -47,7 +53,7 @@ LOADED = 69  # cycles from a LOAD's last slot to the MATMUL that waits for it
 HANDED = 2  # cycles from a signal to the start of what waits for it
 WALKED = 10  # outer tiles up to which each is walked
 BESIDE = 0.25  # cycles that a beat counts besides where two kernels run at once
-END = 46  # cycles from the last slot of STORE to the end
+END = 34  # cycles from the last slot of STORE, if it goes the short way, to the end
 
 
 @cache
@@ -267,7 +273,8 @@ def _walk(config: ChipConfig, p: Problem, s: Schedule, pitch: int) -> float:
         else:
             run.edge(at)
     beside = BESIDE * run.fetched * isinstance(config, Share)
-    return beside + max(run.store + END, START + DISPATCH * run.ops)
+    end = run.store + END + STORE_LONG * (not p.short)
+    return beside + max(end, START + DISPATCH * run.ops)
 
 
 def _outer(p: Problem, s: Schedule) -> tuple[str, int, int]:

@@ -47,7 +47,7 @@ from tilewright.compiler.schedule_pieces import (
     walk,
 )
 from tilewright.compiler.tile_epilogue import Finisher, after_of
-from tilewright.compiler.tile_store import Vectors, store_op, turned_stores
+from tilewright.compiler.tile_store import Vectors, goes_short, store_op, turned_stores
 from tilewright.compiler.tiles import Local, Op, Plan, Slots
 from tilewright.isa.table import Mem, Type
 
@@ -71,7 +71,7 @@ def problem(kernel: Kernel, swap: bool = False) -> Problem:
     local = 2 if OPERAND_TYPE[a.dtype] == Type.BF16 else 1
     out, vectors = kernel.epilogue.out.itemsize, len(kernel.epilogue.vectors)
     return Problem(m, n, k, local, operand(a), operand(w), out, vectors, b, len(passes), swap,
-                   after_of(kernel))  # fmt: skip
+                   after_of(kernel), goes_short(kernel))  # fmt: skip
 
 
 def accumulates_int(dtype: np.dtype) -> bool:

@@ -15,7 +15,8 @@ from tilewright.compiler.kernels import Contract, Epilogue, Kernel, View
 from tilewright.compiler.schedule import ceil_div, vector_blocks
 from tilewright.compiler.tiles import Dram, Local, Op, Plan
 from tilewright.isa.config import XPOSE_BLOCKS
-from tilewright.isa.table import Conv, Dest, Mem, Type
+from tilewright.isa.extent import short
+from tilewright.isa.table import INSTRUCTIONS, Conv, Dest, Mem, Type
 
 TYPE = {
     core.int8: Type.I8,
@@ -122,6 +123,12 @@ def source_type(kernel: Kernel) -> Type:
     if not isinstance(kernel.source, Contract):
         return Type.I32 if kernel.source.x.dtype in (core.int32, core.uint32) else Type.F32
     return Type.I32 if kernel.source.a.dtype in (core.int8, core.uint8) else Type.F32
+
+
+def goes_short(kernel: Kernel) -> bool:
+    """Whether a kernel's STOREs go the short way through the epilogue."""
+    plain = {f.name: f.default for f in INSTRUCTIONS["store"].fields}
+    return short(plain | store_fields(kernel, source_type(kernel)))
 
 
 def store_op(plan: Plan, kernel: Kernel, number: int, tile: Local, rows: int, cols: tuple[int, int],

@@ -3,7 +3,7 @@
 int32 -> [+ ibias] -> fp32 -> [* scale] -> [+ bias] -> [clamp] -> round -> [+ zero point] ->
 saturate; an fp32 source enters at the multiplication; the int path clamps in int32 and skips the
 floats. Every step always runs: a step that is left out gets its neutral operand (`NEUTRAL`). Only
-where all steps before saturation are left out a row may go the short way: it enters at the last one.
+where all before the last one, which saturates, are left out a row may go the short way there.
 Scalars and vectors travel with their row, so rows of different instructions may follow each other
 without a gap.
 """
@@ -73,7 +73,7 @@ class Epilogue(wiring.Component):
     i_row : (dim x 32) int32, or fp32 if `i_float`
     i_float : the source is fp32 (then neither `i_int_path` nor ibias applies)
     i_int_path : stay in int32; scale and bias are ignored, lo and hi are int32
-    i_short : only saturate (with `i_int_path`) or round (bf16, fp32); vectors and bounds do not count
+    i_short : only saturate (with `i_int_path`) or round (bf16, fp32): no vectors, no bounds
     i_ibias : (dim x 32) int32
     i_scale, i_bias : (dim x 32) fp32
     i_lo, i_hi : (32) clamp bounds, fp32 or int32
@@ -143,7 +143,8 @@ class Epilogue(wiring.Component):
 
     def _late(self, m, value, name):
         """Delay a value to the last stage, on either way."""
-        return last(m, self._short, value, delay(m, "epilogue", value, _AT_SATURATE - 1, name), name)
+        late = delay(m, "epilogue", value, _AT_SATURATE - 1, name)
+        return last(m, self._short, value, late, name)
 
     def _controls(self, m):
         """Delay each scalar to the stage that uses it."""

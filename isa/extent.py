@@ -90,17 +90,23 @@ def joined(spec: Spec, values: Mapping[str, int]) -> bool:
     return values["c1"] > 1 and values["s1"] == run and _holds(JOINS[spec.name], values)
 
 
+def short(values: Mapping[str, int]) -> bool:
+    """Whether a STORE goes the short way through the epilogue."""
+    return any(_holds(when, values) for when in SHORT)
+
+
 def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[str, int]:
     """Counts that follow from the fields.
 
     LOAD: `row_elems`, `units`, `runs` (steps of l1; a transposed block is one), `rows` (of s1:
-    those that an index may name), `pairs` (of granules that hold gather indices), `joined`.
-    MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`, `vectors` (how many are enabled), `reads`
-    (steps of l0: units, or elements of a transposed row), `in1` and `in2` (steps of l1 and l2: c1,
-    c2, the grid that max-pool reads, or blocks of transposed rows), `window` (rows read for each
-    row written), `span1` (rows of dimension 1 that may be written), `index_pairs` (pairs of
-    granules that hold scatter indices), `joined`, `short` (its way through the epilogue). VECTOR: `units` (of a row), `kernel_rows` (of
-    micro-operations). LOAD and STORE: `deep` (rows of more than one dimension). Always `dim`.
+    those that an index may name), `pairs` (of granules that hold gather indices), `joined`. MATMUL:
+    `rows`, `kblocks`, `nblocks`. STORE: `units`, `vectors` (how many are enabled), `reads` (steps
+    of l0: units, or elements of a transposed row), `in1` and `in2` (steps of l1 and l2: c1, c2, the
+    grid that max-pool reads, or blocks of transposed rows), `window` (rows read for each row
+    written), `span1` (rows of dimension 1 that may be written), `index_pairs` (pairs of granules
+    that hold scatter indices), `joined`, `short` (its way through the epilogue). VECTOR: `units`
+    (of a row), `kernel_rows` (of micro-operations). LOAD and STORE: `deep` (rows of more than one
+    dimension). Always `dim`.
     """
     out = {"dim": config.dim, **_modes(spec, values)}
     for name, factor, when in PRODUCTS.get(spec.name, ()):
@@ -130,7 +136,7 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
         out["span1"] = _span1(values)
         out["index_pairs"] = _blocks(values["c1"], config.dim // 2)
         out["joined"] = int(joined(spec, values))
-        out["short"] = int(any(_holds(when, values) for when in SHORT))
+        out["short"] = int(short(values))
     elif spec.name == "vector":
         out["units"] = _blocks(values["cols"], config.dim)
         words = sum(values[n] for n in SECTIONS)

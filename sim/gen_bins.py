@@ -43,6 +43,8 @@ _SPACING = ("touch", "gap", "overlap")  # of max-pool's windows; -1 is the last
 _ALIGN = ("bus", "offset")
 _COUNT = ("one", "several")
 _LENGTH = ("short", "long")
+_WAYS = ("long", "short")  # through STORE's epilogue
+_TURN = ("at_once", "waits")
 _MANY = 20  # words of a section that is not long
 _SLOTS = ("none", "load", "store", "load_store")
 _FAULTS = (
@@ -285,6 +287,14 @@ def _drains(config: ChipConfig, loads: list[Mapping[str, int]]) -> Iterator[str]
             yield f"load/drain/{f'xpose_{length}' if v['xpose'] else 'plain'}"
 
 
+def _ways(config: ChipConfig, stores: list[Mapping[str, int]]) -> Iterator[str]:
+    """STOREs behind each other: the way of each through the epilogue, what the second waits for."""
+    ways = [_WAYS[derived(config, INSTRUCTIONS["store"], v)["short"]] for v in stores]
+    for (first, way), v in zip(pairwise(ways), stores[1:], strict=True):
+        yield f"store/{way}_after_{first}/{Dest(v['dest']).name}".lower()
+        yield f"store/{way}_after_{first}/{_TURN[v['wait0_n'] + v['wait1_n'] > 0]}"
+
+
 def bins(program: Program) -> set[str]:
     """All bins that the executed trace of a program hits."""
     memory = Memory(program.dram_size)
@@ -301,6 +311,7 @@ def bins(program: Program) -> set[str]:
     out.update(_control(trace))
     edges, near = _Edges(), list[tuple[U, tuple[int, ...]]]()
     out.update(_drains(config, [e.values for e in trace if e.name == "load"]))
+    out.update(_ways(config, [e.values for e in trace if e.name == "store"]))
     for e in trace:
         name = e.name
         out.update(edges.see(e))
@@ -362,6 +373,8 @@ def _all() -> Iterator[str]:
             yield from (f"{mode}/{a}/{ragged}" for a in _ALIGN)
     yield from (f"store/{x}/{s}" for x, s in product(("pool_w", "pool_h"), _SPACING))
     yield from (f"store/scatter/{x}" for x in ("rows", "pool"))
+    for way, first in product(_WAYS, repeat=2):
+        yield from (f"store/{way}_after_{first}/{x}" for x in ("dram", "spad", *_TURN))
     for out, how in product(Type, ("shared", "whole")):
         yield f"store/joined/{out.name.lower()}/{how}"
     yield from (f"store/joined/{x}" for x in _LENGTH)

@@ -305,10 +305,11 @@ class Ops:
 
     def _epilogue(self, kind: Type, out: Type) -> dict[str, int]:
         rng = self.rng
-        whole = kind in (Type.I8, Type.U8, Type.I32)
-        flip = lambda p=0.35: int(rng.random() < p)  # noqa: E731
+        whole, whole_out = (t in (Type.I8, Type.U8, Type.I32) for t in (kind, out))
+        bare = whole == whole_out and rng.random() < 0.25  # goes the short way
+        flip = lambda p=0.35: int(not bare and rng.random() < p)  # noqa: E731
         f = {"ibias": flip() if whole else 0, "clamp": flip()}
-        if whole and out in (Type.I8, Type.U8, Type.I32) and flip():
+        if whole and whole_out and (bare or flip()):
             f["int_path"] = 1
             bounds = [rng.choice((-128, -5, 0, 7, 100, 1 << 20)) for _ in range(2)]
         else:
@@ -317,7 +318,7 @@ class Ops:
                                   0xFF800000, 0x00000001)) for _ in range(2)]  # fmt: skip
         if f["clamp"]:
             f |= {"lo": bounds[0] & 0xFFFFFFFF, "hi": bounds[1] & 0xFFFFFFFF}
-        if out in (Type.I8, Type.U8, Type.I32) and flip():
+        if whole_out and rng.random() < 0.35:
             f["zp"] = rng.choice((-128, 3, 128, 32767, -32768))
         return f
 

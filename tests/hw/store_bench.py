@@ -409,7 +409,7 @@ class Bench:
                 when = self.now + self.answer + late
                 self.b.append(max(when, self.b[-1] if self.b else 0))
 
-    def run(self, program, gap=0.0, limit=60_000):
+    def run(self, program, gap=0.0, limit=120_000):
         """Start every instruction as soon as it may (or later, by chance); until all are done."""
         waiting = deque(program)
         while waiting or len(self.log["done"]) < len(program):

@@ -9,7 +9,8 @@ from tilewright.isa.extent import check_range, extents, joined
 from tilewright.isa.table import Conv, Dest, Fault, Mem, Type, Unit
 from tilewright.sim.exec_load import beats as load_beats
 from tilewright.sim.functional import Executed
-from tilewright.sim.timing_ops import beats, fault_op, lower, lower_one
+from tilewright.sim.timing_ops import Work, beats, constants, fault_op, lower, lower_one
+from tilewright.sim.timing_units import Store
 
 CONFIGS = [parse_config(t) for t in ("tw4", "tw16", "dim=8,spad_kib=64,acc_kib=16,bus_bytes=2")]
 
@@ -132,6 +133,43 @@ def test_store_slots_are_vectors_and_then_beats_or_units():
     assert (work.slots, work.local) == (2 * 3, True)
     assert work.reads == 0b1 << 16
     assert work.rest == 0b1 << 8
+
+
+@pytest.mark.parametrize(
+    ("fields", "late"),
+    [
+        ({"type": Type.F32, "out": Type.F32}, 0),
+        ({"type": Type.F32, "out": Type.BF16}, 0),
+        ({"type": Type.I32, "out": Type.I8, "int_path": 1, "zp": -3}, 0),
+        ({"type": Type.I32, "out": Type.I32}, 12),  # rounded to fp32
+        ({"type": Type.F32, "out": Type.I8}, 12),
+        ({"type": Type.I32, "out": Type.F32}, 12),
+        ({"type": Type.F32, "out": Type.F32, "clamp": 1}, 12),
+        ({"type": Type.F32, "out": Type.F32, "scale": 1}, 12),
+        ({"type": Type.F32, "out": Type.BF16, "bias": 1}, 12),
+        ({"type": Type.I32, "out": Type.I32, "int_path": 1, "ibias": 1}, 12),
+        ({"type": Type.I32, "out": Type.I8, "int_path": 1, "clamp": 1}, 12),
+    ],
+)
+def test_a_store_that_changes_little_goes_the_short_way(fields, late):
+    """(cycles that its results come later, cycles that the next one does not wait for)"""
+    work = lower_one(CONFIGS[0], executed(Instr.make("store", mem=Mem.ACC, **fields))).work
+    assert (work.drain, work.hidden) == (late, late)
+
+
+def test_a_short_store_waits_for_a_long_one_before_it():
+    k = constants(CONFIGS[0])
+    unit = Store(k)
+    long, short = Work(5, 0, 0, True, 12, 12), Work(3, 0, 0, True)
+    assert unit.grant(100, long) == (105 + 1, 105 + 12 + 8)
+    assert unit.grant(105, short) == (120 + 1, 120 + 8)  # slots 118 to 120
+    assert unit.grant(120, short) == (123 + 1, 123 + 8)
+    assert unit.grant(123, long) == (128 + 1, 128 + 12 + 8)
+    assert unit.grant(133, short) == (143 + 1, 143 + 8)
+    assert unit.grant(160, short) == (163 + 1, 163 + 8)
+    assert list(zip(unit.issuing.starts, unit.issuing.ends, strict=True)) == [
+        (100, 105), (118, 128), (133, 133), (141, 143), (160, 163)
+    ]  # fmt: skip
 
 
 def slots_of_joined_rows(v, size, dim, bus):
