@@ -119,7 +119,7 @@ def draw(rng, config):
             f["s1"], f["s2"] = (rng.randrange(-300, 300) for _ in range(2))
             if way != "pool" and rng.random() < 0.7:
                 f["s1"] = f["c0"] * TYPE_BYTES[f["out"]]
-            elif rng.random() < 0.3 and not f["xpose"]:
+            elif rng.random() < 0.5 and not f["xpose"]:
                 f["scatter"], f["bound"] = 1, rng.randrange(1, 8)
                 f["index"] = 2 * rng.randrange(12)
                 f["s1"] = rng.randrange(-20, 20) * config.bus_bytes
