@@ -48,8 +48,8 @@ def duration(config: ChipConfig, op: Op) -> int:
         return code + VECTOR_LEAD + VECTOR_ROWS * (init + groups * each)
     kind = TYPE_BYTES[Type(f("out", 0))] if op.name == "store" else CONV_BYTES[Conv(f("conv", 0))]
     runs = f("c1", 1) * f("c2", 1) * f("c3", 1)
-    units = -(-f("c1", 1) // config.dim) * f("c2", 1) if op.name == "store" else 1
-    turned = units * f("c0", 1) * f("xpose", 0)  # STORE reads all units first, LOAD writes the last
+    blocks = f("c2", 1) if op.name == "store" else 1
+    turned = blocks * f("c0", 1) * f("xpose", 0)  # STORE reads the first, LOAD writes the last
     return runs * -(-f("c0", 1) * kind // config.bus_bytes) + turned
 
 

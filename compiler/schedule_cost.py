@@ -50,14 +50,14 @@ def read_beats(config: ChipConfig, o: Operand, rows: Numbers, cols: Numbers) -> 
 
 
 def write_slots(config: ChipConfig, p: Problem, rows: Numbers, cols: Numbers) -> Numbers:
-    """STORE's slots for tiles of rows x cols; a transposed one is read before it is written."""
+    """STORE's slots for tiles of rows x cols; a transposed one's first block is read before."""
     size = p.out_bytes
     if not p.turned:
         return rows * store_slots(config, cols * size, p.n * size, config.dim * size)
     d, most, pitch = config.dim, XPOSE_BLOCKS * config.dim, p.m * size
     wide = store_slots(config, np.array([most * size]), pitch, d * size)[0]
     rest = store_slots(config, np.maximum(rows % most, 1) * size, pitch, d * size)
-    return cols * (rows // most * wide + np.where(rows % most, rest, 0)) + rows * -(-cols // d)
+    return cols * (rows // most * wide + np.where(rows % most, rest, 0)) + rows
 
 
 def _split(total: int, step: Numbers, price) -> Numbers:  # type: ignore[no-untyped-def]

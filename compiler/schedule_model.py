@@ -75,7 +75,7 @@ def write_slots(
     d = config.dim
     if not turned:
         return rows * store_row(config, cols * size, pitch, d * size)
-    total, most = float(rows * ceil_div(cols, d)), XPOSE_BLOCKS * d
+    total, most = float(rows), XPOSE_BLOCKS * d  # the first block is read before its rows
     for width, count in ((most, rows // most), (rows % most, 1)):
         if width and count:
             total += count * cols * store_row(config, width * size, pitch, d * size)

@@ -19,6 +19,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 from tilewright.hw.axi import AXIWrite
 from tilewright.hw.decode import holds
 from tilewright.hw.epilogue import NEUTRAL, Epilogue, Out32
@@ -30,7 +31,7 @@ from tilewright.hw.store_bus import BEATS, StoreBus
 from tilewright.hw.store_pack import BEAT_LATENCY, UNIT_LATENCY, Packer
 from tilewright.hw.store_slot import VECTORS
 from tilewright.hw.store_transpose import StoreTransposer
-from tilewright.isa.config import STORE_VECTOR_UNITS, ChipConfig
+from tilewright.isa.config import STORE_VECTOR_UNITS, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.extent_table import SHORT
 from tilewright.isa.table import Dest, Type
 from tilewright.isa.timing import (
@@ -221,9 +222,10 @@ class Store(wiring.Component):
         m.d.comb += [
             transpose.i_write.eq(block[MEM_READ]),
             transpose.i_read.eq(read & early.xpose),
-            transpose.i_at.eq(early.lane),
-            transpose.i_unit.eq(early.unit),
             transpose.i_row.eq(lanes),
+            transpose.i_row_at.eq(Cat(early.row, early.to)),
+            transpose.i_column.eq(early.column),
+            transpose.i_unit.eq(Cat(early.unit[: exact_log2(XPOSE_BLOCKS)], early.side)),
         ]
         with m.If(read):
             m.d.epilogue += [row.eq(lanes), turned.eq(early.xpose)]

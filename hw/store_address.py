@@ -13,8 +13,8 @@ sends nothing.
 
 With max-pool a unit is read once for each row of its window, one slot each; the last of these slots
 is the one that the unit would have without. A scatter's row begins with STORE_INDEX slots, in which
-its index is read and multiplied. With `xpose` a block of dim rows begins with c0 slots that read it
-into the transposer, and its rows' slots read units of columns there.
+its index is read and multiplied. With `xpose` the rows' slots read units of columns in the
+transposer; `store_block` says which slots read the rows that it takes.
 
 Rows are counted down, addresses and the bytes left are stepped by addition: no multiplier.
 """
@@ -24,6 +24,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 from tilewright.hw.payload import payload
+from tilewright.hw.store_block import BlockReader
 from tilewright.hw.store_slot import ITEM, early_layout, late_layout
 from tilewright.isa.config import LOCAL_BITS, MAX_BURST, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.table import Dest, Mem, Type
@@ -96,6 +97,7 @@ class SlotGenerator(wiring.Component):
         self._vector_slots(m, keep)
         self._index_slots(m, keep)
         self._row_slots(m, keep)
+        self._block_slots(m, keep)
         self._line(m, keep)
         self._outputs(m, keep)
         return m
@@ -252,9 +254,6 @@ class SlotGenerator(wiring.Component):
         self.dst, dst_row, dst_outer = (register(32, n) for n in ("dst", "dst_row", "dst_outer"))
         slice_ = register(8, "slice_left")  # beats before the next unit
         n1, n2 = register(16, "n1"), register(16, "n2")
-        most, low = exact_log2(XPOSE_BLOCKS * self.config.dim), exact_log2(self.config.dim)
-        blocks = register(most + 1, "blocks")  # reads left of the block
-        self.column = column = register(most, "column")  # its row (block slot), or column
         active = Signal()
         m.d.comb += self.active.eq(active)
 
@@ -262,10 +261,8 @@ class SlotGenerator(wiring.Component):
         self.row_last, self.last1, self.last2 = Signal(), Signal(), Signal()
         last1, self.goes_on = self.last1, Signal()
         self.final, self.read, coming = Signal(), Signal(), Signal(8)
-        self.more, self.in_block, turns = Signal(), Signal(), Signal()
+        self.more, self.in_block, self.rows_left = Signal(), Signal(), n1
         m.d.comb += [
-            self.in_block.eq(blocks != 0),
-            turns.eq(last1 | column[:low].all()),  # the row is its block's last one
             coming.eq(Mux(slice_ == 0, k["slices"], slice_ - 1)),
             self.goes_on.eq(k["joined"] & ~last1),
             self.row_last.eq(Mux(self.goes_on, self._filled(coming == 0), left <= step)),
@@ -279,11 +276,8 @@ class SlotGenerator(wiring.Component):
             ),
         ]
         next_src, next_dst, self.begin = Signal(LOCAL_BITS), Signal(32), Signal(shift)
-        stays = k["xpose"] & ~turns
         m.d.comb += [
-            next_src.eq(
-                Mux(last1, src_outer, src_row) + Mux(last1, k["down"], Mux(stays, 0, k["across"]))
-            ),
+            next_src.eq(Mux(last1, src_outer, src_row) + Mux(last1, k["down"], k["across"])),
             next_dst.eq(Mux(last1, dst_outer, dst_row) + Mux(last1, k["s2"], k["step1"])),
             self.begin.eq(Mux(k["spad"], 0, next_dst[:shift])),
         ]
@@ -307,17 +301,11 @@ class SlotGenerator(wiring.Component):
             ]
 
         window = k["pool_w"], k["pool_h"]
-        with m.If(active & self.go & ~self.in_vectors):
+        with m.If(active & self.go & ~self.in_vectors & ~self.in_block):
             with m.If(self.in_index):
                 m.d.sync += self.waiting.eq(self.waiting - 1)
                 with m.If(self.waiting == 1):
                     m.d.sync += self.dst.eq(dst_row + self.distance)
-            with m.Elif(self.in_block):
-                m.d.sync += [
-                    blocks.eq(blocks - 1),
-                    column.eq(Mux(blocks == 1, 0, column + 1)),
-                    self.at.eq(self.at + k["l0"]),
-                ]
             with m.Elif(self.more):
                 below = (at_row + k["l2"])[:LOCAL_BITS]
                 m.d.sync += [opens.eq(0), wx.eq(wx - 1), self.at.eq(self.at + k["l1"])]
@@ -331,9 +319,6 @@ class SlotGenerator(wiring.Component):
                     m.d.sync += [n1.eq(k["c1"]), n2.eq(n2 - 1)]
                     m.d.sync += [src_outer.eq(next_src), dst_outer.eq(next_dst)]
                 m.d.sync += active.eq(~self.final)
-                with m.If(k["xpose"]):
-                    m.d.sync += column.eq(Mux(turns, 0, column + 1))
-                    m.d.sync += blocks.eq(Mux(turns, k["reads"], 0))
                 with m.If(k["scatter"] & ~self.final):
                     self._next_index(m, k, last1)
             with m.Else():
@@ -351,7 +336,20 @@ class SlotGenerator(wiring.Component):
             new = k["new_offset"], k["new_length"], k["new_w"], k["new_h"]
             m.d.sync += row_begins(i.loc, i.dst, *new)
             m.d.sync += [n1.eq(i.c1), n2.eq(i.c2), src_outer.eq(i.loc), dst_outer.eq(i.dst)]
-            m.d.sync += [blocks.eq(Mux(i.xpose, i.c0, 0)), column.eq(0)]
+
+    def _block_slots(self, m: Module, k: dict) -> None:
+        """What a transposing STORE reads: alone, or in the slots of rows."""
+        m.submodules.block = self.reader = reader = BlockReader(self.config)
+        m.d.comb += [
+            reader.start.eq(self.start),
+            reader.instr.eq(self.instr),
+            reader.c0.eq(k["reads"]),
+            *(getattr(reader, n).eq(k[n]) for n in ("l0", "l1", "l2")),
+            reader.slot.eq(self.active & self.go & ~self.in_vectors & k["xpose"]),
+            reader.row_ends.eq(self.row_last & ~reader.alone),
+            reader.rows.eq(self.rows_left),
+            self.in_block.eq(reader.alone & k["xpose"]),
+        ]
 
     def _filled(self, turns):
         """No beat that ends in this row comes after this slot, and no slot has to read a unit.
@@ -387,14 +385,14 @@ class SlotGenerator(wiring.Component):
     def _outputs(self, m: Module, k: dict) -> None:
         """Register the slot, its read, and the burst that it starts."""
         shift, left = self.shift, self.left
-        taken, vector, rows, block, reads = (Signal() for _ in range(5))
+        taken, vector, rows, reads = (Signal() for _ in range(4))
+        block = self.reader.slot & self.reader.reads
         place = self.dst[shift : shift + exact_log2(MAX_BURST)]  # bursts are naturally aligned
         room = Signal(len(place))
         ends = Signal()  # the line ends in this burst
         m.d.comb += [
             taken.eq(self.active & self.go),
             vector.eq(taken & self.in_vectors),
-            block.eq(taken & ~self.in_vectors & self.in_block),
             rows.eq(taken & ~self.in_vectors & ~self.in_index & ~self.in_block),
             reads.eq(block | (rows & self.read & ~k["xpose"])),
             self.beat.eq(rows & self.sends & ~self.more),
@@ -411,12 +409,12 @@ class SlotGenerator(wiring.Component):
             self.aw_valid.eq(self.burst),
             self.read_release.eq(taken & self.last),
         ]
-        early, late = self.early, self.late
+        early, late, at = self.early, self.late, Mux(k["xpose"], self.reader.at, self.at)
         lane = (left - 1)[: len(late.lanes)]
         with m.If(self.active):
             m.d.sync += [
-                self.acc_addr.eq(Mux(self.in_vectors, self.vector_at, self.at)),
-                self.spad_addr.eq(Mux(self.in_index, self.index_at, self.at)),
+                self.acc_addr.eq(Mux(self.in_vectors, self.vector_at, at)),
+                self.spad_addr.eq(Mux(self.in_index, self.index_at, at)),
                 self.aw_addr.eq(Cat(Const(0, shift), self.dst[shift:])),
                 self.aw_len.eq(Mux(ends, self.after, room)),
                 self.aw_final.eq(ends & self.last2 & (self.last1 | k["joined"])),
@@ -425,7 +423,7 @@ class SlotGenerator(wiring.Component):
                 early.unit.eq(Mux(self.in_vectors, self.vector_unit, self.unit)),
                 early.vectors.eq(Mux(self.in_vectors, self.pending & -self.pending, k["vectors"])),
                 early.xpose.eq(k["xpose"]),
-                early.lane.eq(self.column),
+                *(early[n].eq(getattr(self.reader, n)) for n in ("row", "to", "column", "side")),
                 late.read.eq(self.read),
                 late.opens.eq(self.opens),
                 late.more.eq(self.more),

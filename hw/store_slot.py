@@ -18,7 +18,10 @@ def early_layout(config: ChipConfig) -> data.StructLayout:
             "unit": unsigned(4),  # index in the vector buffer
             "vectors": unsigned(3),  # to read (row slot) or to write (vector slot), of VECTORS
             "xpose": unsigned(1),  # a row slot takes a unit of a column of the transposer
-            "lane": range(XPOSE_BLOCKS * config.dim),  # that column, or the row (block slot)
+            "column": range(config.dim),  # that column
+            "side": unsigned(1),  # of the transposer, that has it
+            "row": range(XPOSE_BLOCKS * config.dim),  # of a block: where its data go
+            "to": unsigned(1),  # the side that takes them
         }
     )
 

@@ -1,9 +1,8 @@
-"""STORE's transposer: one block of rows of dim lanes of 32 bits, rows in, columns out.
+"""STORE's transposer: blocks of rows of dim lanes of 32 bits, rows in, columns out.
 
 A block is dim columns of up to 8 * dim elements; a column leaves in units of dim elements. As in
 LOAD's, lane j of row e lies in bank (e + j) mod dim at address e, so a row and a unit of a column
-both meet each bank once. STORE reads a block before it sends the first of its columns, so one
-block is enough.
+both meet each bank once. There are two sides: one takes a block, the other gives columns.
 """
 
 from amaranth.hdl import Cat, Module, Signal
@@ -22,22 +21,20 @@ class StoreTransposer(wiring.Component):
 
     Parameters
     ----------
-    dim : lanes of a row; a block has XPOSE_BLOCKS times so many rows.
+    dim : lanes of a row; a block has up to XPOSE_BLOCKS times so many rows.
 
     **Members**
 
-    i_write : In(1)
-        `i_row` is row `i_at` of the block.
-    i_read : In(1)
-        Unit `i_unit` of column `i_at` is asked for.
-    i_at : In(range(XPOSE_BLOCKS * dim))
-        The row that is written, or the column (its low bits).
-    i_unit : In(range(XPOSE_BLOCKS))
+    i_write, i_row, i_row_at : In
+        `i_row` is row `i_row_at` of a block; the highest bit is the side.
+    i_read, i_column, i_unit : In
+        Unit `i_unit` of column `i_column` is asked for; the highest bit of `i_unit` is the side.
     o_unit : Out(32 * dim)
-        Element e is lane `i_at` of row `i_unit` * dim + e; undefined if that has not been written.
+        Element e is lane `i_column` of row `i_unit` * dim + e; undefined if that row has not been
+        written.
 
     **Timing** : domain "epilogue". A row written at t can be asked for from t + 1 on; the unit is
-    there one cycle later, and stays until the next is asked for. One row or unit per cycle.
+    there one cycle later, and stays until the next is asked for. One row and one unit per cycle.
     """
 
     def __init__(self, dim: int):
@@ -45,10 +42,11 @@ class StoreTransposer(wiring.Component):
         super().__init__(
             {
                 "i_write": In(1),
-                "i_read": In(1),
-                "i_at": In(range(XPOSE_BLOCKS * dim)),
-                "i_unit": In(range(XPOSE_BLOCKS)),
                 "i_row": In(BITS * dim),
+                "i_row_at": In(range(2 * XPOSE_BLOCKS * dim)),
+                "i_read": In(1),
+                "i_column": In(range(dim)),
+                "i_unit": In(range(2 * XPOSE_BLOCKS)),
                 "o_unit": Out(BITS * dim),
             }
         )
@@ -58,22 +56,22 @@ class StoreTransposer(wiring.Component):
         low = exact_log2(self.dim)
         turned, column = Signal(BITS * self.dim), Signal(low, reset_less=True)
         with m.If(self.i_write):
-            m.d.comb += turned.eq(rotate(self.i_row, -self.i_at, BITS))
+            m.d.comb += turned.eq(rotate(self.i_row, -self.i_row_at, BITS))
         with m.If(self.i_read):
-            m.d.epilogue += column.eq(self.i_at)
+            m.d.epilogue += column.eq(self.i_column)
         found = []
         for b in range(self.dim):
             m.submodules[f"bank{b}"] = bank = Memory(
-                shape=BITS, depth=XPOSE_BLOCKS * self.dim, init=[]
+                shape=BITS, depth=2 * XPOSE_BLOCKS * self.dim, init=[]
             )
             write, read = bank.write_port(domain="epilogue"), bank.read_port(domain="epilogue")
             found.append(read.data)
             m.d.comb += [
                 write.en.eq(self.i_write),
-                write.addr.eq(self.i_at),
+                write.addr.eq(self.i_row_at),
                 write.data.eq(turned[BITS * b : BITS * (b + 1)]),
                 read.en.eq(self.i_read),
-                read.addr.eq(Cat((b - self.i_at)[:low], self.i_unit)),
+                read.addr.eq(Cat((b - self.i_column)[:low], self.i_unit)),
             ]
         m.d.comb += self.o_unit.eq(rotate(Cat(found), column, BITS))
         return m

@@ -234,8 +234,8 @@ def _store(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
     count = derived(config, spec, v)
     first = count["units"] * count["vectors"]
     first += count["units"] * (count["window"] - 1) * v["c1"] * v["c2"]
-    if v["xpose"]:  # blocks are read before their rows are sent
-        first += count["reads"] * count["in1"] * v["c2"]
+    if v["xpose"]:  # an i2's first block; the others are read while rows are sent
+        first += count["reads"] * v["c2"]
     drain = 0 if count["short"] else _timing.STORE_LONG
     if v["dest"] == Dest.SPAD:
         n = first + count["units"] * v["c1"] * v["c2"]

@@ -155,6 +155,7 @@ def plan(config, f):
     enabled = f["ibias"] + f["scale"] + f["bias"]
     grid = itertools.product(range(enabled), range(units))
     out = [(Mem.ACC, f["vec"] + v * f["vs"] + j, False) for v, j in grid]
+    coming = []  # rows of the next block
     for i2, i1 in itertools.product(range(f["c2"]), range(f["c1"])):
         first = {j: j for j in range(units)}  # slot of the row that has the unit's first byte
         count = units
@@ -170,12 +171,16 @@ def plan(config, f):
                 sends = range(end // bus)  # beats whose last byte is one of this row
                 count = max(len(sends), max(first) + 1)
         if f["xpose"] and i1 % dim == 0:
-            out += [(f["mem"], row, False) for row in block(config, f, i2, i1)]
+            assert not coming
+            if i1 == 0:
+                out += [(f["mem"], row, False) for row in block(config, f, i2, i1)]
+            if i1 + dim < f["c1"]:
+                coming = block(config, f, i2, i1 + dim)
         if f["scatter"]:
             out += [(Mem.SPAD, index_row(config, f, i1), False)]
             out += [(Mem.SPAD, None, False)] * (timing.STORE_INDEX - 1)
         for slot in range(count):
-            rows = [None]
+            rows = [coming.pop(0) if coming else None]
             if slot in first and not f["xpose"]:
                 at = origin(f, i2, i1) + first[slot] * f["l0"]
                 rows = [at + y * f["l2"] + x * f["l1"] for y, x in window(f)]

@@ -216,24 +216,24 @@ def test_max_pool_takes_a_slot_for_each_row_of_a_window():
     assert lower_one(CONFIGS[0], executed(dram)).work.slots == 4 * (3 * 5 + 10)
 
 
-def test_a_transposing_store_reads_each_block_before_its_rows():
+def test_a_transposing_store_reads_the_first_block_of_an_i2_before_its_rows():
     common = dict(mem=Mem.ACC, type=Type.F32, c0=3, c1=6, c2=2, l0=1, l1=4, l2=8, xpose=1)
     spad = Instr.make("store", dest=Dest.SPAD, out=Type.I8, s1=1, s2=6, bias=1, **common)
-    assert lower_one(CONFIGS[0], executed(spad)).work.slots == 1 + 2 * (2 * 3 + 6)
+    assert lower_one(CONFIGS[0], executed(spad)).work.slots == 1 + 2 * (3 + 6)
     dram = Instr.make("store", dest=Dest.DRAM, out=Type.F32, dst=2, s1=100, s2=200, **common)
-    assert lower_one(CONFIGS[0], executed(dram)).work.slots == 2 * (2 * 3 + 6 * 4)
+    assert lower_one(CONFIGS[0], executed(dram)).work.slots == 2 * (3 + 6 * 4)
 
 
-def test_a_transposing_store_of_long_rows_reads_each_element_once_and_joins():
+def test_a_transposing_store_of_long_rows_takes_a_slot_for_each_unit_and_joins():
     common = dict(mem=Mem.ACC, type=Type.F32, c0=9, c1=6, c2=2, l0=1, l1=9, l2=18, xpose=1)
     spad = Instr.make("store", dest=Dest.SPAD, out=Type.I8, s1=3, s2=18, d0=1, scale=1, **common)
-    assert lower_one(CONFIGS[0], executed(spad)).work.slots == 3 + 2 * (2 * 9 + 6 * 3)
+    assert lower_one(CONFIGS[0], executed(spad)).work.slots == 3 + 2 * (9 + 6 * 3)
     apart = Instr.make("store", out=Type.I8, dst=3, s1=12, s2=72, **common)  # 3 + 9 bytes: 3 beats
-    assert lower_one(CONFIGS[0], executed(apart)).work.slots == 2 * (2 * 9 + 6 * 3)
+    assert lower_one(CONFIGS[0], executed(apart)).work.slots == 2 * (9 + 6 * 3)
     joined = Instr.make("store", out=Type.I8, dst=3, s1=9, s2=54, **common)
     # offsets 3 0 1 2 3 0, and 1 2 3 0 1 2; the last unit is read in slot 2 (the first is 0); the
     # last row's beats: 3, then 3
-    assert lower_one(CONFIGS[0], executed(joined)).work.slots == 2 * 2 * 9 + 5 * 3 + 3 + 5 * 3 + 3
+    assert lower_one(CONFIGS[0], executed(joined)).work.slots == 2 * 9 + 5 * 3 + 3 + 5 * 3 + 3
 
 
 def test_a_scatter_takes_six_slots_before_each_row():
