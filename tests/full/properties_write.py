@@ -66,7 +66,7 @@ class StoreWindow(Property):
             Assume((i.units != 0) & (i.units <= 16)),
             Assume(i.out <= max(Type)),
             Assume(~i.scatter | ((i.dest == Dest.DRAM) & (i.s1[: self.shift] == 0))),
-            Assume(~i.scatter | (i.bound != 0)),
+            Assume(~i.scatter | ((i.bound != 0) & ~i.xpose)),
             Assume(~i.joined | ((i.dest == Dest.DRAM) & ~i.scatter)),
             Assume(~i.joined | (i.s1 == dut.keep["new_length"])),
             Assume(self.product[: self.shift] == 0),
@@ -205,7 +205,7 @@ class StoreWindow(Property):
         m.d.comb += known.eq(dut.active & self.dram & self.scatter)
         m.d.comb += [
             Assert(~dut.active | (dut.keep["scatter"] == self.scatter)),
-            Assert(~dut.active | ~self.scatter | self.dram),
+            Assert(~dut.active | ~self.scatter | (self.dram & ~dut.keep["xpose"])),
             Assert((waiting == 0) | ~dut.active | known),
             Assert(waiting <= STORE_INDEX),
             Assert(~(known & dut.in_vectors) | (waiting == STORE_INDEX)),

@@ -261,7 +261,7 @@ class Naive:
                 to = v["dst"] + step * v["s1"] + i2 * v["s2"]
                 if v["dest"] == Dest.DRAM:
                     self.beats[1] += (to % self.bus + len(y) + self.bus - 1) // self.bus
-                    plain = not (v["pool"] or v["xpose"] or v["scatter"])
+                    plain = not (v["pool"] or v["scatter"])
                     if plain and i1 and v["s1"] == len(y) and to % self.bus:
                         self.beats[1] -= 1  # sent with the row before
                     self.dram[to : to + len(y)] = y
