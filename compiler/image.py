@@ -76,9 +76,22 @@ class Part:
 
     def cut(self, skip: int, count: int) -> Part:
         """`count` elements (or those that are left) behind the first `skip`."""
-        count = min(count, self.count - skip)
+        count = max(0, min(count, self.count - skip))
         at, first = self.at + skip * self.step, self.first + skip * self.source_step
         return Part(at, count, self.step, first, self.source_step)
+
+    def within(self, low: int, high: int) -> Part:
+        """Those at local positions low <= position < high."""
+        skip = max(0, ceil_div(low - self.at, self.step))
+        return self.cut(skip, ceil_div(high - self.at, self.step) - skip)
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is loaded of a tile's local image: rows, and of each pixel in them K-blocks."""
+
+    rows: Span
+    blocks: Span
 
 
 def merged(levels: list[Level]) -> list[Level]:
@@ -199,7 +212,8 @@ class Image:
     # ---- loads
 
     def loads(self, group: int, images: Level, spans: Spans, slot: Local, number: int,
-              part: int = 0, pieces: int = 1) -> list[Op]:  # fmt: skip
+              part: int = 0, pieces: int = 1,
+              window: Window | None = None) -> list[Op]:  # fmt: skip
         """LOADs of a tile's local images; positions outside of an image are filled with zeros.
 
         Parameters
@@ -207,6 +221,7 @@ class Image:
         images : first <= image < last.
         part : of float32 elements (0: high, 1: middle, 2: low).
         pieces : into how many LOADs its rows (or its images) are divided, about.
+        window : only these rows, all from the first image's first one on, and these K-blocks.
         """
         x = self.conv.x
         unit = self.blocks * self.local  # granules of a pixel
@@ -214,35 +229,45 @@ class Image:
         height, width = (length(a, s[1] - s[0]) for a, s in zip(self.axes, spans, strict=True))
         rows, cols = parts
         count, pitch = images[1] - images[0], self.pitch(spans[0])
+        seen = window or Window((0, (count - 1) * pitch + height), (0, self.blocks))
+        (top, bottom), blocks = seen.rows, seen.blocks
         ops = [
-            _fill(x, slot.lo + (r0 * width + c0) * unit, (r1 - r0, width * unit), (c1 - c0, unit),
+            _fill(x, slot.lo + (max(r0, top) * width + c0) * unit,
+                  (min(r1, bottom) - max(r0, top), width * unit), (c1 - c0, unit), blocks,
                   self, number)
             for (r0, r1), (c0, c1) in _zeros(rows, cols, height, width, count, pitch)
+            if max(r0, top) < min(r1, bottom)
         ]  # fmt: skip
+        if count == 1:
+            rows = rows.within(top, bottom)
         if not rows.count or not cols.count:
             return ops
         if count > 1:
             share = ceil_div(count, pieces)
             for skip in range(0, count, share):
                 some = images[0] + skip, min(images[1], images[0] + skip + share)
-                ops += self._rows(group, some, rows, cols, width, slot, number, part,
+                ops += self._rows(group, some, rows, cols, width, slot, number, part, blocks,
                                   skip * pitch, pitch)  # fmt: skip
             return ops
         share = ceil_div(rows.count, pieces)
         for skip in range(0, rows.count, share):
             some_rows = rows.cut(skip, share)
-            ops += self._rows(group, images, some_rows, cols, width, slot, number, part)
+            ops += self._rows(group, images, some_rows, cols, width, slot, number, part, blocks)
         return ops
 
     def _rows(self, group: int, images: Level, rows: Part, cols: Part, width: int, slot: Local,
-              number: int, part: int, above: int = 0, pitch: int = 0) -> list[Op]:  # fmt: skip
+              number: int, part: int, blocks: Span, above: int = 0,
+              pitch: int = 0) -> list[Op]:  # fmt: skip
         """LOADs of some rows of local images, `pitch` rows apart, the first one `above` down."""
         x, unit = self.conv.x, self.blocks * self.local
+        pixel, skipped = self.pixel, blocks[0] * self.dim
+        if blocks != (0, self.blocks):
+            pixel = [(min(pixel[0][0], blocks[1] * self.dim) - skipped, pixel[0][1])]
         parts = (rows, cols)
         size = x.dtype.itemsize
         first = (rows.first, cols.first)
         origin = x.offset + group * x.strides[0] + images[0] * x.strides[1]
-        origin += rows.first * x.strides[2]
+        origin += rows.first * x.strides[2] + skipped
         if self.conv.phases == 1:
             origin += cols.first * x.strides[3]
         last = [
@@ -269,14 +294,33 @@ class Image:
                 (images[1] - images[0], x.strides[1] * size, pitch * width * unit),
             ]  # fmt: skip
             at = slot.lo + ((above + rows.at) * width + cols.at + i * cols.step) * unit
-            ops += box_loads(x, (origin + skip * x.strides[3]) * size, self.pixel, outer, used, at,
+            at += blocks[0] * self.local
+            ops += box_loads(x, (origin + skip * x.strides[3]) * size, pixel, outer, used, at,
                              part_conv(x, part), self.local, span_bytes(x, low, high),
                              number)  # fmt: skip
         return ops
 
-    def rows_read(self, rows: Span) -> Span:
-        """Rows of an image that these rows of results need."""
+    @cached_property
+    def is_cut(self) -> bool:
+        """Whether some K-blocks of a pixel can be loaded by themselves: it is one run."""
+        runs = self.pixel
+        return self.blocks > 1 and len(runs) == 1 and runs[0][1] == self.conv.x.dtype.itemsize
+
+    def wide(self, cols: Span) -> int:
+        """Granules of a weight row of these columns."""
+        return ceil_div(cols[1] - cols[0], self.dim) * self.local
+
+    def reach(self, rows: int, i: int) -> int:
+        """Local rows that the first i + 1 kernel rows read, for so many rows of results."""
+        return (rows - 1) * step(self.axes[0]) + i * self.axes[0].dilation + 1
+
+    def rows_read(self, rows: Span, local: Span | None = None) -> Span:
+        """Rows of an image that these rows of results need; or these local rows of theirs."""
         part = Part.of(self.axes[0], *rows)
+        if local is not None:
+            part = part.within(*local)
+        if not part.count:
+            return part.first, part.first
         inside = (self.inside[0] - 1) * self.conv.axes[0].dilation
         return part.first, part.first + (part.count - 1) * part.source_step + 1 + inside
 
@@ -289,7 +333,7 @@ class Image:
         w, d = self.conv.w, self.dim
         size = w.dtype.itemsize
         n0, n1 = cols
-        unit = ceil_div(n1 - n0, d) * self.local  # granules of a weight row
+        unit = self.wide(cols)
         run = merged([(n1 - n0, w.strides[4] * size)])
         ops: list[Op] = []
         _, _, taps_w, c, _ = w.shape
@@ -355,13 +399,15 @@ def _tap_runs(taps: range, width: int) -> Iterator[tuple[int, int, int]]:
         at += count
 
 
-def _fill(x: View, at: int, rows: Level, cols: Level, image: Image, number: int) -> Op:
-    """LOAD zeros: rows x cols pixels, with their steps in granules."""
+def _fill(x: View, at: int, rows: Level, cols: Level, blocks: Span, image: Image,
+          number: int) -> Op:  # fmt: skip
+    """LOAD zeros: K-blocks of rows x cols pixels, with their steps in granules."""
+    at, many = at + blocks[0] * image.local, blocks[1] - blocks[0]
     fields = {
         "mem": Mem.SPAD, "conv": part_conv(x, 0), "fill": 1, "loc": at, "l0": image.local,
-        "c0": image.blocks * image.dim, "c1": cols[0], "l1": cols[1], "c2": rows[0], "l2": rows[1],
+        "c0": many * image.dim, "c1": cols[0], "l1": cols[1], "c2": rows[0], "l2": rows[1],
     }  # fmt: skip
-    end = at + (rows[0] - 1) * rows[1] + (cols[0] - 1) * cols[1] + image.blocks * image.local
+    end = at + (rows[0] - 1) * rows[1] + (cols[0] - 1) * cols[1] + many * image.local
     return Op("load", fields, (), (Local(Mem.SPAD, at, end),), number)
 
 

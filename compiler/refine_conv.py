@@ -1,8 +1,8 @@
-"""The default schedule of a convolution: the formula's best candidates, timed exactly; then its
-start and end.
+"""The default schedule of a convolution: the formula's best candidates, timed exactly; then their
+changes, and the start by its first tiles alone.
 
 As in `refine`, the effort is bounded by the operations that are timed, so the choice is
-deterministic; where the first candidate is too long already, it is taken as it is.
+deterministic; where the first candidate is too long already, only its start is tuned.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from tilewright.isa.config import ChipConfig
 
 BUDGET = 6000  # operations that are timed for one kernel, about 30 us each
 BASES = 16  # candidates of the formula that are timed, if they are short
+#: Candidates that are changed while that helps, best first; whether their start is tuned, too.
+STARTS = ((0, True), (0, False), (1, True))
+FIRST = 2  # tiles by which the start is judged
 GOOD = 1.001  # of the least cycles that there can be: the search stops
 _chosen: dict[object, ConvSchedule] = {}
 
@@ -35,10 +38,7 @@ def _moves(plan: ConvPlan) -> Iterator[ConvSchedule]:
             if rows < s.rows:
                 yield replace(s, head=rows)
                 yield replace(s, tail=rows)
-    for blocks in (0, 1, ceil_div(s.kt, 8), ceil_div(s.kt, 3)):
-        if blocks < s.kt:
-            yield replace(s, first_k=blocks)
-    plain = replace(s, head=0, tail=0, first_k=0)
+    plain = replace(s, head=0, tail=0)
     yield from (replace(s, parts=parts) for parts in PARTS)
     if plan.copied:
         yield replace(s, stage=1 - s.stage, a_banks=max(1, s.a_banks - 1 + 2 * s.stage))
@@ -52,8 +52,12 @@ def _moves(plan: ConvPlan) -> Iterator[ConvSchedule]:
             if other >= 1 and (name != "rows" or s.images == 1):
                 changed: dict[str, Any] = {name: other}
                 yield replace(plain, **changed)
+    for rows, cols in ((ceil_div(s.rows, 2), 2 * s.cols), (2 * s.rows, ceil_div(s.cols, 2))):
+        if s.images == 1:
+            yield replace(plain, rows=min(rows, h), cols=min(cols, w))
     for kt in (2 * s.kt, ceil_div(s.kt, 2)):
-        yield replace(plain, kt=min(kt, plan.image.total))
+        kt = min(kt, plan.image.total)
+        yield replace(plain, kt=kt, first_k=min(s.first_k, kt))
     for nt in (2 * s.nt, ceil_div(ceil_div(s.nt, d), 2) * d):
         yield replace(plain, nt=min(nt, plan.image.conv.w.shape[4]))
 
@@ -78,9 +82,51 @@ class _Search:
             plan.check()
         except ScheduleError:
             return None
-        ops, _ = tile_conv(Plan(self.config, A_BANKS), self.kernel, 0, plan, 0, self.pad)
+        return self._time(plan)
+
+    def _time(self, plan: ConvPlan, count: int | None = None) -> int:
+        """Cycles of all its tiles, or of the first ones."""
+        ops, _ = tile_conv(Plan(self.config, A_BANKS), self.kernel, 0, plan, 0, self.pad, count)
         synchronise(ops, self.config)
         return exact_cycles(self.config, ops)
+
+    def started(self, plan: ConvPlan) -> ConvPlan:
+        """The plan with the `first_k` that is best for its first tiles."""
+        s, found = plan.schedule, []
+        for blocks in dict.fromkeys((s.first_k, 0, 1, 2, ceil_div(s.kt, 4), s.kt)):
+            if blocks <= s.kt:
+                other = replace(plan, schedule=replace(s, first_k=blocks))
+                found.append((self._time(other, FIRST), blocks))
+                self.left -= TRIAL + plan.operations * FIRST // max(FIRST, len(plan.tiles))
+        return replace(plan, schedule=replace(s, first_k=min(found)[1]))
+
+    def climb(self, best: ConvPlan, price: int, enough: float, tuned: bool) -> tuple[int, ConvPlan]:
+        """Change one thing after another while that helps; `tuned`: each time its start first."""
+        better = True
+        while better and price > enough:
+            better = False
+            if tuned:
+                best, price = self._better(best, price, self.started(best))
+            for s in _moves(best):
+                plan = replace(best, schedule=s)
+                cycles = self.cycles(plan)
+                if cycles is not None and cycles < price:
+                    best, price, better = plan, cycles, True
+                    break
+        return price, best
+
+    def finish(self, price: int, best: ConvPlan) -> ConvPlan:
+        """The best one with its best start."""
+        return self._better(best, price, self.started(best))[0]
+
+    def _better(self, best: ConvPlan, price: int, other: ConvPlan) -> tuple[ConvPlan, int]:
+        """The other one if it is faster; it is timed in any case."""
+        if other.schedule == best.schedule:
+            return best, price
+        self.seen.add(other.schedule)
+        self.left -= other.operations + TRIAL
+        cycles = self._time(other)
+        return (other, cycles) if cycles < price else (best, price)
 
 
 def choose_conv(config: ChipConfig, kernel: Kernel, pad: Staged | None = None) -> ConvPlan:
@@ -99,36 +145,42 @@ def choose_conv(config: ChipConfig, kernel: Kernel, pad: Staged | None = None) -
     assert isinstance(conv, Convolve)
     views = tuple((v.shape, v.strides, str(v.dtype)) for v in (conv.x, conv.w))
     how = conv.axes, conv.packing, conv.phases, conv.passes
-    key: object = (config, views, how, len(e.vectors), str(e.out), e.pool)
+    read = pad[1].source.x if pad is not None and isinstance(pad[1].source, Pad) else conv.x
+    made = "temp" in (read.buffer.kind, conv.w.buffer.kind)
+    key: object = (config, views, how, len(e.vectors), str(e.out), e.pool, made)
     if pad is not None and isinstance(pad[1].source, Pad):
         source = pad[1].source
         key = (key, source.x.shape, source.x.strides, source.start, source.step, source.phases)
     if key not in _chosen:
-        _chosen[key] = _refined(config, kernel, pad).schedule
+        _chosen[key] = _refined(config, kernel, pad, made).schedule
     return planned(config, kernel, _chosen[key])
 
 
-def _refined(config: ChipConfig, kernel: Kernel, pad: Staged | None) -> ConvPlan:
+def _refined(config: ChipConfig, kernel: Kernel, pad: Staged | None, made: bool) -> ConvPlan:
+    """The best plan found; if an operand is `made` by other kernels, it starts beside them."""
     plans = conv_plans(config, kernel, BASES, pad)
     search = _Search(config, kernel, pad, BUDGET)
-    best, price = plans[0], search.cycles(plans[0])
-    if price is None:
-        return best
-    kept = 2 * search.left // 3  # for changes of the best one
+    first = search.cycles(plans[0])
+    if first is None:
+        return plans[0] if made else search.started(plans[0])
+    enough = GOOD * floor(plans[0])
+    kept = 2 * search.left // 3  # for changes of the best ones
     search.left -= kept
-    enough = GOOD * floor(best)
-    for plan in plans[1:]:
-        cycles = search.cycles(plan) if price > enough else None
-        if cycles is not None and cycles < price:
-            best, price = plan, cycles
+    found = [(first, 0, plans[0])]
+    for number, plan in enumerate(plans[1:], 1):
+        cycles = search.cycles(plan) if min(found)[0] > enough else None
+        if cycles is not None:
+            found.append((cycles, number, plan))
     search.left += kept
-    better = True
-    while better and price > enough:
-        better = False
-        for s in _moves(best):
-            plan = replace(best, schedule=s)
-            cycles = search.cycles(plan)
-            if cycles is not None and cycles < price:
-                best, price, better = plan, cycles, True
-                break
-    return best
+    found.sort()
+    ends = []
+    for at, tuned in STARTS:
+        cycles, _, plan = found[min(at, len(found) - 1)]
+        spare = 0 if (at, tuned) == STARTS[-1] else search.left // 4  # for the others
+        search.left -= spare
+        ends.append(search.climb(plan, cycles, enough, tuned and not made))
+        search.left += spare
+        if ends[-1][0] <= enough:
+            break
+    price, best = min(ends, key=lambda end: end[0])
+    return best if made else search.finish(price, best)

@@ -43,7 +43,8 @@ class ConvSchedule:
     a_banks : scratchpad banks of the image; the others hold weights.
     head, tail : rows of the very first and the very last tile, so that the array starts sooner, and
         the last store is short; rows double up to the others, and halve (0: they do not).
-    first_k : K-blocks of the first chunk (0: as the others).
+    first_k : K-blocks of the portions in which the first tile's first kernel row comes, and its
+        others row by row; see `tile_conv_start` (0: it comes like the other tiles).
     images : of the batch in a tile; more than one have all of their rows in it, below each other.
     parts : parts of the accumulator: tiles that grow, wait for their store or are stored.
     stage : whether the image's padded copy, if it has one, is made tile by tile, through a bank of
@@ -140,9 +141,7 @@ class ConvPlan:
     def chunks(self) -> list[tuple[int, int]]:
         """Ranges of K-blocks."""
         total, kt = self.image.total, self.schedule.kt
-        first = min(self.schedule.first_k, total)
-        head = [(0, first)] if first else []
-        return head + [(at, min(total, at + kt)) for at in range(first, total, kt)]
+        return _cuts(total, kt)
 
     @cached_property
     def a_size(self) -> int:

@@ -4,25 +4,28 @@ For each tile of the result (in the schedule's order): load what its slots lack,
 tap and chunk, which reads the image shifted by that tap, then one STORE with the epilogue. Tiles
 alternate between the accumulator's halves, as those of a contraction do. The next tile's part of
 the image is loaded in pieces between chunks of weights, so that neither keeps the array waiting.
+How the first tile starts is `tile_conv_start`'s business.
 """
 
 from __future__ import annotations
 
-from tilewright.compiler.image import Image, Spans, length, step
+from functools import partial
+
+from tilewright.compiler.image import Image, Spans, Window, length, step
 from tilewright.compiler.kernels import Convolve, Kernel
 from tilewright.compiler.operand_loads import OPERAND_TYPE
 from tilewright.compiler.schedule import ceil_div
 from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule, Span, Tile
 from tilewright.compiler.schedule_conv_cost import ranked
+from tilewright.compiler.tile_conv_copies import Copies, Staged
+from tilewright.compiler.tile_conv_start import Products, Start, portions
 from tilewright.compiler.tile_pool import pool_stores, reads
-from tilewright.compiler.tile_stage import Stage
 from tilewright.compiler.tile_store import Vectors, store_fields
 from tilewright.compiler.tiles import Dram, Local, Op, Plan, Slots
-from tilewright.isa.config import BANKS, ChipConfig
+from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Mem, Type
 
-PIECES = 6  # into which the first tile's image is divided, so that the array starts on its rows
-Staged = tuple[int, Kernel]  # number and kernel of the `Pad` that only this convolution reads
+PIECES = 6  # into which the first tile's image is divided if it has no `first_k`
 
 
 def conv_plans(
@@ -59,13 +62,15 @@ def planned(config: ChipConfig, kernel: Kernel, schedule: ConvSchedule) -> ConvP
 
 
 def tile_conv(
-    plan: Plan, kernel: Kernel, number: int, p: ConvPlan, half: int, pad: Staged | None = None
-) -> tuple[list[Op], int]:
+    plan: Plan, kernel: Kernel, number: int, p: ConvPlan, half: int, pad: Staged | None = None,
+    count: int | None = None,
+) -> tuple[list[Op], int]:  # fmt: skip
     """All operations of one convolution; see `tile_contract` for `half`.
 
     Parameters
     ----------
     pad : makes the image; its operations come ahead of the tiles that need them.
+    count : makes the first so many tiles only, for their timing.
     """
     turn = half * p.schedule.parts // 2
     image, s = p.image, p.schedule
@@ -92,10 +97,24 @@ def tile_conv(
         g, b = tile[:2]
         return image.loads(g, b, spans(tile), slot, number, part, pieces) if new else []
 
+    def started(tile: Tile, slot: Local, matmuls: Products) -> Start:
+        g, b, _, _, cols = tile
+        a_part, w_part = conv.passes[0]
+
+        def loads(window: Window) -> list[Op]:
+            return image.loads(g, b, spans(tile), slot, number, a_part, window=window)
+
+        def weights(ks: Span, place: Local) -> list[Op]:
+            return image.weight_loads(g, *ks, cols, place, number, w_part)
+
+        parts = list(portions(p, spans(tile)[0], b[1] - b[0]))
+        return Start(p, slot, parts, partial(copies.of, 0), loads, weights, matmuls)
+
     needs = [(*tile[:2], spans(tile)[0]) for tile, _ in turns]
-    copies = _Copies(plan.config, p, pad, needs)
-    ops = copies.of(0)
-    for at, (tile, (a_part, w_part)) in enumerate(turns):
+    copies = Copies(plan.config, p, pad, needs)
+    ops = [] if s.stage and s.first_k else copies.of(0)
+    end = len(turns) if count is None else count * len(conv.passes)
+    for at, (tile, (a_part, w_part)) in enumerate(turns[:end]):
         g, b, _, _, cols = tile
         (r0, r1), (c0, c1) = spans(tile)
         base = turn * vectors.part
@@ -107,21 +126,30 @@ def tile_conv(
         blocks = ceil_div(cols[1] - cols[0], plan.config.dim)
         place = Local(Mem.ACC, base, base + many * height * (c1 - c0) * blocks)
         first, last = at % len(conv.passes) == 0, (at + 1) % len(conv.passes) == 0
-        now = image_loads(tile, a_part, 1 if at else PIECES)
-        now += copies.of(at + 1)  # which is new at the very beginning only
-        copy = copies.of(at + 2)
+        begin = at == 0 < s.first_k
+        now = [] if begin else image_loads(tile, a_part, 1 if at else PIECES)
         a_slot, _ = images.take((*tile[:4], a_part))
+        matmuls = partial(_matmuls, image, number, (height, spans(tile)[1], many, above), cols,
+                          a_slot, place, first)  # fmt: skip
+        start = started(tile, a_slot, matmuls) if begin else None
         ahead = turns[at + 1 : at + 2] if images.count > 1 else []
         later = [op for t, (i, _) in ahead for op in image_loads(t, i, len(p.chunks))]
+        quiet = start.busy if start else 0
+        copy: list[Op] = []
         for c, chunk in enumerate(p.chunks):
             w_slot, w_new = w_slots.take((g, cols, w_part, c))
-            if w_new:
+            if start:
+                ops += start.chunk(c, w_slot, image.wide(cols) * plan.config.dim)
+            elif w_new:
                 ops += image.weight_loads(g, *chunk, cols, w_slot, number, w_part)
             ops += now if c == 0 else []
-            ops += _share(copy, c, len(p.chunks))
-            ops += _share(later, c, len(p.chunks))
-            ops += _matmuls(image, number, chunk, (height, spans(tile)[1], many, above), cols,
-                            a_slot, w_slot, place, first)  # fmt: skip
+            if c == quiet:
+                ops += copies.of(at + 1)  # which is new at the very beginning only
+                copy = copies.of(at + 2)
+            if c >= quiet:
+                ops += _share(copy, c - quiet, len(p.chunks) - quiet)
+                ops += _share(later, c - quiet, len(p.chunks) - quiet)
+            ops += [] if start else matmuls(chunk, w_slot)
         if not last:
             continue
         shown = (g * o + cols[0], g * o + cols[1])
@@ -136,34 +164,6 @@ def tile_conv(
                                steps, conv.cols, number, head[0])  # fmt: skip
         turn = (turn + 1) % s.parts
     return ops, turn * 2 // s.parts
-
-
-class _Copies:
-    """The operations of the kernel that pads the image, in time for the tiles."""
-
-    def __init__(self, config: ChipConfig, p: ConvPlan, pad: Staged | None,
-                 needs: list[tuple[int, Span, Span]]):  # fmt: skip
-        self.p, self.needs = p, needs  # group, images and rows of each turn
-        self.stage: Stage | None = None
-        if pad is not None:
-            banks = (BANKS - 1, BANKS) if p.schedule.stage else (0, p.schedule.a_banks)
-            region = banks[0] * config.spad_bank, banks[1] * config.spad_bank
-            self.stage = Stage(config, pad[1], pad[0], region)
-
-    def of(self, at: int) -> list[Op]:
-        """What this turn reads, but for what was copied before."""
-        if self.stage is None:
-            return []
-        if not self.p.schedule.stage:
-            return [] if at else self.stage.all()
-        ops: list[Op] = []
-        x = self.p.image.conv.x
-        for group, images, rows in self.needs[at : at + 1]:
-            for image in range(*images):
-                place = (x.offset + group * x.strides[0] + image * x.strides[1]) * x.dtype.itemsize
-                first, last = self.p.image.rows_read(rows)
-                ops += self.stage.rows(place // (self.stage.pitch * self.stage.height), first, last)
-        return ops
 
 
 def _share(ops: list[Op], part: int, parts: int) -> list[Op]:
@@ -191,8 +191,9 @@ class _ImageSlots:
         return Local(Mem.SPAD, slot * self.size, (slot + 1) * self.size), new
 
 
-def _matmuls(image: Image, number: int, chunk: Span, tile: tuple[int, Span, int, int], cols: Span,
-             a_slot: Local, w_slot: Local, place: Local, fresh: bool) -> list[Op]:  # fmt: skip
+def _matmuls(image: Image, number: int, tile: tuple[int, Span, int, int], cols: Span,
+             a_slot: Local, place: Local, fresh: bool, chunk: Span,
+             w_slot: Local) -> list[Op]:  # fmt: skip
     """MATMULs of a chunk: one for each segment in it, or for a kernel row of one-block taps.
 
     Parameters
@@ -204,7 +205,7 @@ def _matmuls(image: Image, number: int, chunk: Span, tile: tuple[int, Span, int,
     rows, across = tile[0], tile[1][1] - tile[1][0]
     width = length(image.axes[1], across)
     unit = blocks * local  # granules of a pixel
-    wide = ceil_div(cols[1] - cols[0], d) * local  # granules of a weight row
+    wide = image.wide(cols)
     fields = {
         "a_type": OPERAND_TYPE[image.conv.x.dtype], "w_type": OPERAND_TYPE[image.conv.w.dtype],
         "r0": across, "r1": rows, "as0": step(image.axes[1]) * unit,
