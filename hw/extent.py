@@ -7,7 +7,7 @@ an operand's last term its ends are checked, against its memory or the window, a
 added to the masks.
 """
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -19,6 +19,7 @@ from tilewright.isa.extent_table import (
     JOINS,
     LOCAL_BYTES,
     OPERANDS,
+    PAIRS,
     PARTS,
     PRODUCT_BASE,
     PRODUCTS,
@@ -57,6 +58,8 @@ class Extent(wiring.Component):
         Units of a row (LOAD, VECTOR, STORE). Valid likewise.
     joined, span : Out(1), Out(32)
         See `hw.payload` (LOAD, STORE). Valid likewise.
+    paired : Out(1)
+        See `hw.payload` (LOAD). Valid likewise.
     a_lo, a_hi, w_lo, w_hi : Out(signed(LOCAL_BITS + 1))
         Offsets of a MATMUL pass. Valid likewise.
     spad_r, spad_w, acc_r, acc_w : Out(BANKS)
@@ -84,6 +87,7 @@ class Extent(wiring.Component):
                 "units": Out(16),
                 "joined": Out(1),
                 "span": Out(32),
+                "paired": Out(1),
                 **{n: Out(offset) for n in ("a_lo", "a_hi", "w_lo", "w_hi")},
                 **{n: Out(BANKS) for n in ("spad_r", "spad_w", "acc_r", "acc_w")},
             }
@@ -114,6 +118,10 @@ class Extent(wiring.Component):
             v["rows"] = Mux(v["gather"], v["bound"], v["c1"])  # bound: less than 2 ** 16, else bad
             v["pairs"] = _blocks(v["c1"], cfg.dim // 2)
             v["runs"] = Mux(v["xpose"], _blocks(v["c1"], cfg.dim), v["c1"])
+            rows = (v["l1"] == 1) & (v["c0"] < cfg.bus_bytes)
+            units = (v["l0"] == 1) & ~v["l1"][0] if cfg.bus_bytes == cfg.dim else 0
+            odd = Cat(v[n][0] for n in ("loc", "l2", "l3")).any()
+            v["paired"] = holds(PAIRS, v) & ~odd & (rows | units)
         elif name == "matmul":
             v["rows"] = self._kept
             v["kblocks"] = _blocks(v["k"], cfg.dim)
@@ -314,6 +322,7 @@ class Extent(wiring.Component):
         is_load = self.ir[:OPCODE_BITS] == INSTRUCTIONS["load"].opcode
         is_store = self.ir[:OPCODE_BITS] == INSTRUCTIONS["store"].opcode
         m.d.comb += self.units.eq(Mux(is_store, store["units"], load["units"]))
+        m.d.comb += self.paired.eq(self.joined & is_load & load["paired"])
         m.d.comb += self.product.eq(Mux(is_load, load["row_elems"], self._kept))
         with m.If(self.ir[:OPCODE_BITS] == INSTRUCTIONS["vector"].opcode):
             m.d.comb += self.units.eq(self._values["vector"]["units"])

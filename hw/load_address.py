@@ -9,7 +9,8 @@ units of the rows of zeros that complete the block. What comes after its end may
 the `Drain` of the transposer.
 A gathering one starts with LOAD_GATHER slots without a beat; then each run adds the offset that the
 `IndexReader` has for it. Offsets are whole beats, so the unpacker need not know them. The bursts
-of joined runs (`load_run`) go on from one to the next.
+of joined runs (`load_run`) go on from one to the next. If they are `paired`, local units are words
+of two granules: a run is two rows, or l0 steps over two units.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
@@ -35,6 +36,8 @@ def descriptor(config: ChipConfig) -> data.StructLayout:
             "gather": 1,
             "joined": 1,
             "single": 1,  # a local unit has the bytes of a beat
+            "half": range(config.bus_bytes + 1),  # bytes of a word's first granule; 0: not paired
+            "odd": 1,  # the last run of a group is one row
             # units of the rows that a matrix lacks, if transposed
             "pad": range((config.dim - 1) * XPOSE_BLOCKS + 1),
             "mem": unsigned(1),
@@ -86,6 +89,18 @@ def describe(m: Module, config: ChipConfig, start, instr) -> data.View:
                 with m.Case(conv):
                     m.d.comb += out.run.eq(instr.c0 << exact_log2(size))
                     m.d.comb += out.single.eq(size * config.dim == config.bus_bytes)
+        with m.If(instr.paired & instr.l1[0]):  # two rows are a run
+            m.d.comb += [
+                out.half.eq(instr.c0),
+                out.odd.eq(instr.c1[0]),
+                out.c1.eq((instr.c1 + 1) >> 1),
+                out.run.eq(instr.c0 << 1),
+                out.s1.eq(instr.s1 << 1),
+                out.l1.eq(2),
+                out.single.eq(0),
+            ]
+        with m.Elif(instr.paired):
+            m.d.comb += [out.half.eq(config.bus_bytes), out.l0.eq(2), out.single.eq(0)]
         with m.If(~instr.joined):
             m.d.comb += out.span.eq(out.run)
         with m.If(instr.gather):
@@ -108,12 +123,13 @@ class Nest:
     tracks : name to (bits, start field, the three stride fields).
 
     **Members** : `at[name]` of this position, `next[name]` of the one that `load` or `step` takes;
-    `end[i]`: dimension i + 1 is at its last index.
+    `end[i]`: dimension i + 1 is at its last index; `near`: a step leads to the last of dimension 1.
     """
 
     def __init__(self, m: Module, prefix: str, *, load, new, step, held, tracks: dict):
         left = [Signal(16, name=f"{prefix}_left{i}", reset_less=True) for i in (1, 2, 3)]
         self.end = [count == 1 for count in left]
+        self.near = ~load & (left[0] == 2)
         self.at, self.next = {}, {}
         levels = {}
         for name, (bits, start, strides) in tracks.items():
@@ -234,7 +250,7 @@ class AddressGenerator(wiring.Component):
         m = Module()
         bus = self.config.bus_bytes
         low = exact_log2(bus)
-        names = ("fill", "gather", "joined", "single", "xpose", "pad", "last", "run", "span")
+        names = ("fill", "gather", "joined", "single", "odd", "xpose", "pad", "last", "run", "span")
         steps = ("c1", "c2", "c3", "s1", "s2", "s3")
         kept = fields(descriptor(self.config), *names, *steps)
         held = Signal(kept, reset_less=True)
@@ -274,6 +290,7 @@ class AddressGenerator(wiring.Component):
             group=group,
             desc=comes,
             offset=to[:low],
+            short=held.odd & nest.near,
             go=go,
         )
         m.d.comb += [

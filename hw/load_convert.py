@@ -1,8 +1,9 @@
 """LOAD's last stage: chunks become local units.
 
 The *unit* register collects the converted chunks of one unit and is the write data of both local
-memories. Its first chunk clears the rest, so the tail of a row's last unit is zero. One
-stage before, fp32 elements become x - hi, whose bf16 is the middle part, and whose rounding error
+memories. Its first chunk clears the rest, so the tail of a row's last unit is zero. A chunk that is
+a word of two granules is cut, each part zero-filled to a granule, one stage before. There, too,
+fp32 elements become x - hi, whose bf16 is the middle part, and whose rounding error
 is the low one.
 """
 
@@ -43,18 +44,26 @@ def index_bits(config: ChipConfig) -> int:
     return exact_log2(4 * config.dim // chunk_width(config))
 
 
+def low_bytes(width: int, count):
+    """Mask of `width` bytes with the `count` low ones set, count in 0 to width."""
+    return Const(-1, unsigned(8 * width)) >> Cat(Const(0, 3), (width - count)[: width.bit_length()])
+
+
 def chunk_layout(config: ChipConfig) -> data.StructLayout:
     """A chunk on its way: bytes, conversion, place in its unit, the unit's place.
 
     `close`: it completes its unit. `xpose`: the unit is a part of a run whose elements, up to
     number `last`, become units, `l0` apart. `fill`: the low 32 bits stand for a whole unit, in
-    its lanes up to `last`, modulo dim.
+    its lanes up to `last`, modulo dim. `half`, if not 0: the chunk is the units at `unit` and, if
+    `both`, at `unit` + 1; the first has so many bytes.
     """
     return data.StructLayout(
         {
             "bytes": unsigned(8 * chunk_width(config)),
             "index": unsigned(index_bits(config)),
             "close": 1,
+            "half": range(config.bus_bytes + 1),
+            "both": 1,
             "unit": unsigned(LOCAL_BITS),
             "fill": 1,
             "last": range(XPOSE_BLOCKS * config.dim),
@@ -125,7 +134,10 @@ class Converter(wiring.Component):
         return m
 
     def _first(self, m: Module):
-        """Register the chunk; fp32 elements of the lower parts as what their high part leaves."""
+        """Register the chunk; fp32 elements of the lower parts as what their high part leaves.
+
+        The granules of a word begin at the register's first and middle byte then.
+        """
         self._valid = Signal()
         self._chunk = chunk = Signal(chunk_layout(self.config), reset_less=True)
         m.d.sync += self._valid.eq(self.i_valid)
@@ -136,6 +148,13 @@ class Converter(wiring.Component):
                 for n in range(0, 8 * chunk_width(self.config), 32):
                     rest = remainder(m, self.i.bytes[n : n + 32], 16, f"hi{n}")
                     m.d.sync += chunk.bytes[n : n + 32].eq(rest)
+            self._paired = Signal(reset_less=True)
+            m.d.sync += self._paired.eq(self.i.half.any())
+            with m.If(self.i.half.any()):
+                bus = self.config.bus_bytes
+                low = self.i.bytes & low_bytes(bus, self.i.half)
+                high = self.i.bytes >> Cat(Const(0, 3), self.i.half)
+                m.d.sync += chunk.bytes.eq(Cat(low[: 8 * bus], high[: 8 * bus]))
 
     def _filled(self, conv: Conv):
         bits = 8 * LOCAL_BYTES[conv]
@@ -164,6 +183,10 @@ class Converter(wiring.Component):
         with m.If(self._chunk.index == 0):
             if conv == COPY8:  # a granule, for either half of its pair
                 m.d.sync += unit.eq(Cat(piece, Const(0, granule - width), piece))
+                with m.If(self._paired):
+                    bits = 8 * self.config.bus_bytes
+                    halves = (self._chunk.bytes[:bits], self._chunk.bytes[bits:])
+                    m.d.sync += unit.eq(Cat(Cat(x, Const(0, granule - bits)) for x in halves))
             else:
                 m.d.sync += unit.eq(piece)
         for n in range(1, unit_bytes(self.config, conv, Mem.ACC) // size):
@@ -181,6 +204,8 @@ class Converter(wiring.Component):
         spad, rows = Signal(), Signal()
         single = chunk.conv == COPY8
         mask = Signal(2)
+        first = self._paired | ~chunk.unit[0]
+        second = Mux(self._paired, chunk.both, chunk.unit[0])
         m.d.sync += [
             spad.eq(whole & (chunk.mem == Mem.SPAD) & ~chunk.xpose),
             rows.eq(whole & chunk.xpose),
@@ -189,7 +214,7 @@ class Converter(wiring.Component):
         with m.If(self._valid):
             m.d.sync += [
                 *copy(now, chunk),  # type: ignore[arg-type]
-                mask.eq(Mux(single, Cat(~chunk.unit[0], chunk.unit[0]), 3)),
+                mask.eq(Mux(single, Cat(first, second), 3)),
             ]
         turned = transpose.spad
         m.d.comb += [

@@ -10,7 +10,8 @@ become a whole unit; so does each unit of the rows of zeros that complete a bloc
 The first slot of a joined run (`load_run`) brings what it has of the beat before, and its own beat:
 less than two beats. If a chunk has two beats, that is never beyond one. If it has one beat (that is
 a unit, then), up to a beat more waits in the register; the row's slots after the first let a chunk
-leave each, and a row has a slot for each unit, so at its end one chunk is left.
+leave each, and a row has a slot for each unit, so at its end one chunk is left. A chunk of paired
+runs is a word of two granules, the whole register.
 
 Descriptors wait in a queue, since the beats come some 60 cycles after their slots; the unpacker
 walks the same `Nest` as the address generator, on the low address bits alone.
@@ -27,6 +28,7 @@ from tilewright.hw.load_convert import (
     chunk_layout,
     chunk_width,
     index_bits,
+    low_bytes,
     unit_bytes,
 )
 from tilewright.hw.load_run import Run
@@ -34,11 +36,6 @@ from tilewright.isa.config import LOCAL_BITS, ChipConfig
 from tilewright.isa.extent_table import LOCAL_BYTES
 from tilewright.isa.table import CONV_BYTES, Conv, Mem
 from tilewright.isa.timing import LOAD_INFLIGHT, LOAD_OUTSTANDING
-
-
-def low_bytes(width: int, count):
-    """Mask of `width` bytes with the `count` low ones set, count in 0 to width."""
-    return Const(-1, unsigned(8 * width)) >> Cat(Const(0, 3), (width - count)[: width.bit_length()])
 
 
 class Unpacker(wiring.Component):
@@ -171,6 +168,7 @@ class Unpacker(wiring.Component):
             group=advance | inner,
             desc={n: Mux(advance, queued[n], held[n]) for n in ("joined", "single", "run")},
             offset=offset,
+            short=held.odd & nest.near,
             go=go,
         )
         m.d.comb += [
@@ -292,7 +290,7 @@ class Unpacker(wiring.Component):
             with m.Elif(over):
                 m.d.sync += now.index.eq(now.index + 1)
             m.d.sync += [
-                *(now[n].eq(held[n]) for n in ("fill", "mem", "conv", "xpose", "l0")),
+                *(now[n].eq(held[n]) for n in ("fill", "mem", "conv", "xpose", "l0", "half")),
                 pending.eq(row_last | held.fill | self._on),
             ]
             with m.If(~self._on):
@@ -307,10 +305,11 @@ class Unpacker(wiring.Component):
                 *(
                     self.o[n].eq(now[n])
                     for n in self.o.shape().members
-                    if n not in ("bytes", "close")
+                    if n not in ("bytes", "close", "both")
                 ),
                 self.o.bytes.eq(Mux(pending, chunk, chunk | beat & ~filled)),
                 self.o.close.eq(pending | done),
+                self.o.both.eq(~pending | (stand > now.half)),
             ]
 
     def _geometry(self, m: Module, held):
@@ -324,6 +323,8 @@ class Unpacker(wiring.Component):
                     with m.Case(conv | mem << 4):
                         m.d.comb += size.eq(part)
                         m.d.comb += final.eq(unit_bytes(self.config, conv, mem) // part - 1)
+        with m.If(held.half.any()):
+            m.d.comb += [size.eq(chunk_width(self.config)), final.eq(0)]
         return size, final
 
     def _pattern(self, m: Module, held):

@@ -16,8 +16,9 @@ _OFFSET = signed(LOCAL_BITS + 1)
 # first one's start to the last one's end, if they do
 _JOINED = {"joined": unsigned(1), "span": unsigned(32)}
 EXTRAS = {
-    # row_elems: elements of a local row (c0, times c1, c2 if packed); units: of a local row
-    "load": {"row_elems": unsigned(16), "units": unsigned(16), **_JOINED},
+    # row_elems: elements of a local row (c0, times c1, c2 if packed); units: of a local row;
+    # paired: as `isa.extent.paired`, and joined
+    "load": {"row_elems": unsigned(16), "units": unsigned(16), **_JOINED, "paired": unsigned(1)},
     # rows: r0 * r1; a_lo, a_hi: granule offsets of a pass's lowest and highest A granule from
     # a + kb*ak; w_lo, w_hi: of its W granules from w + kb*wk + nb*wn
     "matmul": {

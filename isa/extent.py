@@ -16,6 +16,7 @@ from tilewright.isa.extent_table import (
     JOINS,
     LOCAL_BYTES,
     OPERANDS,
+    PAIRS,
     PARTS,
     PRODUCT_BASE,
     PRODUCTS,
@@ -95,12 +96,21 @@ def short(values: Mapping[str, int]) -> bool:
     return any(_holds(when, values) for when in SHORT)
 
 
+def paired(config: ChipConfig, values: Mapping[str, int]) -> bool:
+    """Whether a joined LOAD writes words of two granules: of two short rows, or units of a row."""
+    bus = config.bus_bytes
+    rows = values["l1"] == 1 and values["c0"] < bus
+    units = bus == config.dim and values["l0"] == 1 and values["l1"] % 2 == 0
+    even = not any(values[n] % 2 for n in ("loc", "l2", "l3"))
+    return even and (rows or units) and _holds(PAIRS, values)
+
+
 def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[str, int]:
     """Counts that follow from the fields.
 
     LOAD: `row_elems`, `units`, `runs` (steps of l1; a transposed block is one), `rows` (of s1:
-    those that an index may name), `pairs` (of granules that hold gather indices), `joined`. MATMUL:
-    `rows`, `kblocks`, `nblocks`. STORE: `units`, `vectors` (how many are enabled), `reads` (steps
+    those that an index may name), `pairs` (of granules that hold gather indices), `joined`,
+    `paired`. MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`, `vectors` (how many are enabled), `reads` (steps
     of l0: units, or elements of a transposed row), `in1` and `in2` (steps of l1 and l2: c1, c2, the
     grid that max-pool reads, or blocks of transposed rows), `window` (rows read for each row
     written), `span1` (rows of dimension 1 that may be written), `index_pairs` (pairs of granules
@@ -120,6 +130,7 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
         out["pairs"] = _blocks(values["c1"], config.dim // 2)
         out["runs"] = _blocks(values["c1"], config.dim) if xpose else values["c1"]
         out["joined"] = int(joined(spec, values))
+        out["paired"] = int(out["joined"] and paired(config, values))
     elif spec.name == "matmul":
         out["kblocks"] = _blocks(values["k"], config.dim)
         out["nblocks"] = _blocks(values["n"], config.dim)

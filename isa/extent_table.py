@@ -186,6 +186,8 @@ JOINS: dict[str, When] = {
     "load": (("pack", (1,)), ("fill", (0,)), ("gather", (0,)), ("xpose", (0,))),
     "store": (("dest", (Dest.DRAM,)), ("pool", (0,)), ("scatter", (0,))),
 }
+#: Where a joined LOAD may write two granules in a slot: local elements of one byte.
+PAIRS: When = (_SPAD, ("conv", tuple(c for c in Conv if LOCAL_BYTES[c] == 1)))
 
 _BARE = tuple((name, (0,)) for name in ("ibias", "scale", "bias", "clamp"))
 _FLOATS = (Type.BF16, Type.F32)

@@ -112,6 +112,11 @@ def _load(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
         yield f"load/gather/{Oob(v['oob']).name}".lower()
     if count["joined"]:
         yield from _joined_runs(config, v, mode, count["units"])
+    if count["paired"]:
+        rows = v["l1"] % 2
+        both = (v["c1"] if rows else count["units"]) % 2 == 0
+        yield f"load/paired/{'rows' if rows else 'units'}/{_RAGGED[not both]}"
+        yield f"load/paired/{'rows' if rows else 'units'}/{_COUNT[v['c2'] * v['c3'] > 1]}"
 
 
 def _joined_runs(config: ChipConfig, v: Mapping[str, int], mode: str, units: int) -> Iterator[str]:
@@ -355,6 +360,7 @@ def _all() -> Iterator[str]:
             yield from (f"{mode}/{a}/{ragged}" for a in _ALIGN)
             yield f"{mode}/joined"
     yield from (f"load/joined/{x}" for x in (*_ALIGN, *_COUNT, *_LENGTH))
+    yield from (f"load/paired/{x}/{y}" for x in ("rows", "units") for y in (*_RAGGED, *_COUNT))
     yield from (f"load/gather/{oob.name}".lower() for oob in Oob)
     for length, part, block in product(("short", "long"), _RAGGED, _RAGGED):
         yield f"load/xpose/{length}/{part}/{block}"

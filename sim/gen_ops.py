@@ -149,6 +149,15 @@ class Ops:
             strides[0] = 0
         return unit, strides
 
+    def _paired(self, units: int, counts: list[int]) -> tuple[int, list[int]]:
+        """Local strides with which LOAD may write two rows, or two units of a row, at once."""
+        rows = units == 1 and self.rng.random() < 0.7
+        strides, step = [], 1 if rows else units + units % 2
+        for n in counts:
+            strides.append(step)
+            step = step * n + step * n % 2
+        return 1, strides
+
     def _steps(self, counts: list[int], run: int, unit: int, joined: bool = False) -> list[int]:
         """DRAM strides: dense, gaps, aligned to the bus, repeated, overlapping or negative.
 
@@ -180,6 +189,8 @@ class Ops:
         joined = how == COPY and pack == 1 and rng.random() < 0.7
         if joined:  # runs that follow each other in DRAM, also such that end inside a beat
             c0, counts[0] = rng.choice((c0, c0, rng.randint(1, 3))), rng.choice((2, 5, 9))
+            if conv == Conv.COPY8:
+                c0 = rng.choice((c0, rng.randint(1, dim), 2 * dim + rng.randint(1, dim)))
         if self._long():
             counts = [rng.choice((12, 24, 40)), 1, 1]
         row = c0 * (counts[0] if pack > 1 else 1) * (counts[1] if pack > 2 else 1)
@@ -188,9 +199,13 @@ class Ops:
             return None
         units, width = -(-row // lanes), 2 if mem == Mem.SPAD and local > 1 else 1
         l0, rest = self._layout(units, counts[pack - 1 :], width)
+        even = width
+        if joined and conv == Conv.COPY8 and rng.random() < 0.7:
+            l0, rest = self._paired(units, counts)
+            even = rng.choice((2, 2, 1))
         steps = self._steps(counts, c0 * far, far, joined)
         cells = grid((units, l0), *zip(counts[pack - 1 :], rest, strict=True), width=width)
-        loc = self._base(space, cells, width)
+        loc = self._base(space, cells, even)
         if loc is None:
             return None
         f = dict(mem=mem, conv=conv, pack=pack, fill=int(how == FILL), c0=c0, loc=loc, l0=l0)
@@ -202,6 +217,8 @@ class Ops:
             return op
         if how == GATHER:
             return self._gather(op, counts, steps, c0 * far)
+        if rng.random() < 0.4:  # rows of bytes, whose slots differ, just before
+            op.before = self.load((Mem.SPAD, Conv.COPY8), COPY, 1, rng.randrange(2))
         return self._from_dram(op, counts, steps, c0 * far)
 
     def _gather(self, op: Op, counts: list[int], steps: list[int], width: int) -> Op | None:

@@ -177,13 +177,20 @@ def beats(start: int, run: int, steps: Iterable[tuple[int, int]], bus: int) -> i
     return sum(k * ((o + run + bus - 1) // bus) for o, k in offsets.items())
 
 
-def joined_loads(start: int, run: int, units: int, steps: list[tuple[int, int]], bus: int) -> int:
-    """Slots of a LOAD's joined runs, `steps` of (i1, i2, i3): new beats, but at least `units`."""
+def joined_loads(
+    start: int, run: int, units: int, steps: list[tuple[int, int]], bus: int, rows: int = 1
+) -> int:
+    """Slots of a LOAD's joined runs, `steps` of (i1, i2, i3): new beats, but at least `units`.
+
+    `rows` runs count as one, except those that are left at the end.
+    """
+    count, single = divmod(steps[0][0], rows)
     total = 0
     for at, groups in offsets_of(start, steps[1:], bus).items():
         slots = int(at > 0)  # fetches the first beat
-        for o, k in offsets_of(at, steps[:1], bus).items():
-            slots += k * max((o + run + bus - 1) // bus - (o > 0), units)
+        for first, n, size in ((at, count, rows * run), (at + count * rows * run, single, run)):
+            for o, k in offsets_of(first, [(n, size)], bus).items():
+                slots += k * max((o + size + bus - 1) // bus - (o > 0), units)
         total += groups * slots
     return total
 
@@ -217,7 +224,10 @@ def _load(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
     steps = [(v[f"c{i}"], v[f"s{i}"]) for i in (1, 2, 3)]
     count = derived(config, spec, v)
     if count["joined"]:
-        n = joined_loads(v["dram"], run, count["units"], steps, config.bus_bytes)
+        rows, units = 1, count["units"]
+        if count["paired"]:  # of two rows, or two units of one, a word
+            rows, units = (2, 1) if v["l1"] % 2 else (1, -(-units // 2))
+        n = joined_loads(v["dram"], run, units, steps, config.bus_bytes, rows)
         return Work(n, reads, rest, False)
     n = beats(v["dram"], run, steps, config.bus_bytes)
     n += _timing.LOAD_GATHER * v["gather"]

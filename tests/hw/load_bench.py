@@ -225,7 +225,7 @@ def check(simulator, config, loads, seed, ideal=True, gap=0.2):
     local = model.local(config, np.random.default_rng(LOCAL_SEED))
     memory = Memory(data, config.bus_bytes, None if ideal else rng)
     asked = deque([None] * timing.MEM_READ)  # granules that the unit reads
-    want = [[(m, a, b.tobytes()) for m, a, b in x.writes(data, config.dim)] for x in loads]
+    want = [list(x.accesses(data, config.dim, config.bus_bytes)) for x in loads]
     due = np.cumsum([len(w) for w in want])
     flat = [w for part in want for w in part]
     expected, wrote, ended, read = Expected(config), [], [], 0
@@ -247,7 +247,7 @@ def check(simulator, config, loads, seed, ideal=True, gap=0.2):
                 assert io.get("unit__issuing") == (t in expected.issuing), t
             if issued < len(loads) and ready and rng.random() >= gap:
                 io.set("unit__start", 1)
-                io.set("unit__instr", pack_fields(loads[issued].fields(config.dim)))
+                io.set("unit__instr", pack_fields(loads[issued].fields(config)))
                 expected.start(t, loads[issued])
                 issued += 1
             asked.append(io.get("spad_r__addr") if io.get("spad_r__en") else None)

@@ -65,8 +65,9 @@ class Load:
         """Of a local row, or of a transposed block."""
         return self.c[0] if self.xpose else -(-self.elements // self.per_unit(dim))
 
-    def fields(self, dim):
+    def fields(self, config):
         """The payload's fields."""
+        dim, bus = config.dim, config.bus_bytes
         out = {"mem": self.mem, "conv": CODE[self.conv], "pack": self.pack, "fill": self.fill}
         out |= {n: getattr(self, n) for n in ("xpose", "gather", "index", "bound", "oob")}
         out |= {f"c{i}": n for i, n in enumerate(self.c)}
@@ -74,6 +75,7 @@ class Load:
         out |= {f"l{i}": n for i, n in enumerate(self.l)}
         out |= {"dram": self.dram, "loc": self.loc, "value": self.value}
         out |= {"joined": int(self.joined), "span": self.c[1] * self.size if self.joined else 0}
+        out |= {"paired": int(self.paired(dim, bus) is not None)}
         return out | {"row_elems": self.elements, "units": self.units(dim)}
 
     @property
@@ -86,6 +88,17 @@ class Load:
         """Whether the runs of an (i3, i2) share beats."""
         plain = self.pack == 1 and not (self.fill or self.xpose or self.gather)
         return plain and self.c[1] > 1 and self.s[0] == self.size
+
+    def paired(self, dim, bus):
+        """(Rows, units of a row) that a slot can write, if they are two."""
+        plain = self.joined and self.conv == "COPY8" and self.mem == 0
+        if not plain or self.loc % 2 or self.l[2] % 2 or self.l[3] % 2:
+            return None
+        if self.l[1] == 1 and self.size < bus:
+            return 2, 1
+        if bus == dim and self.l[0] == 1 and self.l[1] % 2 == 0:
+            return 1, 2
+        return None
 
     def row(self, i1):
         """What stands for i1 in addresses."""
@@ -116,15 +129,19 @@ class Load:
                 yield [None] * (-self.c[1] % dim * -(-self.c[0] // dim))
 
     def together(self, starts, dim, bus):
-        """The slots of joined runs: each fetches what nobody has, in at least `units` slots."""
+        """The slots of joined runs: each fetches what nobody has, in at least `units` slots.
+
+        Paired: so do two rows together, or a row with a slot for two units.
+        """
+        rows, units = self.paired(dim, bus) or (1, 1)
+        least = -(-self.units(dim) // units)
         slots = [starts[0] // bus * bus] if starts[0] % bus else []
         seen = set(slots)
-        for address in starts:
-            new = [
-                a for a in range(address // bus * bus, address + self.size, bus) if a not in seen
-            ]
+        for i in range(0, len(starts), rows):
+            first, end = starts[i], starts[i : i + rows][-1] + self.size
+            new = [a for a in range(first // bus * bus, end, bus) if a not in seen]
             seen |= set(new)
-            slots += new + [None] * (self.units(dim) - len(new))
+            slots += new + [None] * (least - len(new))
         return slots
 
     def schedule(self, dim, bus):
@@ -182,6 +199,17 @@ class Load:
                 full = np.zeros(per, values.dtype)
                 full[: len(part)] = part
                 yield self.mem, place + u * self.l[0], full.view(np.uint8)
+
+    def accesses(self, memory, dim, bus):
+        """(mem, address, bytes) of what is written at once: a unit, or two that are paired."""
+        units = [(m, a, b.tobytes()) for m, a, b in self.writes(memory, dim)]
+        step, group = 1, 1
+        if self.paired(dim, bus):
+            step, group = 2, self.c[1] if self.l[1] == 1 else self.units(dim)
+        for i in range(0, len(units), group):
+            for j in range(i, i + group, step):
+                parts = units[j : min(j + step, i + group)]
+                yield *parts[0][:2], b"".join(b for _, _, b in parts)
 
     def columns(self, memory, dim):
         """`writes` of a transposing instruction."""
@@ -289,9 +317,26 @@ def joined_load(rng, config):
             loc=even * int(rng.integers(rows // even)),
             l=tuple(even * int(n) for n in rng.integers(-3, 4, 4)),
         )
+        if conv == "COPY8":
+            load = pairing(load, rng)
         places = [a for _, a, _ in load.writes(np.zeros(DRAM_BYTES, np.uint8), config.dim)]
         if min(places) >= 0 and max(places) < rows:
             return load
+
+
+def pairing(load, rng):
+    """`load` at a place where two of its rows, or two units of a row, may be written at once."""
+    unit, row, *outer = load.l
+    unit, row = (unit, 1) if rng.random() < 0.5 else (1, 2 * row)
+    run = int(rng.integers(1, 16)) if row == 1 and rng.random() < 0.7 else load.c[0]
+    even = rng.random() < 0.8
+    return replace(
+        load,
+        c=(run, *load.c[1:]),
+        s=(run, *load.s[1:]),
+        loc=load.loc & (-2 if even else -1),
+        l=(unit, row, *(n * (1 + even) for n in outer)),
+    )
 
 
 def random_load(rng, config, big=False, indices=None):

@@ -17,7 +17,7 @@ from tilewright.isa.extent import (
     extents,
     pass_offsets,
 )
-from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, TYPE_BYTES, Dest, Fault
+from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, TYPE_BYTES, Conv, Dest, Fault, Mem
 
 
 def run_bytes(spec, v):
@@ -35,6 +35,15 @@ def joined_span(spec, v):
         return None
     run = run_bytes(spec, v)
     return run * v["c1"] if v["c1"] > 1 and v["s1"] == run else None
+
+
+def writes_pairs(config, v):
+    """Whether a joined LOAD writes two granules at once: two short rows, or two units of a row."""
+    if v["mem"] != Mem.SPAD or v["conv"] != Conv.COPY8 or (v["loc"] | v["l2"] | v["l3"]) & 1:
+        return False
+    if v["l1"] == 1:
+        return v["c0"] < config.bus_bytes
+    return config.bus_bytes == config.dim and v["l0"] == 1 and v["l1"] % 2 == 0
 
 
 def random_fields(rng, spec, config):
@@ -74,6 +83,9 @@ def random_fields(rng, spec, config):
                 values[name] &= ~1
         if rng.random() < 0.8 and spec.name in ("load", "store"):  # rows may follow each other
             values["s1"] = run_bytes(spec, values)
+        if rng.random() < 0.5 and spec.name == "load":  # to granules one behind the other
+            values |= {"pack": 1, "mem": 0, "conv": 0, "c1": 2, "s1": values["c0"]}
+            values |= {"l0": 1, "l1": rng.choice((1, values["l1"])), "l2": values["l2"] & -2}
         try:
             check_rules(spec, values)
         except IllegalInstruction:
@@ -87,7 +99,7 @@ def test_extent_agrees_with_python(config):
     rng = random.Random(config.dim)
     dut = Extent(config)
     bad = {name: 0 for name in ("load", "matmul", "store")}
-    fenced, joins = [0, 0], {"load": 0, "store": 0}
+    fenced, joins, pairs = [0, 0], {"load": 0, "store": 0}, [0, 0]
 
     async def body(ctx):
         for _ in range(1200):
@@ -143,6 +155,10 @@ def test_extent_agrees_with_python(config):
                     if follows is not None:
                         assert ctx.get(dut.span) == follows
                         joins[spec.name] += 1
+                    if spec.name == "load":
+                        pair = follows is not None and writes_pairs(config, v)
+                        assert ctx.get(dut.paired) == counts["paired"] == pair, v
+                        pairs[v["l1"] & 1] += pair
                 else:
                     for name, value in pass_offsets(config, v).items():
                         assert ctx.get(getattr(dut, name)) == value
@@ -159,3 +175,4 @@ def test_extent_agrees_with_python(config):
     assert sum(bad.values()) < 1200 * 0.9, bad
     assert min(fenced) > 100, fenced
     assert min(joins.values()) > 3, joins
+    assert min(pairs) > 3, pairs

@@ -189,7 +189,7 @@ def test_beats_and_error_responses_give_pulses():
     memory = Memory(model.dram(np.random.default_rng(11)), config.bus_bytes)
 
     async def bench(io):
-        io.set("unit__instr", pack_fields(Load("COPY8", c=(40, 1, 1, 1)).fields(config.dim)))
+        io.set("unit__instr", pack_fields(Load("COPY8", c=(40, 1, 1, 1)).fields(config)))
         for t in range(120):
             memory.drive(io)
             io.set("unit__start", t == 1)

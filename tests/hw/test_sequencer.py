@@ -138,7 +138,7 @@ class Bench:
         fields = {f.name: ctx.get(entry.sync[f.name]) for f in SYNC}
         fields |= {f.name: ctx.get(entry.instr[f.name]) for f in INSTRUCTIONS[name].fields}
         extras = {
-            "load": ("row_elems", "units", "joined"),
+            "load": ("row_elems", "units", "joined", "paired"),
             "matmul": ("rows", "a_lo", "a_hi", "w_lo", "w_hi"),
             "vector": ("units",),
             "store": ("units", "joined"),

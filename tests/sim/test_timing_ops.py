@@ -69,6 +69,58 @@ def test_joined_load_slots_count_new_beats_and_units():
     assert idle
 
 
+@pytest.mark.parametrize(
+    ("fields", "slots"),
+    [
+        # one byte a row from byte 3 on, beats of 4 bytes: bytes 3-4, 5-6, 7; the first beat before
+        (dict(c0=1, c1=5, l1=1), 4),
+        (dict(c0=1, c1=5, l1=1, l0=7, l2=2, l3=-4), 4),
+        (dict(c0=1, c1=5, l1=1, c2=2, s2=4, l2=6), 8),
+        (dict(c0=1, c1=5, l1=1, loc=1), 6),  # the first granule is odd: a row a slot
+        (dict(c0=1, c1=5, l1=1, l2=5), 6),
+        (dict(c0=1, c1=5, l1=-1), 6),
+        (dict(c0=1, c1=5, l1=1, conv=Conv.I8_I32, mem=Mem.ACC), 6),
+        (dict(c0=3, c1=5, l1=1), 5),  # bytes 3-8, 9-14, 15-17 end in beats 2, 3, 4
+        (dict(c0=4, c1=3, l1=1), 4),  # as long as a beat
+        # 6 bytes a row are two units: bytes 3-8, 9-14, 15-20 have 2, 1 and 2 new beats
+        (dict(c0=6, c1=3, l0=1, l1=2), 6),
+        (dict(c0=6, c1=3, l0=1, l1=3), 7),
+        (dict(c0=6, c1=3, l0=3, l1=2), 7),
+        (dict(c0=6, c1=3, l0=1, l1=2, loc=1), 7),
+        # 9 bytes are three units: 3-11, 12-20, 21-29 have 2, 3 and 2 new beats
+        (dict(c0=9, c1=3, l0=1, l1=4), 8),
+        (dict(c0=9, c1=3, l0=1, l1=3), 10),
+    ],
+)
+def test_a_joined_load_writes_two_granules_in_a_slot(fields, slots):
+    fields = {"dram": 3, "s1": fields["c0"], "conv": Conv.COPY8, "loc": 8} | fields
+    work = lower_one(CONFIGS[0], executed(Instr.make("load", **fields))).work
+    assert work.slots == slots
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.name}-{c.bus_bytes}")
+def test_paired_slots_are_new_beats_but_one_for_each_word(config):
+    rng, bus, both = random.Random(5), config.bus_bytes, [0, 0]
+    for _ in range(200):
+        rows = rng.random() < 0.5 or bus < config.dim
+        c0 = rng.randint(1, bus - 1) if rows else rng.randint(1, 5 * bus)
+        c1, c2, s2, dram = rng.randint(2, 40), rng.randint(1, 3), rng.randrange(200), rng.randrange(99)
+        fields = dict(c0=c0, c1=c1, s1=c0, c2=c2, s2=s2, dram=dram, l0=1, l1=1 if rows else 8)
+        slots = 0
+        for first in (dram + i * s2 for i in range(c2)):
+            seen = {first // bus} if first % bus else set()
+            slots += len(seen)
+            for i in range(0, c1, 1 + rows):
+                start, end = first + i * c0, first + min(i + 1 + rows, c1) * c0
+                new = set(range(start // bus, (end - 1) // bus + 1)) - seen
+                words = 1 if rows else -(-c0 // (2 * bus))
+                slots += max(len(new), words)
+                seen |= new
+        assert lower_one(config, executed(Instr.make("load", **fields))).work.slots == slots
+        both[rows] += 1
+    assert both[1] and (both[0] or bus < config.dim)
+
+
 def local_rows(config, extent_list, mem, access):
     """Banks, as a mask, that any row from lo to hi of matching operands lies in."""
     bank = config.spad_bank if mem == Mem.SPAD else config.acc_bank
