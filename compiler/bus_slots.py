@@ -8,11 +8,13 @@ over the offsets that occur, all equally often.
 from __future__ import annotations
 
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from tilewright.isa.config import ChipConfig
 
 Numbers = np.ndarray  # of one value for each candidate
+Number = TypeVar("Number", int, np.ndarray)
 
 
 def beats(config: ChipConfig, size: Numbers, pitch: int, first: int = 0) -> Numbers:
@@ -21,12 +23,24 @@ def beats(config: ChipConfig, size: Numbers, pitch: int, first: int = 0) -> Numb
 
 
 def load_slots(
-    config: ChipConfig, size: Numbers, pitch: int, first: int, units: Numbers
+    config: ChipConfig, size: Numbers, pitch: int, first: int, units: Numbers, paired: bool = False
 ) -> Numbers:
-    """Slots of LOAD for a row of `size` bytes that becomes `units` local units."""
+    """Slots of LOAD for a row of `size` bytes that becomes `units` local units.
+
+    `paired`: of joined rows that are shorter than a beat, two are written in a slot.
+    """
     o, ends = _offsets(config, size, pitch, first)
-    new = ends - (o > 0)
-    return np.where(size == pitch, np.maximum(new, units[..., None]).mean(-1), ends.mean(-1))
+    new = np.maximum(ends - (o > 0), units[..., None])
+    if paired and pitch < config.bus_bytes:
+        o, two = _offsets(config, 2 * size, 2 * pitch, first)
+        new = np.maximum(two - (o > 0), 1) / 2
+    return np.where(size == pitch, new.mean(-1), ends.mean(-1))
+
+
+def words(config: ChipConfig, units: Number) -> Number:
+    """Slots that a row of bytes needs at least, if its `units` follow each other."""
+    halved = config.bus_bytes == config.dim
+    return units >> (units % 2 == 0) * halved
 
 
 def store_slots(config: ChipConfig, size: Numbers, pitch: int, unit: int) -> Numbers:
@@ -45,9 +59,11 @@ def row_beats(config: ChipConfig, size: int, pitch: int, first: int = 0) -> floa
 
 
 @cache
-def load_row(config: ChipConfig, size: int, pitch: int, first: int, units: int) -> float:
+def load_row(
+    config: ChipConfig, size: int, pitch: int, first: int, units: int, paired: bool = False
+) -> float:
     """`load_slots` of one kind of row."""
-    return float(load_slots(config, np.array(size), pitch, first, np.array(units)))
+    return float(load_slots(config, np.array(size), pitch, first, np.array(units), paired))
 
 
 @cache

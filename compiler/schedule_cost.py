@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from tilewright.compiler.bus_slots import Numbers, load_slots, store_slots
+from tilewright.compiler.bus_slots import Numbers, load_slots, store_slots, words
 from tilewright.compiler.schedule import (
     A_BANKS,
     LONG,
@@ -39,13 +39,20 @@ OUTSIDE = 188  # cycles of fetch, first read and last write on STORE's short way
 HEIGHTS = (1, 2, 3, 4, 8)  # numbers of tiles into which the rows that fit are cut at least
 
 
-def read_beats(config: ChipConfig, o: Operand, rows: Numbers, cols: Numbers) -> Numbers:
-    """Beats of LOADs of rows x cols local elements; `cols` are what a local row is made of."""
+def read_beats(
+    config: ChipConfig, o: Operand, rows: Numbers, cols: Numbers, beside: bool = False
+) -> Numbers:
+    """Slots of LOADs of rows x cols local elements; `cols` are what a local row is made of.
+
+    `beside`: units of a row follow each other, those of activations.
+    """
     if o.way == "gather":
         return rows * cols
     if o.way == "rows":
-        units = -(-cols // config.dim)
-        return rows * load_slots(config, cols * o.size, o.pitch, o.first, units)
+        units, narrow = -(-cols // config.dim), o.size == 1
+        if beside and narrow:
+            units = words(config, units)
+        return rows * load_slots(config, cols * o.size, o.pitch, o.first, units, narrow)
     return turned_slots(config, o, rows, cols)
 
 
@@ -111,7 +118,7 @@ def prices(
     out = write_slots(config, p, mt, nt) + vector
     flush = matmul_done(d) + 2 * d  # from the last row of a tile to the start of its store
     busy = np.where(tiles > 1, np.maximum(array, (array + flush + out) / parts), array)
-    a_read = _split(p.k, ka, lambda x: read_beats(config, p.a, mt, x))
+    a_read = _split(p.k, ka, lambda x: read_beats(config, p.a, mt, x, True))
     w_read = _split(p.k, kt, lambda x: read_beats(config, p.w, x, nt))
     outer, inner = np.where(rows_first, mtiles, ntiles), np.where(rows_first, ntiles, mtiles)
     keep, have = np.where(rows_first, a_slots, w_slots), np.where(rows_first, w_slots, a_slots)
@@ -137,7 +144,7 @@ def prices(
     short = np.maximum(0.0, out + flush - kblocks * blocks * np.maximum(last, least))
     total = total + np.where(last < mt, np.where(tiles > 1, mt - last, 0) + short, 0)
     rows, cols = np.minimum(mt, d), np.minimum(nt, d)  # `head` and `tail` leave this to wait for
-    first = read_beats(config, p.a, rows, ka) + read_beats(config, p.w, kt, cols)
+    first = read_beats(config, p.a, rows, ka, True) + read_beats(config, p.w, kt, cols)
     count = tiles * (2 * chunks + 1 + p.vectors) + mtiles * a_count
     total = np.maximum(total, SEQUENCER * count) + first
     total = total + write_slots(config, p, rows, cols)
@@ -160,7 +167,7 @@ def floor(config: ChipConfig, p: Problem) -> float:
     d = config.dim
     one = np.array([p.m]), np.array([p.k]), np.array([p.n])
     array = ceil_div(p.k, d) * ceil_div(p.n, d) * max(p.m, d)
-    reads = read_beats(config, p.a, one[0], one[1]) * (1 if p.a.shared else p.batches)
+    reads = read_beats(config, p.a, one[0], one[1], True) * (1 if p.a.shared else p.batches)
     reads = reads + read_beats(config, p.w, one[1], one[2]) * (1 if p.w.shared else p.batches)
     writes = write_slots(config, p, one[0], one[2])
     busy = max(p.batches * array, float(reads[0]), p.batches * float(writes[0]))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from tilewright.compiler.bus_slots import load_row, store_row
+from tilewright.compiler.bus_slots import load_row, store_row, words
 from tilewright.compiler.schedule import (
     Operand,
     Problem,
@@ -57,12 +57,18 @@ END = 34  # cycles from the last slot of STORE, if it goes the short way, to the
 
 
 @cache
-def reads(config: ChipConfig, o: Operand, rows: int, cols: int) -> Turn:
-    """LOADs of rows x cols local elements; `cols` are what a local row is made of."""
+def reads(config: ChipConfig, o: Operand, rows: int, cols: int, beside: bool = False) -> Turn:
+    """LOADs of rows x cols local elements; `cols` are what a local row is made of.
+
+    `beside`: units of a row follow each other, those of activations.
+    """
     if o.way == "gather":
         return Turn((), rows * cols)
     if o.way == "rows":
-        each = load_row(config, cols * o.size, o.pitch, o.first, ceil_div(cols, config.dim))
+        units, narrow = ceil_div(cols, config.dim), o.size == 1
+        if beside and narrow:
+            units = words(config, units)
+        each = load_row(config, cols * o.size, o.pitch, o.first, units, narrow)
         return Turn((), rows * each)
     return turn(config, o, rows, cols)
 
@@ -122,14 +128,16 @@ class _Run:
         self.a_slots = Slots(Mem.SPAD, 0, 1, counts[0], self.a_uses)
         self.w_slots = Slots(Mem.SPAD, 1 << 20, 1, counts[1], self.w_uses)
 
-    def fetch(self, o: Operand, rows: int, cols: int, slot: int, wait: bool = True) -> None:
+    def fetch(
+        self, o: Operand, rows: int, cols: int, slot: int, wait: bool = True, beside: bool = False
+    ) -> None:
         """LOAD into a slot, which must have been read if that is to be waited for."""
         self.ops += 1
         begin = max(self.load, START + DISPATCH * max(self.loads, self.ops - AHEAD))
         if wait and slot in self.read:
             begin = max(begin, self.read[slot] + HANDED)
         self.loads += 1
-        what = reads(self.config, o, rows, cols)
+        what = reads(self.config, o, rows, cols, beside)
         self.fetched += what.slots
         self.load = max(begin, self.drained - what.hidden) + what.slots
         self.there[slot] = self.load + what.drain + LOADED
@@ -179,7 +187,7 @@ class _Run:
             if w_new:
                 self.fetch(self.p.w, k1 - k0, width, w.lo)
             if a_new:
-                self.fetch(self.p.a, count, self.held[c][1] - self.held[c][0], a.lo)
+                self.fetch(self.p.a, count, self.held[c][1] - self.held[c][0], a.lo, beside=True)
             ready = max(self.there[w.lo], self.there[a.lo], free)
             done = self.multiply(ready, -(-(k1 - k0) // self.d) * blocks, count)
             self.read[w.lo] = self.read[a.lo] = self.array
@@ -258,7 +266,7 @@ class _Run:
                 some = min(width, b1 * d) - b0 * d
                 self.fetch(self.p.w, ks[1] - ks[0], some, w[0].lo, first)
             elif what == "a":
-                self.fetch(self.p.a, q1 - q0, cols[1] - cols[0], a[0].lo, first)
+                self.fetch(self.p.a, q1 - q0, cols[1] - cols[0], a[0].lo, first, True)
             else:
                 out.append((rect, max(self.there[w[0].lo], self.there[a[0].lo], free)))
         return out

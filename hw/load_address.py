@@ -129,7 +129,7 @@ class Nest:
     def __init__(self, m: Module, prefix: str, *, load, new, step, held, tracks: dict):
         left = [Signal(16, name=f"{prefix}_left{i}", reset_less=True) for i in (1, 2, 3)]
         self.end = [count == 1 for count in left]
-        self.near = ~load & (left[0] == 2)
+        self.near = left[0] == 2
         self.at, self.next = {}, {}
         levels = {}
         for name, (bits, start, strides) in tracks.items():
@@ -150,6 +150,11 @@ class Nest:
                 m.d.sync += left[i].eq(left[i] - 1)
             with m.If(go):
                 m.d.sync += [levels[n][i].eq(self.next[n]) for n in tracks]
+
+
+def next_run(held, nest: Nest):
+    """Bytes of the run that a step leads to: of one row only, if that is the odd one."""
+    return Mux(held.odd & nest.near, held.run >> 1, held.run)
 
 
 class Extra:
@@ -280,8 +285,9 @@ class AddressGenerator(wiring.Component):
         drain = Drain(m, self.config, ended=slot & last, held=held)
         to = Mux(begin, nest.at["dram"], nest.next["dram"])
         comes = {
-            n: Mux(self.start, self.desc[n], held[n]) for n in ("joined", "single", "run", "span")
+            n: Mux(self.start, self.desc[n], held[n]) for n in ("joined", "single", "span")
         }
+        comes["run"] = Mux(self.start, self.desc.run, next_run(held, nest))
         group = self.start | begin | step & (nest.end[0] | ~held.joined)
         run = Run(
             m,
@@ -290,7 +296,6 @@ class AddressGenerator(wiring.Component):
             group=group,
             desc=comes,
             offset=to[:low],
-            short=held.odd & nest.near,
             go=go,
         )
         m.d.comb += [

@@ -8,8 +8,7 @@ local unit: one without a beat if all of it lies in the beat before; and one mor
 if a unit is as long as a beat and run = q * bus + r with 0 < r and o + r <= bus: that is q new
 beats, but q + 1 units. Longer units are never more than new beats.
 
-*Paired* rows of less than a beat are one run for two of them; if their number is odd, the last run
-of a group is `short`.
+Of *paired* rows, which are shorter than a beat, two are one run, but the last one of an odd number.
 """
 
 from amaranth.hdl import Module, Mux, Signal, signed
@@ -25,8 +24,7 @@ class Run:
     Parameters
     ----------
     begin, group : the next slot is a run's first; of the first run of a group.
-    desc, offset, short : what begins: its descriptor, its offset in a beat, whether it has half of
-        the descriptor's bytes.
+    desc, offset : what begins: its descriptor, and its offset in a beat.
     go : one of the run's slots is done.
 
     **Members**
@@ -40,7 +38,7 @@ class Run:
     end : end of the run, from byte 0 of this slot's beat.
     """
 
-    def __init__(self, m: Module, config: ChipConfig, *, begin, group, desc, offset, short, go):
+    def __init__(self, m: Module, config: ChipConfig, *, begin, group, desc, offset, go):
         bus = config.bus_bytes
         low = exact_log2(bus)
         self.lead, self.beat, self.last, self.brings = Signal(), Signal(), Signal(), Signal()
@@ -55,7 +53,7 @@ class Run:
                 self.lead.eq(group & over),
                 self.shared.eq(over),
                 self.first.eq(offset),
-                end.eq(Mux(short, desc["run"] >> 1, desc["run"]) + offset - Mux(over, bus, 0)),
+                end.eq(desc["run"] + offset - Mux(over, bus, 0)),
                 spare.eq(over & desc["single"] & (tail != 0) & (tail + offset <= bus)),
             ]
         with m.Elif(go & self.lead):

@@ -22,7 +22,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
-from tilewright.hw.load_address import Drain, Extra, Nest, copy, descriptor
+from tilewright.hw.load_address import Drain, Extra, Nest, copy, descriptor, next_run
 from tilewright.hw.load_convert import (
     chunk_bytes,
     chunk_layout,
@@ -161,14 +161,15 @@ class Unpacker(wiring.Component):
         inner, middle, outer = nest.end
         extra = Extra(m, slot=self._go, run_end=run_end, held=held, end=nest.end)
         offset = nest.next["offset"]
+        comes = {n: Mux(advance, queued[n], held[n]) for n in ("joined", "single")}
+        comes["run"] = Mux(advance, queued.run, next_run(held, nest))
         run = Run(
             m,
             self.config,
             begin=advance | step,
             group=advance | inner,
-            desc={n: Mux(advance, queued[n], held[n]) for n in ("joined", "single", "run")},
+            desc=comes,
             offset=offset,
-            short=held.odd & nest.near,
             go=go,
         )
         m.d.comb += [

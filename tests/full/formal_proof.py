@@ -91,6 +91,10 @@ MISTAKES = {
         "load coverage", 12, 'comes["span"] + to[:low] + (bus - 1)', 'comes["span"] + (bus - 1)'),
     "load reads a shared beat again": (
         "load coverage, joined", 12, "step & (nest.end[0] | ~held.joined)", "step"),
+    "load's odd row counts as two": (
+        "load coverage, joined", 12, "held.run >> 1", "held.run"),
+    "load's odd row comes first": (
+        "load coverage, joined", 12, "self.near = left[0] == 2", "self.near = left[0] == 3"),
     "store's last beat comes late": (
         "store bursts", 8, "late.wlast.eq(self.line_last | place.all())",
         "late.wlast.eq(self.line_last)"),
@@ -118,6 +122,10 @@ MISTAKES = {
     "extent does not join the rows of a transposing store": (
         "window: verdict", INDUCTION, "follows & holds(JOINS[name], v)",
         'follows & holds(JOINS[name], v) & ~v["xpose"]'),
+    "extent pairs rows as long as a beat": (
+        "window: verdict", INDUCTION, 'v["c0"] < cfg.bus_bytes', 'v["c0"] <= cfg.bus_bytes'),
+    "extent pairs what begins in an odd granule": (
+        "window: verdict", INDUCTION, 'for n in ("loc", "l2", "l3")', 'for n in ("l2", "l3")'),
     "a row is not counted in the span": (
         "window: verdict", INDUCTION, "self.span.eq(next_hi + 1)", "self.span.eq(next_hi)"),
     "the verdict refuses words only": (
@@ -131,6 +139,10 @@ MISTAKES = {
     "load swaps two strides": (
         "window: load", INDUCTION, "Mux(~self.end[1], steps[1], steps[2])",
         "Mux(~self.end[1], steps[2], steps[1])"),
+    "load walks two rows at a row's distance": (
+        "window: load", INDUCTION, "out.s1.eq(instr.s1 << 1)", "out.s1.eq(instr.s1)"),
+    "load reads an odd row's lacking half": (
+        "window: load", INDUCTION, "out.odd.eq(instr.c1[0])", "out.odd.eq(0)"),
     "load adds an offset to every row": (
         "window: load", INDUCTION, "Mux(held.gather & ~self.start, self.offset, 0)", "self.offset"),
     "gather lets x = bound pass": (

@@ -48,7 +48,9 @@ CONFIG = PRESETS["tw4"]
 
 
 class Behind:
-    """The ghost of joined runs: `bytes` of their group come after this run.
+    """The ghost of joined runs: `bytes` of their group come after this run of `size`.
+
+    A run is a row, or two; an `odd` number of rows leaves half a run at the end.
 
     `holds` is what the sequencer guarantees (a span is c1 runs long), stated for this slot without
     a product; `true` is an invariant. `runs`: the slot belongs to a run.
@@ -59,27 +61,34 @@ class Behind:
         _, _, nest, _, step, _ = dut.more
         group, comes = dut.begins
         low = bus.bit_length() - 1
+        half = held.run >> 1
+        left = nest.left[0]
+        final = held.odd & (left == 2)  # the next run is half a one
+        self.size = Mux(held.odd & (left == 1), half, held.run)
         self.bytes = Signal(32, name="ghost_behind")
         with m.If(group):
             m.d.sync += self.bytes.eq(comes["span"] - comes["run"])
         with m.Elif(step):
-            m.d.sync += self.bytes.eq(self.bytes - held.run)
+            m.d.sync += self.bytes.eq(self.bytes - Mux(final, half, held.run))
         self.end = run.end + Mux(run.lead, bus, 0)  # of the run, from the next beat's byte 0
         self.holds = ~runs | ((self.bytes == 0) == (nest.end[0] | ~held.joined))
-        self.holds &= ~runs | (self.bytes == 0) | (self.bytes >= held.run)
+        self.holds &= ~runs | (self.bytes == 0) | final | (self.bytes >= held.run)
+        self.holds &= ~runs | ~final | (self.bytes == half)
         self.true = ~runs | (
             (rest == (self.end + self.bytes + bus - 1) >> low)
             & (run.end > -bus)
             & (held.joined | (self.bytes == 0) & ~run.lead & ~run.spare & (run.end > 0))
             & (run.end < (1 << 20) + bus)
-            & ((run.end - held.run - nest.levels["dram"][0])[:low] == 0)
+            & ((run.end - self.size - nest.levels["dram"][0])[:low] == 0)
         )
+        self.true &= ~active | ~held.odd | (held.joined & (held.c1 > 1) & ~held.run[0])
+        self.true &= ~active | ~held.odd | (left != 0)
         self.true &= (
             ~active
             | held.fill
             | Mux(
                 held.joined,
-                (held.s1 == held.run) & (held.span > held.run) & ~(held.gather | held.xpose),
+                (held.s1 == held.run) & (held.span >= held.run) & ~(held.gather | held.xpose),
                 held.span == held.run,
             )
         )
@@ -122,7 +131,7 @@ class Load(Property):
         _, lead, _, extra, _, _ = dut.more
         start, ready, ends = (self.free(1, n) for n in ("start", "arready", "burst_end"))
         kinds = ("fill", "gather", "xpose", "joined")
-        names = ("run", "span", "single", "c1", "c2", "c3", "s1", "s2", "s3")
+        names = ("run", "span", "single", "odd", "c1", "c2", "c3", "s1", "s2", "s3")
         for name in (*names, "dram", "pad", "last", *kinds):
             field = getattr(dut.desc, name)
             m.d.comb += field.eq(self.free(len(field), name))
@@ -134,7 +143,8 @@ class Load(Property):
             dut.burst_end.eq(ends),
             Assume(~start | dut.idle),
             Assume((run_bytes != 0) & (run_bytes < (1 << 20))),
-            Assume(Mux(dut.desc.joined, dut.desc.span > run_bytes, dut.desc.span == run_bytes)),
+            Assume(Mux(dut.desc.joined, dut.desc.span >= run_bytes, dut.desc.span == run_bytes)),
+            Assume(~dut.desc.odd | (dut.desc.joined & (dut.desc.c1 > 1) & ~run_bytes[0])),
             Assume(~dut.desc.joined | (dut.desc.s1 == run_bytes)),
             *(Assume(dut.desc[c] != 0) for c in ("c1", "c2", "c3")),
             Assume(~ends | (out != 0)),
@@ -210,7 +220,7 @@ class Covered(Property):
             dut.start.eq(~started),
             dut.desc.run.eq(run),
             dut.desc.dram.eq(dram),
-            span.eq(sum([run] * runs)),
+            span.eq(sum([run] * runs) - Mux(dut.desc.odd, run >> 1, 0)),
             dut.desc.span.eq(span),
             dut.desc.joined.eq(runs > 1),
             dut.desc.s1.eq(run),
@@ -235,7 +245,8 @@ class Covered(Property):
 
 class Joined(Covered):
     """The bursts of three joined runs of less than two beats, each with or without a last unit
-    that has no beat: they go on from one to the next."""
+    that has no beat, the last run with half of the bytes or not: they go on from one to the next.
+    """
 
     long = 3
 
@@ -243,6 +254,8 @@ class Joined(Covered):
         dut = m.submodules.dut
         m.d.comb += [
             dut.desc.single.eq(self.constant(m, 1, "single")),
+            dut.desc.odd.eq(self.constant(m, 1, "odd")),
+            Assume(~dut.desc.odd | ~dut.desc.run[0]),
             Assume(dut.desc.run < 2 * self.config.bus_bytes),
             Assume(dut.desc.dram[14:] == 0),
         ]

@@ -18,7 +18,15 @@ from properties_bursts import CONFIG
 from tilewright.hw import extent, fetch
 from tilewright.hw.decode import fields
 from tilewright.isa.extent_table import PARTS
-from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, OPCODE_BITS, TYPE_BYTES, Dest
+from tilewright.isa.table import (
+    CONV_BYTES,
+    INSTRUCTIONS,
+    OPCODE_BITS,
+    TYPE_BYTES,
+    Conv,
+    Dest,
+    Mem,
+)
 
 SEE_SEQUENCER = (
     (
@@ -182,7 +190,7 @@ class Granted(Property):
         self._joins(m, dut, name, (on, dram, exists), run, v)
 
     def _joins(self, m, dut, name, where, run, v):
-        """What is pushed of joined rows: `joined` as the contract says; `span`: run and product."""
+        """What is pushed of joined rows: as the contract says; `span`: run and product."""
         ext, now, (on, dram, exists) = dut._extent, dut.ongoing, where
         push, entry = self._pushed(dut, name)
         apart = ("gather", "xpose") if name == "load" else ("pool", "scatter")
@@ -200,6 +208,15 @@ class Granted(Property):
             Assert(~push | ~entry.joined | (entry.span == span)),
             Cover(push & entry.joined & (entry.span == 12) & (run == 3)),
         ]
+        if name == "load":
+            bus, same = CONFIG.bus_bytes, CONFIG.bus_bytes == CONFIG.dim
+            bytes_ = (v["mem"] == Mem.SPAD) & (v["conv"] == Conv.COPY8)
+            even = (v["loc"][0] + v["l2"][0] + v["l3"][0]) == 0
+            rows = (v["l1"].as_signed() == 1) & (v["c0"] < bus)
+            units = same & (v["l0"].as_signed() == 1) & ~v["l1"][0]
+            pairs = entry.joined & bytes_ & even & (rows | units)
+            m.d.comb += Assert(~push | (entry.paired == pairs))
+            m.d.comb += [Cover(push & entry.paired & (v["l1"][0] == x)) for x in (0, 1)]
         with m.If(on & now["EXTENT"] & (ext._at == dram)):
             m.d.sync += span.eq(run + Mux(self.reach < 0, 0, self.reach))
 

@@ -104,7 +104,7 @@ class Taken(Reader):
             address.arready.eq(self.free(1, "arready")),
             address.offset.eq(self.free(32, "offset")),
             dut.take.eq(address.take),
-            Assume(instr.gather & ~instr.fill & ~instr.xpose & ~instr.joined),
+            Assume(instr.gather & ~instr.fill & ~instr.xpose & ~instr.joined & ~instr.paired),
             *(Assume(instr[c] != 0) for c in ("c0", "c1", "c2", "c3")),
             Assert(~address.take | (level != 0)),
             Assert(level <= 16),

@@ -80,7 +80,7 @@ def drive(prop: Property, m: Module, view) -> None:
 class LoadWindow(Property):
     """LOAD: every beat of every read burst holds a byte of a row of the instruction, or the word.
 
-    Joined rows count as one.
+    Joined rows count as one; what is paired is walked in runs of two rows.
 
     Any sequence of instructions, any back-pressure; gather (an offset that the index reader gives),
     transpose, fill; and the sequencer's `ldw`.
@@ -121,7 +121,9 @@ class LoadWindow(Property):
             # joined runs follow each other
             Assume(~instr.joined | ~(instr.fill | instr.gather | instr.xpose)),
             Assume(~instr.joined | (dut.desc.s1 == dut.desc.run)),
-            Assume(~instr.joined | (instr.span > dut.desc.run)),
+            Assume(~instr.joined | (instr.span >= dut.desc.run)),
+            Assume(~instr.joined | (instr.c1 != 1)),
+            Assume(~instr.paired | (instr.joined & (instr.conv == Conv.COPY8))),
         ]
         self._ghost(m, dut, instr, start)
         self.reads, self.runs = Signal(), Signal()  # it reads; this slot belongs to a run
@@ -132,11 +134,16 @@ class LoadWindow(Property):
     def _ghost(self, m, dut, instr, start):
         """The instruction under way, from its fields, and where its walk is."""
         step, last = dut.more[4], dut.more[5]
-        stride1 = Mux(instr.gather, 0, instr.s1)
-        strides = ((instr.c1, stride1), (instr.c2, instr.s2), (instr.c3, instr.s3))
+        double = instr.paired & instr.l1[0]
+        stride1 = Mux(instr.gather, 0, Mux(double, 2 * instr.s1, instr.s1))
+        count1 = Mux(double, (instr.c1 >> 1) + instr.c1[0], instr.c1)
+        strides = ((count1, stride1), (instr.c2, instr.s2), (instr.c3, instr.s3))
         self.walk = walk = Walk(m, start, step & ~last, instr.dram, strides)
         self.fill, self.gather = Signal(name="ghost_fill"), Signal(name="ghost_gather")
         self.run = Signal(18, name="ghost_run")
+        self.odd = Signal(name="ghost_odd")
+        final = walk.at[0] + 1 == walk.count[0]
+        self.size = Mux(self.odd & final, self.run >> 1, self.run)  # of the run under way
         self.row = Signal(32, name="ghost_row")  # with the offset of a gathered one
         run = Signal(18)
         with m.Switch(instr.conv):
@@ -145,7 +152,8 @@ class LoadWindow(Property):
                     m.d.comb += run.eq(instr.c0 * size)
         with m.If(start):
             m.d.sync += [self.fill.eq(instr.fill), self.gather.eq(instr.gather)]
-            m.d.sync += [self.run.eq(run), self.row.eq(instr.dram)]
+            m.d.sync += [self.run.eq(Mux(double, 2 * run, run)), self.row.eq(instr.dram)]
+            m.d.sync += self.odd.eq(double & instr.c1[0])
         with m.Elif(dut.take):  # a gathered row, the first or the next
             m.d.sync += self.row.eq(Mux(step, walk.to, walk.row[0]) + dut.offset)
         with m.Elif(step & ~last):
@@ -160,7 +168,7 @@ class LoadWindow(Property):
             seen.eq(dut.arvalid & ~dut.arready),
             was_word.eq(word),
             row.eq(self.row),
-            run.eq(self.run + self.behind.bytes),
+            run.eq(self.size + self.behind.bytes),
             addr.eq(self.word_addr),
         ]
         first, last = Signal(34), Signal(34)  # bytes of the burst
@@ -192,7 +200,7 @@ class LoadWindow(Property):
             reads.eq(active & ~self.fill),
             runs.eq(reads & (extra.left == 0) & (lead == 0)),
             # by EXTENT, for this run and those joined to it
-            Assume(~runs | window.holds(self.row, self.row + self.run + behind.bytes - 1)),
+            Assume(~runs | window.holds(self.row, self.row + self.size + behind.bytes - 1)),
             Assume(behind.holds),
             Assert(behind.true),
         ]
@@ -200,7 +208,7 @@ class LoadWindow(Property):
         beyond = (beat == 0) & (behind.end <= 0)
         m.d.comb += at.eq(beat << low | beyond << 32)
         levels = nest.levels["dram"]
-        kept = [(held.run, self.run), (held.s1, walk.stride[0].as_signed())]
+        kept = [(held.run, self.run), (held.odd, self.odd), (held.s1, walk.stride[0].as_signed())]
         kept += [(held.s2, walk.stride[1].as_signed()), (held.s3, walk.stride[2].as_signed())]
         kept += [(held[f"c{i + 1}"], walk.count[i]) for i in range(3)]
         m.d.comb += [
@@ -216,7 +224,7 @@ class LoadWindow(Property):
             Assert((extra.left == 0) | (active & held.xpose)),
             # where the slot is in its row
             Assert(~runs | held.gather | (self.row == walk.row[0])),
-            Assert(~runs | (at + behind.end == self.row + self.run)),
+            Assert(~runs | (at + behind.end == self.row + self.size)),
             Assert(~runs | (at + bus > self.row)),
             Assert((burst == 0) | runs),
             Assert((burst == 0) | (burst <= left)),
