@@ -16,7 +16,7 @@ from math import prod
 
 from tilewright.compiler.kernels import Axis, Convolve, View
 from tilewright.compiler.operand_loads import OPERAND_TYPE, part_conv, span_bytes
-from tilewright.compiler.schedule import ceil_div
+from tilewright.compiler.schedule import MAX_COUNT, ceil_div
 from tilewright.compiler.tiles import Dram, Local, Op
 from tilewright.isa.table import Conv, Mem, Type
 
@@ -411,6 +411,18 @@ def _fill(x: View, at: int, rows: Level, cols: Level, blocks: Span, image: Image
     return Op("load", fields, (), (Local(Mem.SPAD, at, end),), number)
 
 
+def _rows_on_rows(outer: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Dimensions (count, bytes, rows), inner first; one that only goes on with another joins it."""
+    out = outer[:1]
+    for n, step, rows in outer[1:]:
+        count, inner, place = out[-1]
+        if (step, rows) == (count * inner, count * place) and n * count <= MAX_COUNT:
+            out[-1] = (n * count, inner, place)
+        else:
+            out.append((n, step, rows))
+    return out
+
+
 def box_loads(view: View, first: int, packed: list[Level], outer: list[tuple[int, int, int]],
               slot: Local, at: int, conv: Conv, local: int, read: Dram,
               number: int) -> list[Op]:  # fmt: skip
@@ -429,7 +441,7 @@ def box_loads(view: View, first: int, packed: list[Level], outer: list[tuple[int
     size = view.dtype.itemsize
     levels = packed if packed and packed[0][1] == size else [(1, size), *packed]
     names = len(levels)
-    outer = [o for o in outer if o[0] > 1]
+    outer = _rows_on_rows([o for o in outer if o[0] > 1])
     spare = outer[4 - names :]
     ops = []
     for index in product(*(range(n) for n, _, _ in spare)):

@@ -12,7 +12,7 @@ from heapq import nsmallest
 from itertools import product
 from math import gcd, prod
 
-from tilewright.compiler.bus_slots import load_row, row_beats, store_row
+from tilewright.compiler.bus_slots import load_row, row_beats, store_row, words
 from tilewright.compiler.image import Image, length
 from tilewright.compiler.kernels import Axis
 from tilewright.compiler.schedule import (
@@ -115,7 +115,8 @@ def _weight_beats(p: ConvPlan) -> float:
         beats = run / size
     else:
         units = ceil_div(min(p.schedule.nt, w.shape[4]), p.config.dim)
-        beats = load_row(p.config, run, w.strides[3] * size, 0, units)
+        least = words(p.config, units) if size == 1 else units
+        beats = load_row(p.config, run, w.strides[3] * size, 0, least, size == 1)
     return prod(w.shape[1:4]) * beats
 
 

@@ -226,6 +226,7 @@ class LoadWindow(Property):
             Assert(~runs | held.gather | (self.row == walk.row[0])),
             Assert(~runs | (at + behind.end == self.row + self.size)),
             Assert(~runs | (at + bus > self.row)),
+            Assert(~reads | (self.size == behind.size)),
             Assert((burst == 0) | runs),
             Assert((burst == 0) | (burst <= left)),
         ]
