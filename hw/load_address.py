@@ -284,9 +284,7 @@ class AddressGenerator(wiring.Component):
         last = extra.over & nest.end[0] & nest.end[1] & nest.end[2]
         drain = Drain(m, self.config, ended=slot & last, held=held)
         to = Mux(begin, nest.at["dram"], nest.next["dram"])
-        comes = {
-            n: Mux(self.start, self.desc[n], held[n]) for n in ("joined", "single", "span")
-        }
+        comes = {n: Mux(self.start, self.desc[n], held[n]) for n in ("joined", "single", "span")}
         comes["run"] = Mux(self.start, self.desc.run, next_run(held, nest))
         group = self.start | begin | step & (nest.end[0] | ~held.joined)
         run = Run(

@@ -104,7 +104,8 @@ def test_paired_slots_are_new_beats_but_one_for_each_word(config):
     for _ in range(200):
         rows = rng.random() < 0.5 or bus < config.dim
         c0 = rng.randint(1, bus - 1) if rows else rng.randint(1, 5 * bus)
-        c1, c2, s2, dram = rng.randint(2, 40), rng.randint(1, 3), rng.randrange(200), rng.randrange(99)
+        c1, c2 = rng.randint(2, 40), rng.randint(1, 3)
+        s2, dram = rng.randrange(200), rng.randrange(99)
         fields = dict(c0=c0, c1=c1, s1=c0, c2=c2, s2=s2, dram=dram, l0=1, l1=1 if rows else 8)
         slots = 0
         for first in (dram + i * s2 for i in range(c2)):
