@@ -112,7 +112,7 @@ class Ops:
         low, high = area.start - min(offsets), area.stop - 1 - max(offsets)
         if low > high:
             return None
-        step = self.rng.choice((max(unit, self.config.bus_bytes), unit, 1))
+        step = self.rng.choice((max(unit, self.config.bus_bytes), unit, 1, 1))
         base = self.rng.randrange(low, min(high, low + 1600) + 1)
         return max(low, base // step * step if base // step * step >= low else base)
 
