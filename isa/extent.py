@@ -110,13 +110,13 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
 
     LOAD: `row_elems`, `units`, `runs` (steps of l1; a transposed block is one), `rows` (of s1:
     those that an index may name), `pairs` (of granules that hold gather indices), `joined`,
-    `paired`. MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`, `vectors` (how many are enabled), `reads` (steps
-    of l0: units, or elements of a transposed row), `in1` and `in2` (steps of l1 and l2: c1, c2, the
-    grid that max-pool reads, or blocks of transposed rows), `window` (rows read for each row
-    written), `span1` (rows of dimension 1 that may be written), `index_pairs` (pairs of granules
-    that hold scatter indices), `joined`, `short` (its way through the epilogue). VECTOR: `units`
-    (of a row), `kernel_rows` (of micro-operations). LOAD and STORE: `deep` (rows of more than one
-    dimension). Always `dim`.
+    `paired`. MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`, `vectors` (how many are
+    enabled), `reads` (steps of l0: units, or elements of a transposed row), `in1` and `in2` (steps
+    of l1 and l2: c1, c2, the grid that max-pool reads, or blocks of transposed rows), `window`
+    (rows read for each row written), `span1` (rows of dimension 1 that may be written),
+    `index_pairs` (pairs of granules that hold scatter indices), `joined`, `short` (its way through
+    the epilogue). VECTOR: `units` (of a row), `kernel_rows` (of micro-operations). LOAD and STORE:
+    `deep` (rows of more than one dimension). Always `dim`.
     """
     out = {"dim": config.dim, **_modes(spec, values)}
     for name, factor, when in PRODUCTS.get(spec.name, ()):

@@ -1,4 +1,4 @@
-"""LOADs of bytes that write two granules in a slot: their price, and that the compiler makes them."""
+"""LOADs of bytes that write two granules in a slot: their price, and that programs have them."""
 
 from collections import Counter
 
