@@ -217,7 +217,7 @@ class Ops:
             return op
         if how == GATHER:
             return self._gather(op, counts, steps, c0 * far)
-        if rng.random() < 0.4:  # rows of bytes, whose slots differ, just before
+        if rng.random() < 0.3:  # rows of bytes, whose slots differ, just before
             op.before = self.load((Mem.SPAD, Conv.COPY8), COPY, 1, rng.randrange(2))
         return self._from_dram(op, counts, steps, c0 * far)
 
