@@ -11,16 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from math import prod
 
+from tilewright.compiler.boxes import Level, box_loads, merged
 from tilewright.compiler.kernels import Axis, Convolve, View
 from tilewright.compiler.operand_loads import OPERAND_TYPE, part_conv, span_bytes
-from tilewright.compiler.schedule import MAX_COUNT, ceil_div
-from tilewright.compiler.tiles import Dram, Local, Op
-from tilewright.isa.table import Conv, Mem, Type
+from tilewright.compiler.schedule import ceil_div
+from tilewright.compiler.tiles import Local, Op
+from tilewright.isa.table import Mem, Type
 
-Level = tuple[int, int]  # count, step
 Span = tuple[int, int]
 Spans = tuple[tuple[int, int], tuple[int, int]]  # results along H and along W
 
@@ -92,19 +91,6 @@ class Window:
 
     rows: Span
     blocks: Span
-
-
-def merged(levels: list[Level]) -> list[Level]:
-    """Levels, innermost first, without those of one step; a run of runs is one."""
-    out: list[Level] = []
-    for n, s in levels:
-        if n == 1:
-            continue
-        if out and out[-1][0] * out[-1][1] == s:
-            out[-1] = (out[-1][0] * n, out[-1][1])
-        else:
-            out.append((n, s))
-    return out
 
 
 @dataclass(frozen=True)
@@ -409,49 +395,3 @@ def _fill(x: View, at: int, rows: Level, cols: Level, blocks: Span, image: Image
     }  # fmt: skip
     end = at + (rows[0] - 1) * rows[1] + (cols[0] - 1) * cols[1] + many * image.local
     return Op("load", fields, (), (Local(Mem.SPAD, at, end),), number)
-
-
-def _rows_on_rows(outer: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Dimensions (count, bytes, rows), inner first; one that only goes on with another joins it."""
-    out = outer[:1]
-    for n, step, rows in outer[1:]:
-        count, inner, place = out[-1]
-        if (step, rows) == (count * inner, count * place) and n * count <= MAX_COUNT:
-            out[-1] = (n * count, inner, place)
-        else:
-            out.append((n, step, rows))
-    return out
-
-
-def box_loads(view: View, first: int, packed: list[Level], outer: list[tuple[int, int, int]],
-              slot: Local, at: int, conv: Conv, local: int, read: Dram,
-              number: int) -> list[Op]:  # fmt: skip
-    """LOADs of local rows of `packed` elements for each index of `outer` (count, bytes, rows).
-
-    What exceeds LOAD's four dimensions becomes several instructions.
-
-    Parameters
-    ----------
-    first : byte of the buffer at which the box begins.
-    slot : local rows that count as written.
-    at : local row to which its first element goes, in `slot`.
-    local : local rows from one unit to the next.
-    read : all bytes that are read.
-    """
-    size = view.dtype.itemsize
-    levels = packed if packed and packed[0][1] == size else [(1, size), *packed]
-    names = len(levels)
-    outer = _rows_on_rows([o for o in outer if o[0] > 1])
-    spare = outer[4 - names :]
-    ops = []
-    for index in product(*(range(n) for n, _, _ in spare)):
-        source = first + sum(i * s for i, (_, s, _) in zip(index, spare, strict=True))
-        place = at + sum(i * p for i, (_, _, p) in zip(index, spare, strict=True))
-        fields = {"mem": slot.mem, "conv": conv, "loc": place, "l0": local, "pack": names,
-                  "c0": levels[0][0]}  # fmt: skip
-        for i, (n, s) in enumerate(levels[1:], 1):
-            fields |= {f"c{i}": n, f"s{i}": s}
-        for i, (n, s, p) in enumerate(outer[: 4 - names], names):
-            fields |= {f"c{i}": n, f"s{i}": s, f"l{i}": p}
-        ops.append(Op("load", fields, (read,), (slot,), number, "dram", view.buffer, source))
-    return ops

@@ -93,7 +93,6 @@ class _Search:
         self.seen[s] = exact_cycles(self.config, ops) + beside
         return self.seen[s]
 
-
     def climb(self, s: Schedule) -> Schedule:
         """Change one field after another while that helps."""
         p, best = problem(self.kernel), self.cycles(s)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import product
 
 from tilewright.compiler import core
-from tilewright.compiler.image import Spans, box_loads, merged
+from tilewright.compiler.boxes import box_loads, merged
+from tilewright.compiler.image import Spans
 from tilewright.compiler.kernels import Axis, Kernel, Pool
 from tilewright.compiler.operand_loads import span_bytes
 from tilewright.compiler.schedule import ceil_div, cell_granules

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from tilewright.compiler.image import merged
+from tilewright.compiler.boxes import merged
 from tilewright.compiler.kernels import Kernel, Pad, View
 from tilewright.compiler.schedule import MAX_COUNT, ceil_div, cell_granules
 from tilewright.compiler.tiles import Dram, Local, Op

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tilewright.numpy as tnp
 from tilewright import lax, sim
+from tilewright.compiler.boxes import _rows_on_rows
 from tilewright.compiler.bus_slots import load_row, words
-from tilewright.compiler.image import _rows_on_rows
 from tilewright.compiler.schedule import Schedule
 from tilewright.isa.config import parse_config
 from tilewright.isa.encoding import decode
