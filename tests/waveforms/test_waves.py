@@ -222,7 +222,7 @@ def test_picture_reads_what_pywellen_reads(tmp_path):
     (axes,) = figure.axes
     assert [t.get_text() for t in axes.get_yticklabels()] == names
     texts = [t.get_text() for t in axes.texts]
-    assert any(t.startswith("#7 @7 load") for t in texts)
+    assert any(re.match(r"#\d+ @\d+ load", t) for t in texts)
     for wrong, message in (((["nobody"], 0, 9), "no signal"), ((names, 9, 3), "first <= last")):
         with pytest.raises(WaveError, match=message):
             waveforms.picture(files["waves"], *wrong)
