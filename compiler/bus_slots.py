@@ -37,10 +37,13 @@ def load_slots(
     return np.where(size == pitch, new.mean(-1), ends.mean(-1))
 
 
-def words(config: ChipConfig, units: Number) -> Number:
-    """Slots that a row of bytes needs at least, if its `units` follow each other."""
+def words(config: ChipConfig, units: Number, even: bool = False) -> Number:
+    """Slots that a row of bytes needs at least, if its `units` follow each other.
+
+    `even`: there is room for an even number of them.
+    """
     halved = config.bus_bytes == config.dim
-    return units >> (units % 2 == 0) * halved
+    return (units + even * halved) >> ((units % 2 == 0) | even) * halved
 
 
 def store_slots(config: ChipConfig, size: Numbers, pitch: int, unit: int) -> Numbers:

@@ -32,7 +32,7 @@ from tilewright.sim.timing import simulate
 BUDGET = 600  # operations that are timed for one kernel, about 45 us each
 CLIMBED = 600  # more of them, to change the best of those
 TRIAL = 5  # what a trial costs besides, in operations
-MODELLED = 9000  # operations that are modelled for one kernel, about 5 us each
+MODELLED = 18000  # operations that are modelled for one kernel, about 5 us each
 SAMPLED = 0.5  # of that is left after samples
 STEP = 20  # what a model costs besides, in operations
 BASES = 12  # candidates of the formula that are modelled

@@ -59,6 +59,8 @@ class Schedule:
         the result. Rows, columns, activations and weights are then those of that product.
     a_banks : scratchpad banks of activations; the others hold weights.
     parts : parts of the accumulator: output tiles that grow, wait for their store or are stored.
+    across : a weight row's blocks lie side by side, so that LOAD writes two of 8-bit ones at once;
+        whole rows come, without a head (else a block's rows do, and each block may come alone).
     """
 
     mt: int
@@ -77,10 +79,11 @@ class Schedule:
     swap: bool = False
     a_banks: int = A_BANKS
     parts: int = 2
+    across: bool = False
 
     def __str__(self) -> str:
         extra = (
-            f" {f.name}" if f.name == "swap" else f" {f.name} {getattr(self, f.name)}"
+            f" {f.name}" if f.type == "bool" else f" {f.name} {getattr(self, f.name)}"
             for f in fields(self)[4:]
             if getattr(self, f.name) != f.default
         )

@@ -59,6 +59,8 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
         )
     if not 1 <= s.a_banks < BANKS:
         raise ScheduleError(f"{s}: a_banks must be in 1 to {BANKS - 1}, not {s.a_banks}")
+    if s.across and (p.local > 1 or s.head):
+        raise ScheduleError(f"{s}: across needs 8-bit operands and no head")
     if s.parts not in (2, 4, 8):
         raise ScheduleError(f"{s}: parts must be 2, 4 or 8, not {s.parts}")
     if s.swap and p.after:
@@ -109,7 +111,9 @@ def slot_sizes(config: ChipConfig, p: Problem, s: Schedule) -> tuple[int, int]:
     d, cell, p = config.dim, cell_granules(config), p.oriented(s)
     rows, cols, chunks = grid(config, p, s)
     a = widest(rows) * ceil_div(widest(a_chunks(config, p, s)), d) * p.local
-    w = d * ceil_div(widest(chunks), d) * ceil_div(widest(cols), d) * p.local
+    blocks = ceil_div(widest(cols), d)
+    blocks += blocks % 2 * s.across
+    w = d * ceil_div(widest(chunks), d) * blocks * p.local
     return ceil_div(a, cell) * cell, ceil_div(w, cell) * cell
 
 

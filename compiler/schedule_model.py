@@ -57,17 +57,19 @@ END = 34  # cycles from the last slot of STORE, if it goes the short way, to the
 
 
 @cache
-def reads(config: ChipConfig, o: Operand, rows: int, cols: int, beside: bool = False) -> Turn:
+def reads(
+    config: ChipConfig, o: Operand, rows: int, cols: int, beside: bool = False, even: bool = False
+) -> Turn:
     """LOADs of rows x cols local elements; `cols` are what a local row is made of.
 
-    `beside`: units of a row follow each other, those of activations.
+    `beside`: units of a row follow each other, those of activations; `even`: so do the weights'.
     """
     if o.way == "gather":
         return Turn((), rows * cols)
     if o.way == "rows":
         units, narrow = ceil_div(cols, config.dim), o.size == 1
-        if beside and narrow:
-            units = words(config, units)
+        if (beside or even) and narrow:
+            units = words(config, units, even)
         each = load_row(config, cols * o.size, o.pitch, o.first, units, narrow)
         return Turn((), rows * each)
     return turn(config, o, rows, cols)
@@ -137,7 +139,7 @@ class _Run:
         if wait and slot in self.read:
             begin = max(begin, self.read[slot] + HANDED)
         self.loads += 1
-        what = reads(self.config, o, rows, cols, beside)
+        what = reads(self.config, o, rows, cols, beside, self.s.across and not beside)
         self.fetched += what.slots
         self.load = max(begin, self.drained - what.hidden) + what.slots
         self.there[slot] = self.load + what.drain + LOADED

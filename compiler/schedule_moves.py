@@ -34,8 +34,10 @@ def moves(config: ChipConfig, p: Problem, s: Schedule) -> Iterator[Schedule]:
     for ka in (0, p.k, 2 * s.kt, 4 * s.kt, ceil_div(ceil_div(p.k, s.kt), 2) * s.kt):
         if s.kt < ka < p.k + s.kt or not ka:
             yield fitted(p, replace(s, ka=min(ka, p.k)))
-    yield replace(s, head=0 if s.head else min(d, s.mt))
-    yield replace(s, head=s.mt)
+    yield replace(s, head=0 if s.head else min(d, s.mt), across=False)
+    yield replace(s, head=s.mt, across=False)
+    if p.local == 1 and s.nt > d:
+        yield replace(s, head=0, across=not s.across)
     for tail in (0, few(config, s), s.mt):
         yield replace(s, tail=tail)
     for lead in (0, 1, 2, 4):
@@ -82,9 +84,9 @@ def sample(config: ChipConfig, p: Problem, swap: bool, rng: Random) -> Schedule:
         return [min(length, ceil_div(ceil_div(length, d), x) * d) for x in parts]
 
     mt = rng.choice([p.m, p.m, *(min(p.m, d * x) for x in (1, 2, 4, 8)),
-                     *(ceil_div(p.m, x) for x in (2, 3, 4))])  # fmt: skip
+                     *(ceil_div(p.m, x) for x in (2, 3, 4, 5, 6, 8))])  # fmt: skip
     nt = rng.choice([p.n, p.n, *(min(p.n, d * x) for x in (1, 2, 4, 8, 16)),
-                     *blocks(p.n, 2, 3, 4)])  # fmt: skip
+                     *blocks(p.n, 2, 3, 4, 5, 6)])  # fmt: skip
     kt = rng.choice([p.k, *(min(p.k, d * x) for x in (1, 1, 2, 4, 8)), *blocks(p.k, 2)])
     rest = p.n % d or d
     first_m = rng.choice([0, 0, d // 4, d // 2])
@@ -96,7 +98,8 @@ def sample(config: ChipConfig, p: Problem, swap: bool, rng: Random) -> Schedule:
     }  # fmt: skip
     s = Schedule(mt, nt, kt, rng.choice(["mn", "nm"]), lead=rng.choice([0, 0, 1, 2]), swap=swap,
                  ka=rng.choice([0, p.k, 4 * kt]), a_banks=rng.choice([1, 2, 5, 7]),
-                 parts=rng.choice([2, 4, 8]))  # fmt: skip
+                 parts=rng.choice([2, 4, 8]),
+                 across=p.local == 1 and nt > d and rng.random() < 0.3)  # fmt: skip
     return fitted(p, replace(s, **some))
 
 
@@ -109,4 +112,4 @@ def fitted(p: Problem, s: Schedule) -> Schedule:
         last_n=min(s.last_n, s.nt) * (s.nt < p.n), tail=min(s.tail, s.mt),
         first_k=first_k, last_k=s.last_k * (s.last_k < s.kt), ka=ka,
     )  # fmt: skip
-    return replace(s, head=min(s.head, s.first_m or s.mt))
+    return replace(s, head=min(s.head, s.first_m or s.mt) * (not s.across))

@@ -225,13 +225,13 @@ class _Tiler:
         else:
             cuts = row_cuts(count, self.s.head if at == 0 and self.s.head else count)
             steps = [("mm", (*cut, 0, blocks)) for cut in cuts]
-            groups = sorted({(x.b0, x.b1) for x in pieces}) or [(0, blocks)]
+            groups = sorted({(x.b0, x.b1) for x in pieces if not self.s.across}) or [(0, blocks)]
             weights: list[tuple[str, Rect]] = [("w", (0, 0, *g)) for g in groups if w_new]
             steps = weights[:1] + [("a", (0, count, 0, 0))] * a_new + weights[1:] + steps
         for what, rect in steps:
             if what == "w":
-                self._load_w(b, cols, ks, self._place(w_slot, chunk, ks, blocks * self.d), rect,
-                             self.parts[c][1])  # fmt: skip
+                at = self._place(w_slot, chunk, ks, self._beside(blocks) * self.d)
+                self._load_w(b, cols, ks, at, rect, self.parts[c][1])
             elif what == "a":
                 self._load_a(b, rows, a_part, self._place(a_slot, wide, a_part, count), rect,
                              self.parts[c][0])  # fmt: skip
@@ -242,6 +242,10 @@ class _Tiler:
         """The first granule of a portion of a chunk, whose local rows are that many."""
         return slot.lo + (ks[0] - chunk[0]) // self.d * rows * self.p.local
 
+    def _beside(self, blocks: int) -> int:
+        """Column blocks for which a weight chunk has room: an even number if they lie `across`."""
+        return blocks + blocks % 2 * self.s.across
+
     def _meets_vectors(self, pieces: list[Piece], vector_part: int) -> bool:
         """Whether the array works in a bank of the vectors, so that they must be there before."""
         bank, place = self.config.acc_bank, self.vectors.region(vector_part)
@@ -250,12 +254,13 @@ class _Tiler:
         return any(x.at + x.size > place.lo // bank * bank and x.at < place.hi for x in pieces)
 
     def _load_w(self, b: int, cols: Span, ks: Span, at: int, rect: Rect, part: int) -> None:
-        """Column blocks of a weight chunk: block by block, each a contiguous column of rows."""
+        """Column blocks of a weight chunk: block by block, or `across`, row by row."""
         local, (_, _, b0, b1) = self.p.local, rect
         block = ceil_div(ks[1] - ks[0], self.d) * self.d * local
         some = (cols[0] + b0 * self.d, min(cols[1], cols[0] + b1 * self.d))
-        used = Local(Mem.SPAD, at + b0 * block, at + b1 * block)
-        layout = Layout(local, block, local)
+        wide = self._beside(b1)
+        used = Local(Mem.SPAD, at + b0 * block, at + wide * block)
+        layout = Layout(wide, local, local) if self.s.across else Layout(local, block, local)
         self.ops += self.w.loads(b, ks, some, used.lo, used, layout, part)
 
     def _load_a(self, b: int, rows: Span, ks: Span, at: int, rect: Rect, part: int) -> None:
@@ -293,17 +298,21 @@ class _Tiler:
         row = ceil_div(a_part[1] - a_part[0], d) * local
         block = ceil_div(w_part[1] - w_part[0], d) * d * local
         a0 = self._place(feed.a_slot, feed.a_chunk, a_part, feed.rows) + r0 * row
-        w0 = self._place(feed.w_slot, feed.w_chunk, w_part, feed.blocks * d) + b0 * block
+        wide = self._beside(feed.blocks)
+        w_lo = self._place(feed.w_slot, feed.w_chunk, w_part, wide * d)
+        w0, w_hi, step = w_lo + b0 * block, w_lo + b1 * block, local
+        if self.s.across:
+            w0, w_hi, step, block = w_lo + b0, w_lo + wide * block, wide, local
         c = piece.at + r0 - piece.r0 + (b0 - piece.b0) * piece.step
         n = min(cols[1] - cols[0], b1 * d) - b0 * d
         fields = self.types | {
             "acc": int(accumulate), "a": a0 + (ks[0] - a_part[0]) // d * local, "r0": r1 - r0,
-            "r1": 1, "as0": row, "ak": local, "w": w0 + (ks[0] - w_part[0]) * local, "ws": local,
-            "wk": d * local, "wn": block, "k": ks[1] - ks[0], "n": n, "c": c, "cn": piece.step,
+            "r1": 1, "as0": row, "ak": local, "w": w0 + (ks[0] - w_part[0]) * step, "ws": step,
+            "wk": d * step, "wn": block, "k": ks[1] - ks[0], "n": n, "c": c, "cn": piece.step,
         }  # fmt: skip
         reads = (
             Local(Mem.SPAD, a0, a0 + (r1 - r0) * row),
-            Local(Mem.SPAD, w0, w0 + (b1 - b0) * block),  # whole tiles are read
+            Local(Mem.SPAD, w0, w_hi),  # whole tiles are read
         )
         out = Local(Mem.ACC, c, c + (b1 - b0 - 1) * piece.step + r1 - r0)
         self.ops.append(Op("matmul", fields, reads, (out,), self.number))

@@ -42,6 +42,7 @@ def test_rows_with_gaps_do_not_share_a_slot():
 
 def test_two_units_of_a_row_share_a_slot_where_they_are_as_long_as_a_beat():
     assert [words(TW16, n) for n in (1, 2, 9, 10)] == [1, 1, 9, 5]
+    assert [words(TW16, n, even=True) for n in (1, 2, 9, 10)] == [1, 1, 5, 5]
     assert words(TW16, np.array([3, 4])).tolist() == [3, 2]
     assert words(parse_config("dim=16,spad_kib=64,acc_kib=64,bus_bytes=8"), 4) == 4
 
@@ -94,6 +95,25 @@ def test_weights_of_few_columns_are_paired():
     program = on_every_engine(product, want, x, w, schedules={0: Schedule(5, 3, 16)})
     found = loads_of(program)
     assert (3, 16, 1) in found and (3, 5, 1) in found  # also the odd rest of 37 rows
+
+
+@pytest.mark.parametrize("n", [9, 13])  # three and four blocks: an odd number gets room for one
+@pytest.mark.parametrize("how", [
+    {"nt": 16, "kt": 16}, {"nt": 16, "kt": 8, "tail": 2, "order": "nm"}, {"nt": 8, "kt": 40},
+    {"nt": 16, "kt": 16, "mt": 4, "first_k": 4, "last_k": 4}, {"nt": 16, "kt": 16, "tail": 5},
+])  # fmt: skip
+def test_weights_across_keep_bits_and_are_paired(n, how):
+    rng = np.random.default_rng(4)
+    x, w = array(rng, (5, 37), I8), array(rng, (37, n), I8)
+    want = x.astype(np.int32) @ w.astype(np.int32)
+
+    def product(x, w):
+        return tnp.matmul(x, w, preferred_element_type=np.int32)
+
+    s = Schedule(**({"mt": 5, "across": True} | how))
+    found = loads_of(on_every_engine(product, want, x, w, schedules={0: s}))
+    whole = s.nt >= n  # else a row's columns come in two parts, which do not follow each other
+    assert any(c0 == n and pair for c0, _, pair in found) == whole
 
 
 def test_rows_of_an_even_number_of_units_are_paired():

@@ -1,6 +1,7 @@
 """A schedule changes cycles, never bits; what does not fit is refused with the reason."""
 
 from functools import partial
+from random import Random
 
 import numpy as np
 import pytest
@@ -18,9 +19,12 @@ from tilewright.compiler.schedule import (
 )
 from tilewright.compiler.schedule_check import (
     check,
+    slot_sizes,
     slots,
 )
 from tilewright.compiler.schedule_cost import ranked
+from tilewright.compiler.schedule_moves import sample
+from tilewright.compiler.tile_contract import problem
 from tilewright.isa.config import parse_config
 
 from tests.compiler.backend_case import (
@@ -53,6 +57,27 @@ def test_schedule_by_hand_keeps_bits(dtype, order):
         )  # fmt: skip
 
 
+def test_drawn_schedules_keep_bits():
+    """int8, rows and columns as they are and exchanged, weights block by block and across."""
+    rng, draw, config = np.random.default_rng(1), Random(1), parse_config("tw4")
+    x, w = array(rng, (13, 30), I8), array(rng, (30, 11), I8)
+
+    def product(x, w):
+        return tnp.matmul(x, w, preferred_element_type=np.int32)
+
+    p, kinds = problem(compiled(product, x, w).kernels.kernels[0]), set()
+    for swap in (False, True) * 24:
+        s = sample(config, p.transposed if swap else p, swap, draw)
+        try:
+            check(config, p, s)
+            slots(config, p, s)
+        except ScheduleError:
+            continue
+        kinds.add((swap, s.across))
+        assert_same_bits(product, x, w, schedules={0: s})
+    assert len(kinds) == 4
+
+
 def sizes(m, n, k, local=2, size=4, out=4, vectors=1):
     """A contraction of dense row-major operands."""
     return Problem(m, n, k, local, Operand(size, "rows", k * size), Operand(size, "rows", n * size),
@@ -81,6 +106,7 @@ def sizes(m, n, k, local=2, size=4, out=4, vectors=1):
         (Schedule(6, 4, 4, swap=True), r"tiles must begin at a multiple of dim \(4\)"),
         (Schedule(8, 4, 4, tail=3, swap=True), "a tail must be whole rows of the last tile"),
         (Schedule(8, 4, 4, head=9), "head must be in 0 to 8, not 9"),
+        (Schedule(8, 8, 4, across=True), "across needs 8-bit operands and no head"),
         (Schedule(100, 4, 4, tail=4), "a slot for each of 8 activation chunks, not 6"),
     ],
 )
@@ -89,6 +115,14 @@ def test_schedule_that_does_not_fit_is_refused_with_the_reason(schedule, reason)
     with pytest.raises(ScheduleError, match=reason):
         check(config, problem, schedule)
         slots(config, problem, schedule)
+
+
+def test_weights_across_have_room_for_an_even_number_of_blocks():
+    config, p = parse_config("tw4"), sizes(8, 9, 30, local=1, size=1)
+    assert slot_sizes(config, p, Schedule(8, 9, 8))[1] == 8 * 3  # rows of 3 blocks
+    assert slot_sizes(config, p, Schedule(8, 9, 8, across=True))[1] == 8 * 4
+    with pytest.raises(ScheduleError, match="across needs 8-bit operands and no head"):
+        check(config, p, Schedule(8, 9, 8, head=4, across=True))
 
 
 @pytest.mark.parametrize(
@@ -110,6 +144,7 @@ def test_schedule_parts_of_a_dimension(args, want):
 def test_schedule_prints_what_is_not_usual():
     assert str(Schedule(8, 4, 4)) == "tile 8x4x4 order mn"
     assert str(Schedule(8, 4, 4, swap=True)) == "tile 8x4x4 order mn swap"
+    assert str(Schedule(8, 4, 4, across=True)) == "tile 8x4x4 order mn across"
     assert str(Schedule(8, 4, 4, "nm", head=2, parts=4)) == "tile 8x4x4 order nm head 2 parts 4"
 
 
