@@ -117,7 +117,7 @@ def test_woven_keeps_each_order_and_reads_what_was_written():
 def test_weave_a_normalisation_between_two_contractions(config, monkeypatch):
     """Rows are normalised under the products that make them and that take them."""
     rng = np.random.default_rng(3)
-    x, w, v = array(rng, (100, 96), F32), array(rng, (96, 24), BF16), array(rng, (24, 160), BF16)
+    x, w, v = array(rng, (100, 130), F32), array(rng, (130, 24), BF16), array(rng, (24, 200), BF16)
     g = array(rng, (24,), F32)
 
     def f(x, w, v, g):
