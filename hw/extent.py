@@ -1,10 +1,10 @@
 """EXTENT: walks the operands of an instruction with one multiplier, one step per cycle.
 
-The steps are the data of `isa.extent_table`: first the products (elements of a packed row, rows of
-a pass), then each operand's terms (count - 1) * stride, gathered into a lowest and a highest
-offset; the DRAM operand comes last. What an instruction does not have is left out. One cycle after
-an operand's last term its ends are checked, against its memory or the window, and its banks are
-added to the masks.
+The steps are the data of `isa.extent_table`: first the products (elements of a packed row, runs of
+a sequence, rows of a pass), then each operand's terms (count - 1) * stride, gathered into a lowest
+and a highest offset; the DRAM operand comes last. What an instruction does not have is left out.
+One cycle after an operand's last term its ends are checked, against its memory or the window, and
+its banks are added to the masks.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
@@ -53,7 +53,7 @@ class Extent(wiring.Component):
     bad, fenced : Out(1)
         Faults RANGE, WINDOW. Valid from the cycle after `last`.
     product : Out(16)
-        `row_elems` of a LOAD, `rows` of a MATMUL. Valid likewise.
+        `row_elems` of a LOAD (see `hw.payload`), `rows` of a MATMUL. Valid likewise.
     units : Out(16)
         Units of a row (LOAD, VECTOR, STORE). Valid likewise.
     joined, span : Out(1), Out(32)
@@ -109,7 +109,11 @@ class Extent(wiring.Component):
         v["dim"] = Const(cfg.dim, 16)
         if name == "load":
             v["deep"] = (v["c2"] != 1) | (v["c3"] != 1)
-            v["row_elems"] = Mux(holds(PARTS[name][0].when, v), self._kept, v["c0"])
+            v["inside"] = v["pack"] + v["xpose"]
+            for part in (p for p in PARTS[name] if p.name == "products"):
+                result = PRODUCTS[name][part.first][0]
+                base = v[PRODUCT_BASE[result]]
+                v[result] = Mux(holds(part.when, v), self._kept, base)
             full = _blocks(v["row_elems"], cfg.dim)
             half = _blocks(v["row_elems"], cfg.dim // 2)
             four = [c for c in LOCAL_BYTES if LOCAL_BYTES[c] == 4]
@@ -117,7 +121,8 @@ class Extent(wiring.Component):
             v["units"] = Mux(v["xpose"], v["c0"], Mux(wide, half, full))
             v["rows"] = Mux(v["gather"], v["bound"], v["c1"])  # bound: less than 2 ** 16, else bad
             v["pairs"] = _blocks(v["c1"], cfg.dim // 2)
-            v["runs"] = Mux(v["xpose"], _blocks(v["c1"], cfg.dim), v["c1"])
+            runs = Mux(v["pack"] == 1, v["c1"], 1)
+            v["runs"] = Mux(v["xpose"], _blocks(v["sequence"], cfg.dim), runs)
             rows = (v["l1"] == 1) & (v["c0"] < cfg.bus_bytes)
             units = (v["l0"] == 1) & ~v["l1"][0] if cfg.bus_bytes == cfg.dim else 0
             odd = Cat(v[n][0] for n in ("loc", "l2", "l3")).any()
@@ -188,13 +193,13 @@ class Extent(wiring.Component):
                         m.d.sync += self._at.eq(self._first(name, starts[name]))
 
     def _first(self, name, starts):
-        """The first step of `word`: its first part's, or, if its modes leave that out, the next."""
-        when = PARTS[name][0].when
-        if not when:
-            return starts[0]
-        if PARTS[name][1].when:
-            raise AssertionError(f"{name}: its second EXTENT part must be there always")
-        return Mux(holds(when, fields(INSTRUCTIONS[name], self.word)), starts[0], starts[1])
+        """The first step of `word`: that of the first part which its modes do not leave out."""
+        v = fields(INSTRUCTIONS[name], self.word)
+        sure = next(i for i, part in enumerate(PARTS[name]) if not part.when)
+        first = Const(starts[sure], self._at.shape())
+        for part, start in reversed(list(zip(PARTS[name][:sure], starts[:sure], strict=True))):
+            first = Mux(holds(part.when, v), start, first)
+        return first
 
     def _pick_unit(self, m, name, starts):
         """The steps of a unit's parts; from the last of a part to the next part that is there."""
@@ -209,7 +214,7 @@ class Extent(wiring.Component):
             for step in range(part.steps):
                 with m.Case(start + step):
                     if part.name == "products":
-                        self._pick_product(m, v, PRODUCTS[name], step)
+                        self._pick_product(m, v, PRODUCTS[name], part.first + step)
                     elif part.name == "DRAM":
                         self._pick_dram(m, v, name, part.first + step)
                     else:
@@ -323,7 +328,8 @@ class Extent(wiring.Component):
         is_store = self.ir[:OPCODE_BITS] == INSTRUCTIONS["store"].opcode
         m.d.comb += self.units.eq(Mux(is_store, store["units"], load["units"]))
         m.d.comb += self.paired.eq(self.joined & is_load & load["paired"])
-        m.d.comb += self.product.eq(Mux(is_load, load["row_elems"], self._kept))
+        packed = Mux(load["xpose"], load["sequence"], load["row_elems"])
+        m.d.comb += self.product.eq(Mux(is_load, packed, self._kept))
         with m.If(self.ir[:OPCODE_BITS] == INSTRUCTIONS["vector"].opcode):
             m.d.comb += self.units.eq(self._values["vector"]["units"])
         many = (store["vectors"] != 0) & (store["units"] > STORE_VECTOR_UNITS)

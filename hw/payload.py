@@ -16,7 +16,8 @@ _OFFSET = signed(LOCAL_BITS + 1)
 # first one's start to the last one's end, if they do
 _JOINED = {"joined": unsigned(1), "span": unsigned(32)}
 EXTRAS = {
-    # row_elems: elements of a local row (c0, times c1, c2 if packed); units: of a local row;
+    # row_elems: elements of a local row (c0, times c1, c2 if packed), or, if transposed, runs of a
+    # sequence (c1, times c2, c3); units: of a local row, or of a transposed block;
     # paired: as `isa.extent.paired`, and joined
     "load": {"row_elems": unsigned(16), "units": unsigned(16), **_JOINED, "paired": unsigned(1)},
     # rows: r0 * r1; a_lo, a_hi: granule offsets of a pass's lowest and highest A granule from

@@ -121,7 +121,10 @@ def _unit(spec: Spec) -> list[str]:
             f"{p.name} {p.steps}" + (f" (if {_when(p.when, spec)})" if p.when else "")
             for p in PARTS[spec.name]
         ]
-        deep = {"load": "`c2` or `c3` is not 1", "store": "`c2` is not 1, or `pool` is 1"}
+        deep = {
+            "load": "`c2` or `c3` is not 1. `inside`: `pack` + `xpose`",
+            "store": "`c2` is not 1, or `pool` is 1",
+        }
         text = f" `deep`: {deep[spec.name]}." if spec.name in deep else ""
         lines += [f"Dispatch: EXTENT cycles: {'; '.join(parts)}.{text}", ""]
     return lines

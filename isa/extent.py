@@ -28,7 +28,8 @@ from tilewright.isa.micro import WORD_BYTES
 from tilewright.isa.table import INSTRUCTIONS, Conv, Fault, Mem, Spec, When
 from tilewright.isa.units import SECTIONS
 
-MAX_COUNT = 65535  # of row elements, of matmul rows, of input rows of a pool's dimension
+#: Of row elements, of runs of a sequence, of matmul rows, of input rows of a pool's dimension.
+MAX_COUNT = 65535
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ EVERYTHING = (0, (1 << 32) - 1)
 def _modes(spec: Spec, values: Mapping[str, int]) -> dict[str, int]:
     """What decides, besides the fields, about an instruction's operands."""
     if spec.name == "load":
-        return {"deep": int(values["c2"] != 1 or values["c3"] != 1)}
+        deep = int(values["c2"] != 1 or values["c3"] != 1)
+        return {"deep": deep, "inside": values["pack"] + values["xpose"]}
     if spec.name == "store":
         deep = int(values["c2"] != 1 or values["pool"] == 1)
         return {"deep": deep, "vectors": values["ibias"] + values["scale"] + values["bias"]}
@@ -108,15 +110,16 @@ def paired(config: ChipConfig, values: Mapping[str, int]) -> bool:
 def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[str, int]:
     """Counts that follow from the fields.
 
-    LOAD: `row_elems`, `units`, `runs` (steps of l1; a transposed block is one), `rows` (of s1:
-    those that an index may name), `pairs` (of granules that hold gather indices), `joined`,
-    `paired`. MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`, `vectors` (how many are
-    enabled), `reads` (steps of l0: units, or elements of a transposed row), `in1` and `in2` (steps
-    of l1 and l2: c1, c2, the grid that max-pool reads, or blocks of transposed rows), `window`
-    (rows read for each row written), `span1` (rows of dimension 1 that may be written),
-    `index_pairs` (pairs of granules that hold scatter indices), `joined`, `short` (its way through
-    the epilogue). VECTOR: `units` (of a row), `kernel_rows` (of micro-operations). LOAD and STORE:
-    `deep` (rows of more than one dimension). Always `dim`.
+    LOAD: `row_elems`, `units`, `sequence` (runs that are transposed together), `inside` (how many
+    dimensions, c0's among them, make a local row or a sequence), `runs` (steps of l1; a transposed
+    block is one), `rows` (of s1: those that an index may name), `pairs` (of granules that hold
+    gather indices), `joined`, `paired`. MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`,
+    `vectors` (how many are enabled), `reads` (steps of l0: units, or elements of a transposed row),
+    `in1` and `in2` (steps of l1 and l2: c1, c2, the grid that max-pool reads, or blocks of
+    transposed rows), `window` (rows read for each row written), `span1` (rows of dimension 1 that
+    may be written), `index_pairs` (pairs of granules that hold scatter indices), `joined`, `short`
+    (its way through the epilogue). VECTOR: `units` (of a row), `kernel_rows` (of micro-operations).
+    LOAD and STORE: `deep` (rows of more than one dimension). Always `dim`.
     """
     out = {"dim": config.dim, **_modes(spec, values)}
     for name, factor, when in PRODUCTS.get(spec.name, ()):
@@ -128,7 +131,8 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
         out["units"] = values["c0"] if xpose else units
         out["rows"] = named_rows(values)
         out["pairs"] = _blocks(values["c1"], config.dim // 2)
-        out["runs"] = _blocks(values["c1"], config.dim) if xpose else values["c1"]
+        runs = values["c1"] if values["pack"] == 1 else 1
+        out["runs"] = _blocks(out["sequence"], config.dim) if xpose else runs
         out["joined"] = int(joined(spec, values))
         out["paired"] = int(out["joined"] and paired(config, values))
     elif spec.name == "matmul":
@@ -237,7 +241,7 @@ def check_range(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> No
         With `Fault.RANGE`; names the operand, its lowest and highest row, and the memory's size.
     """
     counts = derived(config, spec, values)
-    for name, limit in [(n, MAX_COUNT) for n in ("row_elems", "rows", "in1", "in2")]:
+    for name, limit in [(n, MAX_COUNT) for n in ("row_elems", "sequence", "rows", "in1", "in2")]:
         if counts.get(name, 0) > limit:
             raise IllegalInstruction(
                 Fault.RANGE, f"{spec.name}: {name} must be at most {limit}, not {counts[name]}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 from tilewright.isa.table import CONV_BYTES, TYPE_BYTES, Conv, Dest, Mem, Type, When
 from tilewright.isa.units import LOAD_STREAMS, STREAMS
@@ -72,9 +73,9 @@ OPERANDS: dict[str, tuple[Operand, ...]] = {
             "loc",
             (
                 Term("units", "l0"),
-                Term("runs", "l1", when=(("pack", (1,)),)),
-                Term("c2", "l2", when=(("pack", (1, 2)),)),
-                Term("c3", "l3"),
+                Term("runs", "l1"),
+                Term("c2", "l2", when=(("inside", (1, 2)),)),
+                Term("c3", "l3", when=(("inside", (1, 2, 3)),)),
             ),
             pair=(_SPAD, ("conv", _WIDE)),
         ),
@@ -197,22 +198,30 @@ SHORT: tuple[When, ...] = (
     (("type", _FLOATS), ("out", _FLOATS), *_BARE),
 )
 
-#: Products that come before the terms: (result, factor, when); a factor counts if `when` holds.
+_PLAIN, _XPOSE = ("xpose", (0,)), ("xpose", (1,))
+_PACK2, _PACK3 = ("pack", (2, 3)), ("pack", (3,))
+#: Products that come before the terms: (result, factor, when); a factor counts if `when` holds,
+#: and the first factor of a result wherever another one does.
 PRODUCTS: dict[str, tuple[tuple[str, str, When], ...]] = {
-    "load": (("row_elems", "c1", (("pack", (2, 3)),)), ("row_elems", "c2", (("pack", (3,)),))),
+    "load": (
+        ("row_elems", "c1", (_PLAIN, _PACK2)),
+        ("row_elems", "c2", (_PLAIN, _PACK3)),
+        ("sequence", "c2", (_XPOSE, _PACK2)),
+        ("sequence", "c3", (_XPOSE, _PACK3)),
+    ),
     "matmul": (("rows", "r1", ()),),
     "store": (),
     "vector": (),
 }
 #: What a product starts from.
-PRODUCT_BASE = {"row_elems": "c0", "rows": "r0"}
+PRODUCT_BASE = {"row_elems": "c0", "sequence": "c1", "rows": "r0"}
 
 
 @dataclass(frozen=True)
 class Part:
     """Multiplier steps of the EXTENT stage that follow each other, there if `when` holds.
 
-    They are products, or terms of an operand from number `first` on.
+    They are products, or terms of an operand, from number `first` on.
     """
 
     name: str
@@ -225,8 +234,10 @@ _OUTER = ("in2", "c2", "c3")  # counts that are 1 but in `deep` instructions
 
 
 def _parts(name: str) -> tuple[Part, ...]:
-    products = PRODUCTS[name]
-    out = [Part("products", len(products), products[0][2])] if products else []
+    out = []
+    for _, same in groupby(enumerate(PRODUCTS[name]), lambda p: p[1][0]):
+        steps = list(same)
+        out.append(Part("products", len(steps), steps[0][1][2], steps[0][0]))
     every: list[tuple[str, tuple[Term, ...], When]]
     every = [(o.name, o.terms, o.when) for o in OPERANDS[name]]
     if name in DRAM:

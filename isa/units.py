@@ -43,15 +43,18 @@ bound at most 65535 (else fault RANGE). An x outside 0 to bound - 1 is clamped i
 fill, each element of such a run is `value` instead (one of DRAM's type, converted like the others;
 the run is read all the same). The instruction must not write granules that hold its indices.
 
-`xpose` (1 and 2 byte local elements, `pack` 1) transposes blocks of dim runs: element e of runs
-b*dim to b*dim + dim - 1 of dimension 1 becomes the unit at loc + e*l0 + b*l1 + i2*l2 + i3*l3, run
-b*dim + j in lane j; lanes of runs from c1 on are zero. c0 units are written for each block, and c0
-is at most 8*dim (else fault RANGE): longer runs are cut, and their parts take a dimension.
+`xpose` (1 and 2 byte local elements) transposes blocks of dim runs. The runs of dimensions 1 to
+`pack` are one sequence, dimension 1 innermost: blocks go on from one i2 (i3) to the next. Element e
+of runs b*dim to b*dim + dim - 1 of a sequence becomes the unit at loc + e*l0 + b*l1 + i2*l2 +
+i3*l3, without the terms of dimensions 2 and 3 that are in the sequence; run b*dim + j is in lane j,
+lanes beyond the sequence's last run are zero. c0 units are written for each block, and c0 is at
+most 8*dim (else fault RANGE): longer runs are cut, and their parts take a dimension. A sequence has
+at most 65535 runs (else fault RANGE).
 """
 LOAD = (
     Field("mem", 1, "destination memory", enum=Mem),
     Field("conv", 4, "conversion", enum=Conv),
-    Field("pack", 2, "innermost dimensions that make one local row, 1 to 3", default=1),
+    Field("pack", 2, "1 to 3: dimensions of a local row; of a sequence, if transposed", default=1),
     Field("fill", 1, "1: write `value` instead of reading DRAM"),
     Field("xpose", 1, "1: transpose blocks of dim runs"),
     Field("gather", 1, "1: the row index of dimension 1 comes from local memory"),
@@ -66,9 +69,9 @@ LOAD = (
     _dram("s3", "bytes from one step of dimension 3 to the next", True),
     _local("loc", "first local row (granules; rows of the accumulator)"),
     _stride("l0", "local distance of consecutive units inside a row"),
-    _stride("l1", "local distance of dimension 1 (if not packed)"),
+    _stride("l1", "local distance of dimension 1 (if not packed), or of transposed blocks"),
     _stride("l2", "local distance of dimension 2 (if not packed)"),
-    _stride("l3", "local distance of dimension 3"),
+    _stride("l3", "local distance of dimension 3 (if not in a sequence)"),
     Field("value", 32, "fill value: one element of the local type in its low bits", reg=True),
     _local("index", "granule of the first int32 gather index"),
     _dram("bound", "gather indices in 0 to bound - 1 are in range"),
@@ -107,7 +110,6 @@ LOAD_RULES = (
         when=(("xpose", (1,)),),
         text="blocks of 1 and 2 byte elements are transposed",
     ),
-    Rule("in", "pack", (1,), when=(("xpose", (1,)),)),
     *(Rule("zero", f, when=(("xpose", (1,)),)) for f in ("fill", "gather")),
     Rule("zero", "fill", when=(("gather", (1,)),)),
     Rule("nonzero", "bound", when=(("gather", (1,)),)),

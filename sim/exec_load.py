@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from tilewright.isa.config import ChipConfig
-from tilewright.isa.extent import joined
+from tilewright.isa.extent import derived, joined
 from tilewright.isa.extent_table import LOCAL_BYTES
 from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, Conv, Mem, Oob
 from tilewright.sim.local import RowWriter
@@ -74,12 +74,12 @@ def prepare(config: ChipConfig, v: Mapping[str, int]) -> Step:
     conv = Conv(v["conv"])
     read = _fill(v) if v["fill"] else _gathered(config, v) if v["gather"] else _strided(v)
     convert = not v["fill"] and LOCAL_BYTES[conv] != CONV_BYTES[conv]
-    counts: tuple[int, ...] = (v["c3"], v["c2"], v["c1"])
+    counts: tuple[int, ...] = (v["c3"], v["c2"], v["c1"])[: 4 - v["pack"]]
     if v["xpose"]:
-        counts = (*counts[:2], -(-v["c1"] // config.dim))
+        blocks = -(-derived(config, INSTRUCTIONS["load"], v)["sequence"] // config.dim)
+        counts = (*counts[:-1], blocks)
         length = v["c0"] * config.dim * LOCAL_BYTES[conv]
     else:
-        counts = counts[: 4 - v["pack"]]
         length = v["c0"] * LOCAL_BYTES[conv]
         length *= v["c1"] if v["pack"] > 1 else 1
         length *= v["c2"] if v["pack"] > 2 else 1
@@ -111,6 +111,8 @@ def _writer(
     elif local > 1:
         unit = 2 * dim
     strides = (v["l3"], v["l2"], v["l1"])[: len(counts)]
+    if v["xpose"]:
+        strides = (*strides[:-1], v["l1"])
     return RowWriter(v["loc"], counts, strides, v["l0"], row, unit, length)
 
 
@@ -151,8 +153,11 @@ def _gathered(config: ChipConfig, v: Mapping[str, int]) -> Callable[[Machine], n
 
 def _blocks(dim: int, v: Mapping[str, int], data: np.ndarray) -> np.ndarray:
     """Blocks of `dim` runs of (c3, c2, c1, local bytes of c0 elements), a unit for each element."""
-    local, (c3, c2, c1, c0) = LOCAL_BYTES[Conv(v["conv"])], (v["c3"], v["c2"], v["c1"], v["c0"])
-    blocks = -(-c1 // dim)
-    padded = np.zeros((c3, c2, blocks * dim, c0, local), np.uint8)
-    padded[:, :, :c1] = data.reshape(c3, c2, c1, c0, local)
-    return padded.reshape(c3, c2, blocks, dim, c0, local).swapaxes(3, 4)
+    local, c0 = LOCAL_BYTES[Conv(v["conv"])], v["c0"]
+    outer = (v["c3"], v["c2"])[: 3 - v["pack"]]
+    sequences = data.reshape(*outer, -1, c0, local)
+    runs = sequences.shape[-3]
+    blocks = -(-runs // dim)
+    padded = np.zeros((*outer, blocks * dim, c0, local), np.uint8)
+    padded[..., :runs, :, :] = sequences
+    return padded.reshape(*outer, blocks, dim, c0, local).swapaxes(-2, -3)

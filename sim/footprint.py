@@ -101,8 +101,8 @@ def _load(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) ->
     conv = Conv(v["conv"])
     dims = [(v["c1"], "1"), (v["c2"], "2"), (v["c3"], "3")]
     width = 2 if v["mem"] == Mem.SPAD and LOCAL_BYTES[conv] > 1 else 1
-    local = [(count["runs"], "1"), *dims[1:]]
-    rows = tuple((n, v["l" + i]) for n, i in local[v["pack"] - 1 :])
+    local = [(count["runs"], "1"), *dims[max(count["inside"], 2) - 1 :]]
+    rows = tuple((n, v["l" + i]) for n, i in local)
     box = Box(v["loc"], ((count["units"], v["l0"]), *rows), width)
     out = [Access(_SPACE[Mem(v["mem"])], True, (box,))]
     if not v["fill"]:

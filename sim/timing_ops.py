@@ -234,7 +234,8 @@ def _load(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
     if not v["xpose"]:
         return Work(n, reads, rest, False)
     units = -(-v["c0"] // config.dim)
-    n += -v["c1"] % config.dim * units * v["c2"] * v["c3"]  # rows of zeros complete the blocks
+    sequences = (v["c2"] if v["pack"] < 2 else 1) * (v["c3"] if v["pack"] < 3 else 1)
+    n += -count["sequence"] % config.dim * units * sequences  # rows of zeros complete the blocks
     drain = _timing.load_drain(v["c0"])
     return Work(n, reads, rest, False, drain, config.dim * units)
 

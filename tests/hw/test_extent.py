@@ -6,7 +6,7 @@ import pytest
 from amaranth.sim import Simulator
 from tilewright.hw.extent import Extent
 from tilewright.isa.config import parse_config
-from tilewright.isa.encoding import IllegalInstruction, check_rules
+from tilewright.isa.encoding import IllegalInstruction, Instr, check_rules
 from tilewright.isa.extent import (
     EVERYTHING,
     bank_masks,
@@ -86,6 +86,8 @@ def random_fields(rng, spec, config):
         if rng.random() < 0.5 and spec.name == "load":  # to granules one behind the other
             values |= {"pack": 1, "mem": 0, "conv": 0, "c1": 2, "s1": values["c0"]}
             values |= {"l0": 1, "l1": rng.choice((1, values["l1"])), "l2": values["l2"] & -2}
+        if rng.random() < 0.2 and spec.name == "load":  # dimensions are transposed as one
+            values |= {"xpose": 1, "pack": rng.randint(2, 3), "mem": 0, "fill": 0, "gather": 0}
         try:
             check_rules(spec, values)
         except IllegalInstruction:
@@ -101,7 +103,10 @@ def test_extent_agrees_with_python(config):
     bad = {name: 0 for name in ("load", "matmul", "store")}
     fenced, joins, pairs = [0, 0], {"load": 0, "store": 0}, [0, 0]
 
+    turned = 0  # sequences of several dimensions that fit
+
     async def body(ctx):
+        nonlocal turned
         for _ in range(1200):
             spec = INSTRUCTIONS[rng.choice(("load", "matmul", "store"))]
             v = random_fields(rng, spec, config)
@@ -144,10 +149,10 @@ def test_extent_agrees_with_python(config):
                 assert not ctx.get(dut.bad), (spec.name, v)
                 counts = derived(config, spec, v)
                 if spec.name != "store":
-                    assert (
-                        ctx.get(dut.product)
-                        == counts[{"load": "row_elems", "matmul": "rows"}[spec.name]]
-                    )
+                    packed = "sequence" if v.get("xpose") else "row_elems"
+                    product = {"load": packed, "matmul": "rows"}[spec.name]
+                    assert ctx.get(dut.product) == counts[product]
+                    turned += v.get("xpose", 0) and v["pack"] > 1
                 if spec.name != "matmul":
                     assert ctx.get(dut.units) == counts["units"]
                     follows = joined_span(spec, v)
@@ -175,4 +180,51 @@ def test_extent_agrees_with_python(config):
     assert sum(bad.values()) < 1200 * 0.9, bad
     assert min(fenced) > 100, fenced
     assert min(joins.values()) > 3, joins
-    assert min(pairs) > 3, pairs
+    assert min(pairs) > 3 and turned > 3, (pairs, turned)
+
+
+@pytest.mark.parametrize(("pack", "counts"), [
+    (2, (256, 255, 9)), (2, (256, 256, 1)), (2, (65535, 1, 65535)), (2, (1, 65535, 1)),
+    (2, (65535, 65535, 1)), (3, (5, 13107, 1)), (3, (5, 3, 4369)), (3, (40, 40, 41)),
+    (3, (256, 256, 256)), (3, (65535, 65535, 65535)), (3, (255, 1, 257)), (3, (1, 1, 65535)),
+])  # fmt: skip
+def test_sequences_of_all_lengths_have_the_blocks_of_their_product(pack, counts):
+    config = parse_config("tw16")
+    dut = Extent(config)
+    spec, runs = INSTRUCTIONS["load"], counts[0] * counts[1] * (counts[2] if pack == 3 else 1)
+
+    async def body(ctx):
+        blocks = -(-runs // 16)
+        for reach in (16383, 16384):  # the last granule, or one beyond
+            l1 = max(1, reach // max(blocks - 1, 1))
+            loc = reach - l1 * (blocks - 1)
+            if loc < 0:
+                continue
+            c1, c2, c3 = counts
+            v = Instr.make("load", xpose=1, pack=pack, c1=c1, c2=c2, c3=c3, l1=l1, loc=loc, l0=77)
+            ir = spec.opcode
+            for name, (at, f) in spec.layout.items():
+                ir |= (v.values[name] & ((1 << f.bits) - 1)) << at
+            for port, value in ((dut.ir, ir), (dut.word, ir), (dut.enter, 1), (dut.step, 0)):
+                ctx.set(port, value)
+            ctx.set(dut.window_limit, EVERYTHING[1])
+            await ctx.tick()
+            ctx.set(dut.enter, 0)
+            ctx.set(dut.step, 1)
+            cycles = 1
+            while not ctx.get(dut.last):
+                await ctx.tick()
+                cycles += 1
+            await ctx.tick()
+            ctx.set(dut.step, 0)
+            await ctx.delay(1e-9)
+            assert cycles == extent_cycles(spec, v.values)
+            bad = runs > 65535 or reach == 16384
+            assert ctx.get(dut.bad) == bad
+            if not bad:
+                assert ctx.get(dut.product) == runs
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(body)
+    sim.run()

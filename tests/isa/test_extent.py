@@ -62,12 +62,32 @@ def test_a_transposing_load_writes_a_unit_for_each_element_of_a_block(config):
         for e, b, i2, i3, half in itertools.product(*map(range, (dim - 1, 2, 2, 3, 2)))
     ]
     assert of(config, instr) == {"loc": (min(rows), max(rows))}
-    most = Instr.make("load", xpose=1, c0=8 * dim, l0=1)
+    most = Instr.make("load", xpose=1, pack=3, c0=8 * dim, l0=1)
     check_range(config, most.spec, most.values)
     with pytest.raises(IllegalInstruction, match=r"c0 must be at most 8 \* dim .*with xpose") as e:
         wide = Instr.make("load", xpose=1, c0=8 * dim + 1)
         check_range(config, wide.spec, wide.values)
     assert e.value.fault == Fault.RANGE
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+@pytest.mark.parametrize("pack", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(8))
+def test_blocks_of_a_sequence_of_runs_are_a_step_of_l1_apart(config, pack, seed):
+    rng = random.Random(seed)
+    c0, c1, c2, c3 = (rng.randint(1, n) for n in (2 * config.dim, 3 * config.dim, 4, 3))
+    strides = {f"l{i}": 2 * rng.randint(-9, 9) for i in range(4)}
+    instr = Instr.make("load", conv=Conv.F32_BF16, xpose=1, pack=pack, loc=500, c0=c0, c1=c1, c2=c2,
+                       c3=c3, s1=100, s2=-3000, s3=7, dram=1 << 20, **strides)  # fmt: skip
+    rows, every = [], itertools.product(range(c3), range(c2), range(c1))
+    for number, (i3, i2, _) in enumerate(every):
+        q = number % (c1, c1 * c2, c1 * c2 * c3)[pack - 1]
+        at = 500 + q // config.dim * strides["l1"]
+        at += i2 * strides["l2"] * (pack == 1) + i3 * strides["l3"] * (pack < 3)
+        rows += [at + e * strides["l0"] + half for e in (0, c0 - 1) for half in (0, 1)]
+    assert of(config, instr) == {"loc": (min(rows), max(rows))}
+    low, high = (1 << 20) - 3000 * (c2 - 1), (1 << 20) + 100 * (c1 - 1) + 7 * (c3 - 1) + 4 * c0
+    assert dram_extent(instr.spec, instr.values) == ("r", low, high - 1)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
@@ -231,6 +251,9 @@ def test_vector_touches_its_kernel_and_the_streams_that_are_on():
         ("load", {"conv": Conv.COPY16, "loc": 2046, "c0": 5, "l0": 2}, "not 2046 to 2049"),
         ("load", {"mem": 1, "conv": 2, "loc": 256}, "accumulator rows 0 to 255, not 256 to 256"),
         ("load", {"c0": 256, "c1": 256, "pack": 2}, "row_elems must be at most 65535, not 65536"),
+        ("load", {"xpose": 1, "pack": 2, "c1": 256, "c2": 256}, "sequence must be at most 65535"),
+        ("load", {"xpose": 1, "pack": 3, "c1": 65535, "c2": 65535, "c3": 65535}, "at most 65535"),
+        ("load", {"xpose": 1, "pack": 3, "c1": 2, "c2": 2, "c3": 2, "l1": -1}, "not -1 to 0"),
         ("matmul", {"r0": 256, "r1": 256}, "matmul: rows must be at most 65535, not 65536"),
         ("matmul", {"w": 2047, "ws": 1}, "matmul.w must stay in .* not 2047 to 2050"),
         ("matmul", {"r0": 257}, "matmul.c must stay in accumulator rows 0 to 255, not 0 to 256"),
@@ -263,6 +286,9 @@ def test_range_faults(name, fields, message):
     [
         ("load", {"loc": 2047}),
         ("load", {"c0": 255, "c1": 257, "pack": 2}),
+        ("load", {"xpose": 1, "pack": 3, "c1": 5, "c2": 13107, "l2": 99}),
+        ("load", {"xpose": 1, "pack": 2, "c1": 256, "c3": 256, "l2": 99}),
+        ("load", {"xpose": 1, "pack": 3, "c1": 2, "c2": 2, "c3": 2047, "l1": 1, "l3": 99}),
         ("store", {"bias": 1, "c0": 64}),
         ("store", {"c0": 65}),
         ("matmul", {"r0": 256}),
@@ -289,6 +315,9 @@ def test_no_dram_operand():
     ("load", {"c3": 2}, 4 + 3),
     ("load", {"c2": 2}, 4 + 3),
     ("load", {"pack": 2}, 2 + 2 + 1),
+    ("load", {"xpose": 1}, 2 + 1),
+    ("load", {"xpose": 1, "pack": 2}, 2 + 2 + 1),
+    ("load", {"xpose": 1, "pack": 3, "c3": 2}, 2 + 4 + 3),
     ("load", {"gather": 1}, 2 + 1 + 1),
     ("load", {"fill": 1}, 2),
     ("matmul", {}, 1 + 3 + 3 + 2),

@@ -9,6 +9,7 @@ from tilewright.isa.program import Program
 from tilewright.isa.table import Conv, Dest, Fault, Mem, Type
 from tilewright.sim import run
 from tilewright.sim.checker import CheckError, check
+from tilewright.sim.footprint import accesses
 from tilewright.sim.memory import Memory
 
 TW4 = PRESETS["tw4"]
@@ -97,6 +98,20 @@ def test_interleaved_footprints_do_not_meet():
     cols = [store(0, 1024 + 16 * i, s1=32, rows=8, mem=Mem.ACC) for i in (0, 1)]
     reads = load(0, 1, dram=1024 + 16, s1=1)
     assert kinds(report(cols[0], reads)) == [] and kinds(report(cols[1], reads)) == ["race"]
+
+
+@pytest.mark.parametrize(("pack", "blocks"), [
+    (1, (0, 3, 8, 11, 32, 35, 40, 43)),  # of 5 runs: two blocks for each (i2, i3)
+    (2, (0, 16, 32, 48)),  # of 6 runs: two blocks for each i3
+    (3, (0, 16, 32)),  # of 12 runs: three blocks
+])  # fmt: skip
+def test_a_transposing_load_touches_its_units_and_nothing_between_them(pack, blocks):
+    l1 = 3 if pack == 1 else 16
+    turned = make("load", xpose=1, pack=pack, c0=2, c1=5 if pack == 1 else 3, c2=2, c3=2, s1=3,
+                  s2=9, s3=18, l0=2, l1=l1, l2=8, l3=32, loc=100)  # fmt: skip
+    written, _ = accesses(TW4, turned.spec, turned.values)
+    cells = {x for a, b in zip(*written.spans, strict=True) for x in range(a, b)}
+    assert cells == {100 + b + e for b in blocks for e in (0, 2)}
 
 
 def test_weights_beyond_k_do_not_matter():

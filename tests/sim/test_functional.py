@@ -725,6 +725,35 @@ def test_load_transposes_blocks_and_completes_them_with_zeros(conv, dtype):
             assert (m.spad[at + 16 * size : at + 80] == 7).all()
 
 
+@pytest.mark.parametrize("pack", [1, 2, 3])
+@pytest.mark.parametrize(("conv", "dtype"), [(Conv.COPY8, np.uint8), (Conv.COPY16, np.uint16)])
+@pytest.mark.parametrize("counts", [(5, 7, 3, 2), (9, 3, 5, 3), (4, 4, 2, 2), (1, 1, 1, 3)])
+def test_load_transposes_the_runs_of_several_dimensions_as_one_sequence(pack, conv, dtype, counts):
+    mem, d = filled(16)
+    c0, c1, c2, c3 = counts
+    width = np.dtype(dtype).itemsize  # granules of a unit
+    first = np.ndarray((1,), dtype, d.data, 901)
+    strides = (70, -100, 30, width)
+    far = np.lib.stride_tricks.as_strided(first, (c3, c2, c1, c0), strides)
+    outer = (1, c3, c3 * c2)[3 - pack]  # sequences
+    runs = far.reshape(outer, -1, c0)
+    blocks = -(-runs.shape[1] // 4)
+    runs = np.pad(runs, ((0, 0), (0, 4 * blocks - runs.shape[1]), (0, 0)))
+    want = runs.reshape(outer, blocks, 4, c0).swapaxes(2, 3)  # block, element, lane
+    l1, size = (c0 + 1) * width, (c0 + 1) * width * blocks
+    l2, l3 = (size, size * c2) if pack == 1 else (-1000, size)
+    m, e = go(
+        make("load", conv=conv, xpose=1, pack=pack, dram=901, c0=c0, c1=c1, c2=c2, c3=c3, s1=30,
+             s2=-100, s3=70, l0=width, l1=l1, l2=l2, l3=l3 if pack < 3 else 64000),
+        memory=mem,
+        spad=np.full(8000, 7, np.uint8),
+    )  # fmt: skip
+    assert e.fault is None
+    got = m.spad[: 4 * size * outer].reshape(outer, blocks, c0 + 1, 4 * width)
+    assert np.array_equal(got[:, :, :c0].copy().view(dtype), want)
+    assert (got[:, :, c0] == 7).all() and (m.spad[4 * size * outer : 8000] == 7).all()
+
+
 @pytest.mark.parametrize("c0", [5, 31, 32])
 def test_load_transposes_runs_longer_than_dim(c0):
     mem, d = filled(8)

@@ -96,8 +96,14 @@ class Naive:
                         raw = v["value"].to_bytes(4, "little")[:size] if out else raw
                         value = v["value"].to_bytes(4, "little")[:local]
                         if v["xpose"]:
-                            unit = lanes.setdefault((i3, i2, i1 // dim, e), bytearray(dim * local))
-                            j = i1 % dim * local
+                            q, at3, at2 = i1, i3, i2
+                            if v["pack"] > 1:
+                                q, at2 = q + i2 * v["c1"], 0
+                            if v["pack"] > 2:
+                                q, at3 = q + i3 * v["c1"] * v["c2"], 0
+                            place = (at3, at2, q // dim, e)
+                            unit = lanes.setdefault(place, bytearray(dim * local))
+                            j = q % dim * local
                             unit[j : j + local] = self.element(raw, conv)
                         row += value if v["fill"] else self.element(raw, conv)
         target, cell = (self.acc, 4 * dim) if v["mem"] == Mem.ACC else (self.spad, dim)

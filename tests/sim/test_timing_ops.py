@@ -391,6 +391,19 @@ def test_a_transposing_load_of_long_runs_pays_for_each_unit_of_a_row_of_zeros():
 
 
 @pytest.mark.parametrize(
+    ("pack", "zeros"),  # rows: for each (i2, i3) of 7 runs, for each i3 of 35, once for 70
+    [(1, 2 * 5 * (4 - 7 % 4)), (2, 2 * (4 - 35 % 4)), (3, 4 - 70 % 4)],
+)
+def test_rows_of_zeros_complete_the_end_of_a_sequence_only(pack, zeros):
+    config = CONFIGS[0]  # dim 4, 4 bytes a beat
+    fields = dict(dram=3, xpose=1, pack=pack, c0=9, c1=7, s1=32, c2=5, c3=2, l0=1, l1=9, s2=11)
+    work = lower_one(config, executed(Instr.make("load", **fields))).work
+    beats = sum(-(-((3 + 11 * i2) % 4 + 9) // 4) for i2 in range(5)) * 7 * 2
+    assert work.slots == beats + 3 * zeros
+    assert (work.drain, work.hidden) == (11, 12)
+
+
+@pytest.mark.parametrize(
     ("config", "fields", "slots"),
     [  # fetch rows + lead 5 + 8 for each word that runs
         (0, dict(body=1), 1 + 5 + 8),
