@@ -4,8 +4,9 @@ A *descriptor* is the instruction as loops see it: bytes of a run, three counts 
 local strides. Dimensions that do not move a row locally have stride 0, those that a fill does not
 visit have count 1; a fill is a run of whole beats, one for each local unit. So the address
 generator and the unpacker, some 60 cycles apart, walk the same `Nest` and never exchange a run.
-A transposing instruction has *extra* slots without a beat after the last run of dimension 1: `pad`
-units of the rows of zeros that complete the block. What comes after its end may have to wait for
+A transposing instruction has *extra* slots without a beat after the last run of each *sequence*,
+which are the runs of dimensions 1 to `pack`: `pad` units of the rows of zeros that complete the
+block. What comes after its end may have to wait for
 the `Drain` of the transposer.
 A gathering one starts with LOAD_GATHER slots without a beat; then each run adds the offset that the
 `IndexReader` has for it. Offsets are whole beats, so the unpacker need not know them. The bursts
@@ -38,7 +39,7 @@ def descriptor(config: ChipConfig) -> data.StructLayout:
             "single": 1,  # a local unit has the bytes of a beat
             "half": range(config.bus_bytes + 1),  # bytes of a word's first granule; 0: not paired
             "odd": 1,  # the last run of a group is one row
-            # units of the rows that a matrix lacks, if transposed
+            # units of the rows that a sequence lacks, if transposed
             "pad": range((config.dim - 1) * XPOSE_BLOCKS + 1),
             "mem": unsigned(1),
             "conv": unsigned(4),
@@ -70,7 +71,8 @@ def copy(target: data.View, source: data.View) -> list:
 def describe(m: Module, config: ChipConfig, start, instr) -> data.View:
     """The descriptor of a payload, combinationally; zero without `start`, as Verilator likes it."""
     out = Signal(descriptor(config))
-    inside = {1: instr.pack >= 2, 2: instr.pack == 3}  # dimensions inside a local row
+    row = ~instr.xpose
+    inside = {1: row & (instr.pack >= 2), 2: row & (instr.pack == 3)}  # inside a local row
     same = [n for n in descriptor(config).members if n in payload("load").members]
     rest = exact_log2(config.dim)
     pairs = (instr.conv == Conv.COPY32) & (instr.mem == Mem.SPAD)
@@ -109,7 +111,8 @@ def describe(m: Module, config: ChipConfig, start, instr) -> data.View:
         m.d.comb += out.last.eq((instr.row_elems - 1) & short)
         with m.If(instr.xpose):
             last = (instr.c0 - 1)[: len(out.last)]
-            m.d.comb += [out.last.eq(last), out.pad.eq((-instr.c1)[:rest] * ((last >> rest) + 1))]
+            lacks = (-instr.row_elems)[:rest]
+            m.d.comb += [out.last.eq(last), out.pad.eq(lacks * ((last >> rest) + 1))]
     return out
 
 
@@ -121,12 +124,13 @@ class Nest:
     load, new : take the first position of descriptor `new`.
     step, held : go to the next position of the descriptor register `held`.
     tracks : name to (bits, start field, the three stride fields).
+    straight : names to conditions: the track steps by its innermost stride, at an end, too.
 
     **Members** : `at[name]` of this position, `next[name]` of the one that `load` or `step` takes;
     `end[i]`: dimension i + 1 is at its last index; `near`: a step leads to the last of dimension 1.
     """
 
-    def __init__(self, m: Module, prefix: str, *, load, new, step, held, tracks: dict):
+    def __init__(self, m: Module, prefix: str, *, load, new, step, held, tracks, straight=None):
         left = [Signal(16, name=f"{prefix}_left{i}", reset_less=True) for i in (1, 2, 3)]
         self.end = [count == 1 for count in left]
         self.near = left[0] == 2
@@ -136,7 +140,10 @@ class Nest:
             base = [Signal(bits, name=f"{prefix}_{name}{i}", reset_less=True) for i in (1, 2, 3)]
             to = Signal(bits, name=f"{prefix}_{name}_next")
             steps = [(b + held[s])[:bits] for b, s in zip(base, strides, strict=True)]
-            inner = Mux(~self.end[0], steps[0], Mux(~self.end[1], steps[1], steps[2]))
+            first = ~self.end[0]
+            if straight is not None and name in straight:
+                first |= straight[name]
+            inner = Mux(first, steps[0], Mux(~self.end[1], steps[1], steps[2]))
             m.d.comb += to.eq(Mux(load, new[start], inner))
             self.at[name], self.next[name], levels[name] = base[0], to, base
         carry = [load | step, load | step & self.end[0], load | step & self.end[0] & self.end[1]]
@@ -152,6 +159,12 @@ class Nest:
                 m.d.sync += [levels[n][i].eq(self.next[n]) for n in tracks]
 
 
+def sequence_end(held, nest: Nest):
+    """Whether the run is the last of those of dimensions 1 to `pack`."""
+    one, two, three = nest.end
+    return one & ((held.pack == 1) | two) & ((held.pack != 3) | three)
+
+
 def next_run(held, nest: Nest):
     """Bytes of the run that a step leads to: of one row only, if that is the odd one."""
     return Mux(held.odd & nest.near, held.run >> 1, held.run)
@@ -163,6 +176,7 @@ class Extra:
     Parameters
     ----------
     slot, run_end : a slot is in use; it holds a run's last beat.
+    end : of a sequence.
 
     **Members** : `on`, this slot is extra and stands for a unit of zeros; `over`, it is the last
     slot of its run.
@@ -171,7 +185,7 @@ class Extra:
     def __init__(self, m: Module, *, slot, run_end, held, end):
         left, amount = Signal.like(held.pad), Signal.like(held.pad)
         self.on, self.over = Signal(), Signal()
-        with m.If(held.xpose & end[0]):
+        with m.If(held.xpose & end):
             m.d.comb += amount.eq(held.pad)
         m.d.comb += [
             self.on.eq(left != 0),
@@ -255,8 +269,8 @@ class AddressGenerator(wiring.Component):
         m = Module()
         bus = self.config.bus_bytes
         low = exact_log2(bus)
-        names = ("fill", "gather", "joined", "single", "odd", "xpose", "pad", "last", "run", "span")
-        steps = ("c1", "c2", "c3", "s1", "s2", "s3")
+        names = ("fill", "gather", "joined", "single", "odd", "xpose", "pad", "pack", "last")
+        steps = ("run", "span", "c1", "c2", "c3", "s1", "s2", "s3")
         kept = fields(descriptor(self.config), *names, *steps)
         held = Signal(kept, reset_less=True)
         active = Signal()
@@ -280,7 +294,8 @@ class AddressGenerator(wiring.Component):
             held=held,
             tracks={"dram": (32, "dram", ("s1", "s2", "s3"))},
         )
-        extra = Extra(m, slot=slot, run_end=run_end, held=held, end=nest.end)
+        end = sequence_end(held, nest)
+        extra = Extra(m, slot=slot, run_end=run_end, held=held, end=end)
         last = extra.over & nest.end[0] & nest.end[1] & nest.end[2]
         drain = Drain(m, self.config, ended=slot & last, held=held)
         to = Mux(begin, nest.at["dram"], nest.next["dram"])

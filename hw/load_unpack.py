@@ -22,7 +22,15 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
-from tilewright.hw.load_address import Drain, Extra, Nest, copy, descriptor, next_run
+from tilewright.hw.load_address import (
+    Drain,
+    Extra,
+    Nest,
+    copy,
+    descriptor,
+    next_run,
+    sequence_end,
+)
 from tilewright.hw.load_convert import (
     chunk_bytes,
     chunk_layout,
@@ -146,6 +154,7 @@ class Unpacker(wiring.Component):
         number = Signal(exact_log2(self.config.dim), reset_less=True)  # of a run in its block
         strides = {n: held[n] for n in held.shape().members}
         strides["l1"] = Mux(held.xpose & (number != self.config.dim - 1), 0, held.l1)
+        goes_on = Signal()  # the next run is of the same sequence
         nest = Nest(
             m,
             "run",
@@ -157,9 +166,11 @@ class Unpacker(wiring.Component):
                 "offset": (low, "dram", ("s1", "s2", "s3")),
                 "row": (LOCAL_BITS, "loc", ("l1", "l2", "l3")),
             },
+            straight={"row": goes_on},
         )
         inner, middle, outer = nest.end
-        extra = Extra(m, slot=self._go, run_end=run_end, held=held, end=nest.end)
+        end = sequence_end(held, nest)
+        extra = Extra(m, slot=self._go, run_end=run_end, held=held, end=end)
         offset = nest.next["offset"]
         comes = {n: Mux(advance, queued[n], held[n]) for n in ("joined", "single")}
         comes["run"] = Mux(advance, queued.run, next_run(held, nest))
@@ -172,18 +183,18 @@ class Unpacker(wiring.Component):
             offset=offset,
             go=go,
         )
+        alone = (held.pack == 1) | held.xpose  # a run is a row
         m.d.comb += [
+            goes_on.eq(held.xpose & ~end),
             run_end.eq(run.last),
             self._on.eq(extra.on),
             go.eq(self._go & ~extra.on),
             step.eq(take & extra.over),
             self._next_run.eq(step),
-            row_last.eq(
-                run_end & ~extra.on & ((held.pack == 1) | inner) & ((held.pack != 3) | middle)
-            ),
+            row_last.eq(run_end & ~extra.on & (alone | inner & ((held.pack == 2) | middle))),
             self.last.eq(step & inner & middle & outer),
         ]
-        with m.If(advance | step & inner):
+        with m.If(advance | step & end):
             m.d.sync += number.eq(0)
         with m.Elif(step):
             m.d.sync += number.eq(number + 1)

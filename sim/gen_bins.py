@@ -96,7 +96,8 @@ def _strides(v: Mapping[str, int], run: int) -> Iterator[str]:
 
 def _load(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
     count = derived(config, INSTRUCTIONS["load"], v)
-    last = v["c1"] % config.dim if v["xpose"] else count["row_elems"] % unit_elements(config, v)
+    last = count["row_elems"] % unit_elements(config, v)
+    last = count["sequence"] % config.dim if v["xpose"] else last
     ragged = _RAGGED[last > 0]
     yield f"{mode}/pack{v['pack']}/{ragged}"
     if not v["fill"]:
@@ -106,8 +107,11 @@ def _load(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
         yield from _align(name, v["dram"], size, config.bus_bytes, rest)
         yield from (f"load/stride/{s}" for s in _strides(v, size * v["c0"]))
     if v["xpose"]:
-        length = "long" if v["c0"] > config.dim else "short"
+        length = _LENGTH[v["c0"] > config.dim]
         yield f"load/xpose/{length}/{_RAGGED[v['c0'] % config.dim > 0]}/{ragged}"
+        if v["pack"] > 1:  # the i2 of one block
+            several = v["c1"] % config.dim > 0 and count["sequence"] > v["c1"]
+            yield f"load/xpose/pack{v['pack']}/{_COUNT[several]}"
     if v["gather"]:
         yield f"load/gather/{Oob(v['oob']).name}".lower()
     if count["joined"]:
@@ -355,7 +359,7 @@ def _all() -> Iterator[str]:
     for mode in dict.fromkeys(m.rsplit("-", 1)[0] for m in modes):
         yield from (f"{mode}/{p}" for p in (*_SEM, "port_free", "port_conflict"))
     for mode, ragged in product(loads, _RAGGED):
-        yield from (f"{mode}/pack{p}/{ragged}" for p in ((1,) if "xpose" in mode else (1, 2, 3)))
+        yield from (f"{mode}/pack{p}/{ragged}" for p in (1, 2, 3))
         if mode.endswith("copy"):
             yield from (f"{mode}/{a}/{ragged}" for a in _ALIGN)
             yield f"{mode}/joined"
@@ -364,6 +368,7 @@ def _all() -> Iterator[str]:
     yield from (f"load/gather/{oob.name}".lower() for oob in Oob)
     for length, part, block in product(("short", "long"), _RAGGED, _RAGGED):
         yield f"load/xpose/{length}/{part}/{block}"
+    yield from (f"load/xpose/pack{p}/{x}" for p in (2, 3) for x in _COUNT)
     yield from (f"load/drain/{x}" for x in ("plain", "xpose_long", "xpose_short"))
     yield from (f"load/{how}/{a}/any" for how, a in product(("xpose", "gather"), _ALIGN))
     for mode, k, n in product(matmuls, _RAGGED, _RAGGED):

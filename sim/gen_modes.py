@@ -41,7 +41,7 @@ WISHES = ("needs", "free", "two_waits", "take_many", "read_done", "done", "both_
 DECKS = {
     "load": (
         *product(LOAD_MODES, (COPY, FILL), (1, 2, 3), (0, 1)),
-        *product(XPOSED, (XPOSE,), (1,), (0, 1)),
+        *product(XPOSED, (XPOSE,), (1, 2, 3), (0, 1)),
         *product(LOAD_MODES, (GATHER,), (1, 2, 3), (0, 1)),
     ),
     "matmul": tuple(product(((0, 0), (0, 1), (1, 0), (1, 1), (2, 2)), (0, 1), (0, 1), (0, 1))),

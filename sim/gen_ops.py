@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 from random import Random
 
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, XPOSE_BLOCKS, ChipConfig
@@ -175,13 +176,13 @@ class Ops:
         return out
 
     def load(self, kind: tuple[Mem, Conv], how: str, pack: int, ragged: int) -> Op | None:
-        """A LOAD; `ragged` rows do not fill their last unit (runs, their last block)."""
-        if how == XPOSE:
-            op = self._xpose(kind, ragged)
-            if op is not None and self.rng.getrandbits(2) == 1:  # while one drains
-                op.before = self._xpose(self.rng.choice(XPOSED), self.rng.randrange(2))
-            return op
+        """A LOAD; `ragged` rows do not fill their last unit (sequences, their last block)."""
         rng, dim = self.rng, self.config.dim
+        if how == XPOSE:
+            op = self._xpose(kind, pack, ragged)
+            if op is not None and rng.getrandbits(2) == 1:  # while one drains
+                op.before = self._xpose(rng.choice(XPOSED), rng.randint(1, 3), rng.randrange(2))
+            return op
         mem, conv = kind
         space, local, far = SPACE[mem], _LOCAL.get(conv, 4), _DRAM.get(conv, 4)
         c0 = self._columns() if pack == 1 else rng.choice((dim, rng.randint(1, dim + 2)))
@@ -260,8 +261,8 @@ class Ops:
         op.reads.append(("dram", frozenset(dram + c for c in run)))
         return op
 
-    def _xpose(self, kind: tuple[Mem, Conv], ragged: int) -> Op | None:
-        """A transposing LOAD."""
+    def _xpose(self, kind: tuple[Mem, Conv], pack: int, ragged: int) -> Op | None:
+        """A transposing LOAD, the runs of `pack` dimensions as one sequence."""
         rng, dim = self.rng, self.config.dim
         conv = kind[1]
         far, width = _DRAM.get(conv, 4), 1 if conv == Conv.COPY8 else 2
@@ -269,17 +270,22 @@ class Ops:
         c0 = rng.choice((dim, rng.randint(1, dim), rng.randint(dim + 1, most), most))
         counts = [rng.choice((dim, 2 * dim, rng.randint(1, 3 * dim))), rng.choice((1, 1, 2)),
                   rng.choice((1, 1, 2))]  # fmt: skip
-        if ragged != (counts[0] % dim > 0):
+        if pack > 1:
+            few = rng.randint(1, dim + 1)
+            counts = [rng.choice((counts[0], few, few)), rng.choice((1, 2, 3, 5)), counts[2]]
+        runs = prod(counts[:pack])
+        if ragged != (runs % dim > 0):
             return None
-        local = [-(-counts[0] // dim), *counts[1:]]
+        local = [-(-runs // dim), *counts[pack:]]
         l0, rest = self._layout(c0, local, width)
         cells = grid((c0, l0), *zip(local, rest, strict=True), width=width)
         loc = self._base("spad", cells, width)
         if loc is None:
             return None
-        f = dict(mem=Mem.SPAD, conv=conv, xpose=1, c0=c0, loc=loc, l0=l0)
+        f = dict(mem=Mem.SPAD, conv=conv, xpose=1, pack=pack, c0=c0, loc=loc, l0=l0)
         f |= {f"c{i + 1}": n for i, n in enumerate(counts)}
-        f |= {f"l{i + 1}": s for i, s in enumerate(rest)}
+        f |= {f"l{i}": s for i, s in zip((1, *range(pack + 1, 4)), rest, strict=True)}
+        f |= {f"l{i}": width * rng.randint(-3, 3) for i in range(2, pack + 1)}  # not used
         op = Op("load", f, writes=[("spad", frozenset(loc + c for c in cells))])
         return self._from_dram(op, counts, self._steps(counts, c0 * far, far), c0 * far)
 

@@ -57,6 +57,11 @@ class Load:
         """Of a local row."""
         return int(np.prod(self.c[: self.pack]))
 
+    @property
+    def sequence(self):
+        """Runs that are transposed together."""
+        return int(np.prod(self.c[1 : self.pack + 1]))
+
     def per_unit(self, dim):
         """Elements of a local unit."""
         return dim // 2 if self.mem == 0 and self.conv == "COPY32" else dim
@@ -76,7 +81,8 @@ class Load:
         out |= {"dram": self.dram, "loc": self.loc, "value": self.value}
         out |= {"joined": int(self.joined), "span": self.c[1] * self.size if self.joined else 0}
         out |= {"paired": int(self.paired(dim, bus) is not None)}
-        return out | {"row_elems": self.elements, "units": self.units(dim)}
+        packed = self.sequence if self.xpose else self.elements
+        return out | {"row_elems": packed, "units": self.units(dim)}
 
     @property
     def size(self):
@@ -125,8 +131,8 @@ class Load:
             return
         for i, address in enumerate(starts):
             yield list(range(address // bus * bus, address + self.size, bus))
-            if self.xpose and i % self.c[1] == self.c[1] - 1:
-                yield [None] * (-self.c[1] % dim * -(-self.c[0] // dim))
+            if self.xpose and i % self.sequence == self.sequence - 1:
+                yield [None] * (-self.sequence % dim * -(-self.c[0] // dim))
 
     def together(self, starts, dim, bus):
         """The slots of joined runs: each fetches what nobody has, in at least `units` slots.
@@ -213,17 +219,20 @@ class Load:
 
     def columns(self, memory, dim):
         """`writes` of a transposing instruction."""
-        c0, c1, c2, c3 = self.c
-        for i3, i2, b in itertools.product(range(c3), range(c2), range(-(-c1 // dim))):
-            block = []
-            for i1 in range(b * dim, min(c1, b * dim + dim)):
-                at = self.dram + i1 * self.s[0] + i2 * self.s[1] + i3 * self.s[2]
-                block.append(convert(self, memory[at : at + c0 * SOURCE[self.conv]]))
-            for e in range(c0):
-                unit = np.zeros(dim, block[0].dtype)
-                unit[: len(block)] = [row[e] for row in block]
-                at = self.loc + e * self.l[0] + b * self.l[1] + i2 * self.l[2] + i3 * self.l[3]
-                yield self.mem, at, unit.view(np.uint8)
+        starts, sequences = list(self.runs()), {}  # of each sequence its place and its runs
+        for i, (i3, i2, _) in enumerate(itertools.product(*map(range, self.c[:0:-1]))):
+            at = self.loc + i2 * self.l[2] * (self.pack < 2) + i3 * self.l[3] * (self.pack < 3)
+            sequences.setdefault(i // self.sequence, (at, []))[1].append(starts[i])
+        for at, runs in sequences.values():
+            for b in range(0, len(runs), dim):
+                block = [
+                    convert(self, memory[start : start + self.size]) for start in runs[b : b + dim]
+                ]
+                for e in range(self.c[0]):
+                    unit = np.zeros(dim, block[0].dtype)
+                    unit[: len(block)] = [row[e] for row in block]
+                    place = at + e * self.l[0] + b // dim * self.l[1]
+                    yield self.mem, place, unit.view(np.uint8)
 
 
 def convert(load, raw):
@@ -364,7 +373,7 @@ def random_load(rng, config, big=False, indices=None):
         load = Load(
             conv=conv,
             mem=mem,
-            pack=1 if xpose else int(rng.integers(1, 4)),
+            pack=int(rng.integers(1, 4)),
             fill=int(not xpose and rng.random() < 0.2),
             xpose=xpose,
             dram=int(rng.integers(DRAM_BYTES)),

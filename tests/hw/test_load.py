@@ -72,6 +72,57 @@ def test_runs_of_up_to_eight_units_are_transposed_without_a_gap(name, conv, idea
     check(PySim(Pins(config)), config, loads, 22, ideal, gap=0.0)
 
 
+def sequences(config, conv):
+    """Transposing LOADs of several dimensions as one, ragged in each; plain ones between them.
+
+    Blocks end inside an i2, with it, and hold several; l2 and l3 of a sequence mean nothing.
+    """
+    dim, rng, wide = config.dim, np.random.default_rng(31), 1 if conv == "COPY8" else 2
+    counts = (
+        (dim + 1, 2, 1), (dim - 1, 3, 2), (1, dim + 1, 1), (1, 1, 2 * dim), (dim, 2, 2),
+        (3, 2, dim), (2 * dim + 1, 2, 1), (1, 1, 1), (dim // 2, 2, 3), (dim + 1, dim - 1, 1),
+    )  # fmt: skip
+    lengths = (1, dim, dim - 1, 2 * dim, 1, dim + 1, 2, 8 * dim, 3, dim)
+    for n, (outer, c0) in enumerate(zip(counts, lengths, strict=True)):
+        for pack in (2, 3):
+            runs = outer[0] * outer[1] * (outer[2] if pack == 3 else 1)
+            blocks = -(-runs // dim)
+            l0, l1 = (wide, -wide)[n % 2], wide * (1 + n % 3)
+            l3 = 77 * wide if pack == 3 else 2 * wide
+            reach = c0 - 1 + l1 // wide * (blocks - 1) + (2 * (outer[2] - 1) if pack == 2 else 0)
+            loc = wide * (int(rng.integers(config.spad_granules // wide - reach)))
+            loc += wide * (c0 - 1) * (n % 2)
+            s = tuple(int(x) for x in rng.integers(0, 500, 3))
+            yield Load(conv, xpose=1, pack=pack, dram=int(rng.integers(2000)), c=(c0, *outer), s=s,
+                       loc=loc, l=(l0, l1, 66 * wide, l3))  # fmt: skip
+        if n % 4 == 1:
+            yield Load(conv, dram=77, c=(dim + 1, 1, 1, 1), l=(wide, 0, 0, 0))
+
+
+@pytest.mark.parametrize("ideal", [True, False])
+@pytest.mark.parametrize(
+    ("name", "conv"),
+    [
+        ("dim2", "COPY8"), ("dim2", "F32_LO"), ("dim4", "COPY8"), ("dim4", "COPY16"),
+        ("narrow", "COPY8"), ("narrow", "F32_HI"), ("dim16", "COPY8"), ("dim16", "F32_BF16"),
+    ],
+)  # fmt: skip
+def test_runs_of_several_dimensions_are_transposed_as_one_sequence(name, conv, ideal):
+    config = CONFIGS[name]
+    loads = list(sequences(config, conv))
+    check(PySim(Pins(config)), config, loads, 32, ideal, gap=0.0 if ideal else 0.2)
+
+
+def test_patches_of_an_image_pay_for_one_ragged_block_only():
+    config = CONFIGS["dim4"]  # 4 bytes a beat
+    rows = dict(xpose=1, dram=4, c=(8, 6, 5, 1), s=(8, 64, 0), l=(1, 8, 16, 0))
+    apart, together = Load("COPY8", **rows), Load("COPY8", pack=2, **rows)
+    beats = 6 * 5 * 2
+    ended = check(PySim(Pins(config)), config, [apart, together], 33, gap=0.0)
+    assert apart.slots(4, 4) == beats + 5 * 2 * 2 and together.slots(4, 4) == beats + 2 * 2
+    assert ended[1] - ended[0] == beats + 2 * 2 + (together.drain() - together.hidden(4))
+
+
 @pytest.mark.parametrize("after", ["plain", "fill", "short", "long"])
 def test_the_drain_of_a_transpose_is_hidden_by_the_slots_of_another(after):
     config = CONFIGS["dim4"]
