@@ -179,17 +179,19 @@ class Extra:
     end : of a sequence.
 
     **Members** : `on`, this slot is extra and stands for a unit of zeros; `over`, it is the last
-    slot of its run.
+    slot of its run; `final`, likewise, if the run is a sequence's last (without waiting for `end`).
     """
 
     def __init__(self, m: Module, *, slot, run_end, held, end):
         left, amount = Signal.like(held.pad), Signal.like(held.pad)
-        self.on, self.over = Signal(), Signal()
+        self.on, self.over, self.final = Signal(), Signal(), Signal()
+        some = held.xpose & held.pad.any()
         with m.If(held.xpose & end):
             m.d.comb += amount.eq(held.pad)
         m.d.comb += [
             self.on.eq(left != 0),
-            self.over.eq(Mux(self.on, left == 1, run_end & (amount == 0))),
+            self.over.eq(Mux(self.on, left == 1, run_end & ~(some & end))),
+            self.final.eq(Mux(self.on, left == 1, run_end & ~some)),
         ]
         with m.If(slot & self.on):
             m.d.sync += left.eq(left - 1)
@@ -296,7 +298,7 @@ class AddressGenerator(wiring.Component):
         )
         end = sequence_end(held, nest)
         extra = Extra(m, slot=slot, run_end=run_end, held=held, end=end)
-        last = extra.over & nest.end[0] & nest.end[1] & nest.end[2]
+        last = extra.final & nest.end[0] & nest.end[1] & nest.end[2]
         drain = Drain(m, self.config, ended=slot & last, held=held)
         to = Mux(begin, nest.at["dram"], nest.next["dram"])
         comes = {n: Mux(self.start, self.desc[n], held[n]) for n in ("joined", "single", "span")}

@@ -192,7 +192,7 @@ class Unpacker(wiring.Component):
             step.eq(take & extra.over),
             self._next_run.eq(step),
             row_last.eq(run_end & ~extra.on & (alone | inner & ((held.pack == 2) | middle))),
-            self.last.eq(step & inner & middle & outer),
+            self.last.eq(take & extra.final & inner & middle & outer),
         ]
         with m.If(advance | step & end):
             m.d.sync += number.eq(0)

@@ -34,6 +34,7 @@ PROOFS = {
     "load bursts": (bursts.Load, (("cover", 8), ("induction", 1))),
     "load coverage": (bursts.Covered, (("cover", 30), ("bmc", 12))),
     "load coverage, joined": (bursts.Joined, (("cover", 20), ("bmc", 12))),
+    "load sequences": (bursts.Sequences, (("cover", 18), ("bmc", 16))),
     "store bursts": (bursts.Store, (("cover", 8), ("induction", 1))),
     "fetch bursts": (bursts.Fetch, (("cover", 20), ("induction", 20))),
     "window: verdict": (extent.Granted, (("cover", 17), ("induction", 1))),
@@ -95,6 +96,10 @@ MISTAKES = {
         "load coverage, joined", 12, "held.run >> 1", "held.run"),
     "load's odd row comes first": (
         "load coverage, joined", 12, "self.near = left[0] == 2", "self.near = left[0] == 3"),
+    "load completes the blocks of each i2 of a sequence": (
+        "load sequences", 12, "((held.pack == 1) | two)", "((held.pack <= 2) | two)"),
+    "load completes the blocks of the first i3 only": (
+        "load sequences", 12, "((held.pack != 3) | three)", "((held.pack == 1) | three)"),
     "store's last beat comes late": (
         "store bursts", 8, "late.wlast.eq(self.line_last | place.all())",
         "late.wlast.eq(self.line_last)"),

@@ -132,7 +132,7 @@ class Load(Property):
         start, ready, ends = (self.free(1, n) for n in ("start", "arready", "burst_end"))
         kinds = ("fill", "gather", "xpose", "joined")
         names = ("run", "span", "single", "odd", "c1", "c2", "c3", "s1", "s2", "s3")
-        for name in (*names, "dram", "pad", "last", *kinds):
+        for name in (*names, "dram", "pad", "pack", "last", *kinds):
             field = getattr(dut.desc, name)
             m.d.comb += field.eq(self.free(len(field), name))
         out = Signal(range(LOAD_OUTSTANDING + 1))
@@ -260,6 +260,58 @@ class Joined(Covered):
             Assume(dut.desc.dram[14:] == 0),
         ]
         return 3
+
+
+class Sequences(Property):
+    """hw.load_address: slots without a beat follow the last run of each transposed sequence.
+
+    Each run is a beat, and so a burst of its own, that comes one cycle after its slot. No address
+    is refused.
+    """
+
+    def __init__(self, *changes, config=CONFIG):
+        super().__init__()
+        self.source, self.config = mutant("tilewright.hw.load_address", *SEE_LOAD, *changes), config
+
+    def build(self, m):
+        bus = self.config.bus_bytes
+        m.submodules.dut = dut = self.source.AddressGenerator(self.config)
+        pack, pad = self.constant(m, 2, "pack"), self.constant(m, 2, "pad")
+        counts = [self.constant(m, 2, f"c{i}") for i in (1, 2, 3)]
+        length, runs = Signal(6), Signal(6)  # runs of a sequence, of all
+        started, was_slot, fresh = Signal(), Signal(), Signal()
+        at, total = Signal(6), Signal(6)  # runs of this sequence, of all
+        zeros = Signal(2)  # slots without a beat to come
+        c1, c2, c3 = counts
+        over = started & dut.idle & ~dut.issuing & ~was_slot
+        m.d.comb += [
+            runs.eq(c1 * c2 * c3),
+            length.eq(Mux(pack == 1, c1, Mux(pack == 2, c1 * c2, runs))),
+            dut.start.eq(~started),
+            dut.arready.eq(1),
+            dut.desc.run.eq(bus),
+            dut.desc.span.eq(bus),
+            dut.desc.xpose.eq(1),
+            dut.desc.pack.eq(pack),
+            dut.desc.pad.eq(pad),
+            *(dut.desc[f"c{i + 1}"].eq(c) for i, c in enumerate(counts)),
+            *(Assume(c != 0) for c in (pack, *counts)),
+            fresh.eq(dut.arvalid),
+            Assert(~fresh | was_slot),
+            Assert(~was_slot | (fresh == (zeros == 0))),
+            Assert(~over | ((total == runs) & (zeros == 0) & (at == 0))),
+            Assert(total <= runs),
+            Cover(over & (pack == 1) & (c2 == 2) & (c3 == 2) & (pad == 1)),
+            Cover(over & (pack == 2) & (c1 == 2) & (c2 == 2) & (c3 == 2) & (pad == 2)),
+            Cover(over & (pack == 3) & (c1 == 1) & (c2 == 2) & (c3 == 3) & (pad == 3)),
+        ]
+        m.d.sync += [started.eq(1), was_slot.eq(dut.issuing)]
+        with m.If(was_slot & (zeros != 0)):
+            m.d.sync += zeros.eq(zeros - 1)
+        with m.Elif(was_slot):
+            m.d.sync += [at.eq(at + 1), total.eq(total + 1)]
+            with m.If(at + 1 == length):
+                m.d.sync += [at.eq(0), zeros.eq(pad)]
 
 
 class Store(Property):

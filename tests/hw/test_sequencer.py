@@ -310,6 +310,8 @@ def random_unit(rng, regs):
             fields[f.name] = 0
         if f.name in spec.reg_bit and rng.random() < 0.04:
             fields[f.name] = Reg(rng.randrange(16))
+    if spec.name == "load" and rng.random() < 0.3:
+        fields |= {"xpose": 1, "fill": 0, "mem": 0, "conv": rng.choice((0, 1, 3)), "dram": 999}
     return I(spec.name, **fields)
 
 
@@ -343,6 +345,8 @@ def test_dispatch_gives_python_s_fields_extents_and_faults(seed):
             assert fields == {n: int(v) for n, v in values.items()}
             counts = derived(CONFIG, instr.spec, values)
             counts |= pass_offsets(CONFIG, values) if name == "matmul" else {}
+            if values.get("xpose"):  # a LOAD's
+                counts["row_elems"] = counts["sequence"]
             assert extras == {n: counts[n] for n in extras}
             want = dict(
                 zip(
