@@ -6,8 +6,7 @@ visit have count 1; a fill is a run of whole beats, one for each local unit. So 
 generator and the unpacker, some 60 cycles apart, walk the same `Nest` and never exchange a run.
 A transposing instruction has *extra* slots without a beat after the last run of each *sequence*,
 which are the runs of dimensions 1 to `pack`: `pad` units of the rows of zeros that complete the
-block. What comes after its end may have to wait for
-the `Drain` of the transposer.
+block. What comes after its end may have to wait for the `Drain` of the transposer.
 A gathering one starts with LOAD_GATHER slots without a beat; then each run adds the offset that the
 `IndexReader` has for it. Offsets are whole beats, so the unpacker need not know them. The bursts
 of joined runs (`load_run`) go on from one to the next. If they are `paired`, local units are words
@@ -179,7 +178,7 @@ class Extra:
     end : of a sequence.
 
     **Members** : `on`, this slot is extra and stands for a unit of zeros; `over`, it is the last
-    slot of its run; `final`, likewise, if the run is a sequence's last (without waiting for `end`).
+    slot of its run; `final`, the same of a sequence's last run, without waiting for `end`.
     """
 
     def __init__(self, m: Module, *, slot, run_end, held, end):
