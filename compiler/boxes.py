@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import product
 
 from tilewright.compiler.kernels import View
+from tilewright.compiler.patches import Patches
 from tilewright.compiler.schedule import MAX_COUNT
 from tilewright.compiler.tiles import Dram, Local, Op
 from tilewright.isa.table import Conv
@@ -41,9 +42,9 @@ def _rows_on_rows(outer: list[tuple[int, int, int]]) -> list[tuple[int, int, int
     return out
 
 
-def box_loads(view: View, first: int, packed: list[Level], outer: list[tuple[int, int, int]],
-              slot: Local, at: int, conv: Conv, local: int, read: Dram,
-              number: int) -> list[Op]:  # fmt: skip
+def box_loads(view: View | Patches, first: int, packed: list[Level],
+              outer: list[tuple[int, int, int]], slot: Local, at: int, conv: Conv, local: int,
+              read: Dram, number: int) -> list[Op]:  # fmt: skip
     """LOADs of local rows of `packed` elements for each index of `outer` (count, bytes, rows).
 
     Parameters

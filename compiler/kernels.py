@@ -48,6 +48,7 @@ from tilewright.compiler.kernels_dynamic import (
     Update,
 )
 from tilewright.compiler.kernels_lanes import Down, Lanes, Stage
+from tilewright.compiler.patches import Patches
 from tilewright.compiler.source import UNKNOWN, Source
 from tilewright.compiler.terms import Term
 from tilewright.compiler.views import Buffer, View, collapse, dense_strides
@@ -71,11 +72,15 @@ def _shown(passes: Passes) -> str:
 
 @dataclass(frozen=True)
 class Contract:
-    """A (B, M, K) times w (B, K, N), B may be 1; the chip accumulates in fp32 or int32."""
+    """A (B, M, K) times w (B, K, N), B may be 1; the chip accumulates in fp32 or int32.
 
-    a: View
+    Within a convolution's tiler `a` may be its patches, and K in pieces of `segment`, each padded.
+    """
+
+    a: View | Patches
     w: View
     passes: Passes = SINGLE
+    segment: int = 0
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:

@@ -8,9 +8,11 @@ element is a beat of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 
 from tilewright.compiler import core
 from tilewright.compiler.kernels import View
+from tilewright.compiler.patches import Patches
 from tilewright.compiler.schedule import SHORT, Operand, Span
 from tilewright.compiler.schedule_turns import turn
 from tilewright.compiler.tiles import Dram, Local, Op
@@ -41,16 +43,27 @@ def way(view: View) -> str:
     return "columns" if row_stride == 1 and rows > SHORT else "gather"
 
 
-def part_conv(view: View, part: int) -> Conv:
+def part_conv(view: View | Patches, part: int) -> Conv:
     """LOAD's conversion of an operand, or of a part of it if it is float32."""
     return PARTS[part] if view.dtype == core.float32 else OPERAND_CONV[view.dtype]
 
 
-def operand(view: View) -> Operand:
+def operand(view: View | Patches) -> Operand:
     """What scheduling knows of a view."""
+    if isinstance(view, Patches):
+        return _patches(view)
     size, kind = view.dtype.itemsize, way(view)
     pitch = view.strides[2 if kind == "columns" else 1] * size
     return Operand(size, kind, pitch, view.offset * size % 64, view.strides[0] == 0)
+
+
+def _patches(patches: Patches) -> Operand:
+    size = patches.dtype.itemsize
+    steps = [s * size for n, s in (*patches.pixels, *patches.taps[1:]) if n > 1]
+    taps, pixels = (tuple(n for n, _ in levels) for levels in (patches.taps, patches.pixels))
+    way = "turned" if patches.turned else "patches"
+    return Operand(size, way, gcd(*steps), patches.offset * size % 64, patches.batch[0] == 1,
+                   taps, pixels, patches.lanes)  # fmt: skip
 
 
 def span_bytes(view: View, low: tuple[int, ...], high: tuple[int, ...]) -> Dram:

@@ -9,7 +9,7 @@ Zeros from padding and from `lhs_dilation` are multiplied like any other value.
 ``rhs_spec`` = (out feature, in feature, *spatial) of rhs, ``out_spec`` as ``lhs_spec``.
 """
 
-from math import gcd, prod
+from math import gcd, inf, prod
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ from tilewright.compiler.primitives_dot import check_precision, matmul, result_d
 from tilewright.compiler.primitives_pad import check_positive, dilated_size, padded, window_count
 
 OTHER = 0.1  # what a load costs that hides behind passes, or a pass behind loads
+LANES = 512  # accumulator rows of a tile, about
+COPIED = 1000  # cycles until an image's copy has begun to be read, about
 ROOM = 7000  # granules of a typical scratchpad for one operand
 MOST_BLOCKS = 64  # of a segment of several kernel rows
 conv_general_dilated_p = Primitive("conv_general_dilated", uses_dim=True)
@@ -56,7 +58,35 @@ class Extent(NamedTuple):
         return (self.out - 1) * self.stride // by + (taps - 1) * dilation * self.dilation // by + 1
 
 
-def packing(h: Extent, w: Extent, c: int, o: int, dim: int, size: int = 2) -> int:
+def products(h: Extent, w: Extent, c: int, o: int, dim: int, size: int) -> list[float]:
+    """What one image costs as a product of its patches: as activations, and as weights.
+
+    Then nothing is shared between windows: each pixel's runs are loaded for each result. Runs that
+    are transposed have at most 8 blocks, and neighbours are apart in an image that is dilated.
+    """
+    results, depth = h.out * w.out, h.taps * w.taps * c
+    blocks, columns = -(-depth // dim), -(-o // dim)
+    image = results * h.stride * w.stride * c * size / dim  # its copy
+    room = max(1, LANES // max(dim, min(o, 4 * dim))) * dim  # pixels of a tile, of whole rows
+    some = range(w.out, max(room, w.out) + 1, w.out)
+    ragged = 1.0 if w.out % dim == 0 else min(-(-n // dim) * dim / n for n in some)
+
+    def beats(runs: int) -> float:
+        aligned = c * size % dim == 0
+        return results * (depth * size / dim + (0 if aligned else runs * (1 - 1 / dim))) + image
+
+    short = w.taps if w.dilation > 1 else 1
+    rows = 2 * dim * blocks * size  # granules of a few pixels' patches, each of them whole
+    sides = (
+        (blocks * columns * max(results, dim) if rows <= ROOM else inf, beats(h.taps)),
+        (blocks * max(results * ragged / dim, 1) * max(o, dim),
+         beats(h.taps * max(short, -(-w.taps * c // (8 * dim))))),
+    )  # fmt: skip
+    loads = depth * columns * size
+    return [max(x, y + loads) + min(x, y + loads) * OTHER + COPIED for x, y in sides]
+
+
+def packing(h: Extent, w: Extent, c: int, o: int, dim: int, size: int = 2, groups: int = 1) -> int:
     """Return how many kernel rows make a segment of K (the last one may have fewer); 0: each tap.
 
     Taps are flattened row major: (kh, kw, c), with c the channels of one group and o its outputs;
@@ -71,6 +101,7 @@ def packing(h: Extent, w: Extent, c: int, o: int, dim: int, size: int = 2) -> in
     Parameters
     ----------
     size : bytes of an element, for loads; 2 for floats of any width.
+    groups : of features or of the batch; one alone may be a product of its patches.
     """
     results, columns = h.out * w.out, -(-o // dim)
 
@@ -89,7 +120,10 @@ def packing(h: Extent, w: Extent, c: int, o: int, dim: int, size: int = 2) -> in
 
     fit = [r for r in range(2, h.taps + 1)
            if segments(r, h.taps, w.taps, c)[0] <= MOST_BLOCKS * dim]  # fmt: skip
-    return min(cost(rows) for rows in (0, 1, *fit))[1]
+    found = [cost(rows) for rows in (0, 1, *fit)]
+    if groups == 1 and h.taps * w.taps > 1 and results:
+        found.append((min(products(h, w, c, o, dim, size)), h.taps))
+    return min(found)[1]
 
 
 def _check_groups(lhs, rhs, numbers, feature_groups, batch_groups):
@@ -220,7 +254,8 @@ def _conv_impl(
         if batch_group_count > 1:
             images, channels = slice(g * batch, (g + 1) * batch), slice(None)
         extents = map(Extent, kernel, space, strides, dilation)
-        sizes = segments(packing(*extents, c, share, dim), *kernel, c)
+        kind = packing(*extents, c, share, dim, groups=groups)
+        sizes = segments(kind, *kernel, c)
         patches = _patches(x[images, :, :, channels], kernel, space, strides, dilation)
         a = _blocks(patches.reshape(batch * prod(space), prod(kernel) * c), sizes, dim)
         b = _blocks(w[g * share : (g + 1) * share], sizes, dim).T

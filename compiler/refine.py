@@ -9,19 +9,21 @@ deterministic; a program too long for it keeps what the model, or the formula, s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from math import inf
 from random import Random
 from types import SimpleNamespace
 
 from tilewright.compiler.dispatch import duration
 from tilewright.compiler.kernels import Kernel
+from tilewright.compiler.patch_copies import PatchCopies
 from tilewright.compiler.schedule import A_BANKS, Problem, Schedule, ScheduleError
 from tilewright.compiler.schedule_check import check
-from tilewright.compiler.schedule_cost import floor, ranked
+from tilewright.compiler.schedule_cost import cost, floor, ranked
 from tilewright.compiler.schedule_model import BESIDE, model, work
 from tilewright.compiler.schedule_moves import SHAPES, moves, sample, shaped
-from tilewright.compiler.share import Share, whole
+from tilewright.compiler.share import whole, works_beside
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import problem, tile_contract
 from tilewright.compiler.tiles import Op, Plan
@@ -39,7 +41,14 @@ BASES = 12  # candidates of the formula that are modelled
 STARTS = 3  # of them are changed while that helps
 FINAL = 60  # candidates of the model that are timed
 GOOD = 1.003  # of the least cycles that there can be: the search stops
+FEWER = 2  # banks of activations beside patches, for some of the candidates
+PATCHED = 8  # times the operations, where they load patches
+Copies = Callable[[], PatchCopies | None]
 _chosen: dict[tuple[ChipConfig, Problem], Schedule] = {}
+
+
+def no_copies() -> None:
+    """What makes the image of operands that are none."""
 
 
 def exact_cycles(config: ChipConfig, ops: list[Op]) -> int:
@@ -66,6 +75,7 @@ class _Search:
     config: ChipConfig
     kernel: Kernel
     left: int
+    copies: Copies = no_copies
 
     def __post_init__(self) -> None:
         self.seen: dict[Schedule, int | None] = {}
@@ -79,14 +89,15 @@ class _Search:
             return None
         self.left -= TRIAL
         try:
-            ops, _ = tile_contract(Plan(self.config, A_BANKS), self.kernel, 0, s, 0)
+            plan = Plan(self.config, A_BANKS)
+            ops, _ = tile_contract(plan, self.kernel, 0, s, 0, self.copies())
         except ScheduleError:
             return None
         if len(ops) > self.left:
             return None
         self.left -= len(ops)
         beside = 0
-        if isinstance(self.config, Share):  # whose other kernel uses the bus, too
+        if works_beside(self.config):  # whose other kernel uses the bus, too
             loads = sum(duration(self.config, op) for op in ops if op.unit == Unit.LOAD)
             beside = int(BESIDE * loads)
         synchronise(ops, self.config)
@@ -154,14 +165,35 @@ class _Model:
         return [found[c] for c in sorted(found)[:count]]
 
 
-def refine(config: ChipConfig, kernel: Kernel) -> Schedule:
-    """The schedule that a kernel gets by default."""
+def refined(
+    config: ChipConfig, kernel: Kernel, copies: Copies = no_copies, most: float = inf
+) -> tuple[float, Schedule]:
+    """The schedule that a kernel gets by default, and its cycles, an estimate if it is long.
+
+    Parameters
+    ----------
+    copies : for each trial, what makes the image of patches.
+    most : estimated cycles above which it is not searched.
+
+    Raises
+    ------
+    ScheduleError
+        None is known to fit; of operands that are no patches there is always one.
+    """
     p = problem(kernel)
     bases = ranked(config, p, BASES)
-    modelled = _Model(config, p, MODELLED)
+    if not bases:
+        raise ScheduleError(f"{kernel.name}: not even one row of patches and one block fit")
+    first = cost(config, p, bases[0])
+    if first > most:
+        return first, bases[0]
+    more = PATCHED if p.a.taps else 1
+    modelled = _Model(config, p, MODELLED * (1 + (more > 1)))
     for shape in SHAPES:
         for base in bases:
             modelled.cycles(shaped(config, base, shape))
+            if more > 1:  # patches as weights want room, so that all stay for a tail
+                modelled.cycles(shaped(config, replace(base, a_banks=FEWER), shape))
     enough = GOOD * floor(config, p.oriented(bases[0]))
     rng = Random(0)
     for _ in range(MODELLED // STEP):
@@ -173,12 +205,16 @@ def refine(config: ChipConfig, kernel: Kernel) -> Schedule:
         starts.setdefault((s.mt, s.nt, s.kt, s.ka), s)
     for n, s in enumerate(list(starts.values())[: STARTS * (modelled.least > enough)]):
         modelled.climb(s, modelled.left // (STARTS - n))
-    search = _Search(config, kernel, BUDGET)
+    search = _Search(config, kernel, BUDGET * more, copies)
     timed = [(c, s) for s in modelled.best(FINAL) if (c := search.cycles(s)) is not None]
     if timed:
-        search.left += CLIMBED
-        return search.climb(min(timed, key=lambda pair: pair[0])[1])
-    return next(iter(modelled.best(1)), bases[0])
+        search.left += CLIMBED * more
+        best = search.climb(min(timed, key=lambda pair: pair[0])[1])
+        cycles = search.seen[best]
+        assert cycles is not None
+        return cycles, best
+    best = next(iter(modelled.best(1)), bases[0])
+    return modelled.seen.get(best, inf), best
 
 
 def shaped_cycles(config: ChipConfig, kernel: Kernel, s: Schedule) -> int:
@@ -192,5 +228,5 @@ def choose(config: ChipConfig, kernel: Kernel) -> Schedule:
     """The default schedule of a contraction kernel, remembered for kernels like it."""
     key = (config, problem(kernel))
     if key not in _chosen:
-        _chosen[key] = refine(config, kernel)
+        _, _chosen[key] = refined(config, kernel)
     return _chosen[key]

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tilewright.compiler.kernels import Convolve, Kernel, Pad
+from tilewright.compiler.kernels import Kernel
 from tilewright.compiler.refine import TRIAL, exact_cycles
 from tilewright.compiler.schedule import A_BANKS, ScheduleError, ceil_div
 from tilewright.compiler.schedule_conv import PARTS, ConvPlan, ConvSchedule
-from tilewright.compiler.schedule_conv_cost import floor
+from tilewright.compiler.schedule_conv_cost import cost, floor
 from tilewright.compiler.sync import synchronise
-from tilewright.compiler.tile_conv import Staged, conv_plans, planned, tile_conv
+from tilewright.compiler.tile_conv import Staged, conv_plans, tile_conv
 from tilewright.compiler.tiles import Plan
 from tilewright.isa.config import ChipConfig
 
@@ -27,7 +27,6 @@ BASES = 16  # candidates of the formula that are timed, if they are short
 STARTS = ((0, True), (0, False), (1, True))
 FIRST = 2  # tiles by which the start is judged
 GOOD = 1.001  # of the least cycles that there can be: the search stops
-_chosen: dict[object, ConvSchedule] = {}
 
 
 def _moves(plan: ConvPlan) -> Iterator[ConvSchedule]:
@@ -115,9 +114,10 @@ class _Search:
                     break
         return price, best
 
-    def finish(self, price: int, best: ConvPlan) -> ConvPlan:
+    def finish(self, price: int, best: ConvPlan) -> tuple[int, ConvPlan]:
         """The best one with its best start."""
-        return self._better(best, price, self.started(best))[0]
+        plan, cycles = self._better(best, price, self.started(best))
+        return cycles, plan
 
     def _better(self, best: ConvPlan, price: int, other: ConvPlan) -> tuple[ConvPlan, int]:
         """The other one if it is faster; it is timed in any case."""
@@ -129,40 +129,29 @@ class _Search:
         return (other, cycles) if cycles < price else (best, price)
 
 
-def choose_conv(config: ChipConfig, kernel: Kernel, pad: Staged | None = None) -> ConvPlan:
-    """The schedule that a kernel gets by default, remembered for kernels like it.
+def refined_conv(
+    config: ChipConfig, kernel: Kernel, pad: Staged | None, made: bool, most: float
+) -> tuple[float, ConvPlan]:
+    """The best plan found and its cycles, which are an estimate if it is too long to time.
 
     Parameters
     ----------
     pad : makes the convolution's image.
+    made : whether an operand is made by other kernels, so that it starts beside them.
+    most : estimated cycles above which it is not searched.
 
     Raises
     ------
     ScheduleError
         None fits.
     """
-    conv, e = kernel.source, kernel.epilogue
-    assert isinstance(conv, Convolve)
-    views = tuple((v.shape, v.strides, str(v.dtype)) for v in (conv.x, conv.w))
-    how = conv.axes, conv.packing, conv.phases, conv.passes
-    read = pad[1].source.x if pad is not None and isinstance(pad[1].source, Pad) else conv.x
-    made = "temp" in (read.buffer.kind, conv.w.buffer.kind)
-    key: object = (config, views, how, len(e.vectors), str(e.out), e.pool, made)
-    if pad is not None and isinstance(pad[1].source, Pad):
-        source = pad[1].source
-        key = (key, source.x.shape, source.x.strides, source.start, source.step, source.phases)
-    if key not in _chosen:
-        _chosen[key] = _refined(config, kernel, pad, made).schedule
-    return planned(config, kernel, _chosen[key])
-
-
-def _refined(config: ChipConfig, kernel: Kernel, pad: Staged | None, made: bool) -> ConvPlan:
-    """The best plan found; if an operand is `made` by other kernels, it starts beside them."""
     plans = conv_plans(config, kernel, BASES, pad)
+    if cost(plans[0]) > most:
+        return cost(plans[0]), plans[0]
     search = _Search(config, kernel, pad, BUDGET)
     first = search.cycles(plans[0])
     if first is None:
-        return plans[0] if made else search.started(plans[0])
+        return cost(plans[0]), plans[0] if made else search.started(plans[0])
     enough = GOOD * floor(plans[0])
     kept = 2 * search.left // 3  # for changes of the best ones
     search.left -= kept
@@ -183,4 +172,4 @@ def _refined(config: ChipConfig, kernel: Kernel, pad: Staged | None, made: bool)
         if ends[-1][0] <= enough:
             break
     price, best = min(ends, key=lambda end: end[0])
-    return best if made else search.finish(price, best)
+    return (price, best) if made else search.finish(price, best)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
+from math import prod
 
 from tilewright.compiler.schedule_after import After, after_rows
 from tilewright.isa.config import ChipConfig
@@ -98,9 +99,12 @@ class Operand:
     ----------
     size : bytes of an element.
     way : "rows": local rows are contiguous there; "columns": local columns are, LOAD transposes;
-        "gather": neither, every element is a beat.
+        "gather": neither, every element is a beat. "patches", "turned": likewise rows, or columns,
+        of a convolution's patches (`Patches`), in runs.
     pitch, first : bytes between contiguous runs; address of the first one (modulo 64).
     shared : whether all batches read the same.
+    taps, pixels : of patches, the counts of their levels, innermost first.
+    lanes : whether pixels are to be columns of the array.
     """
 
     size: int
@@ -108,12 +112,26 @@ class Operand:
     pitch: int = 0
     first: int = 0
     shared: bool = True
+    taps: tuple[int, ...] = ()
+    pixels: tuple[int, ...] = ()
+    lanes: bool = False
+
+    def unit(self, dim: int) -> int:
+        """Columns of which a tile's are a multiple: of patches, rows of results or whole images.
+
+        A transposing LOAD fills whole blocks; only what it reads last may end within one.
+        """
+        if self.way != "turned" or len(self.pixels) == 1 or self.pixels[0] % dim == 0:
+            return dim
+        return prod(self.pixels[:-1])
 
     def transposed(self, rows: int, cols: int) -> Operand:
         """What the operand of rows x cols is when its columns are local rows.
 
         Its own rows are short runs then, unless they are as short as an element.
         """
+        if self.taps:
+            return replace(self, way={"patches": "turned"}.get(self.way, "patches"))
         way = {"rows": "columns" if cols > SHORT else "gather", "columns": "rows"}
         kind = "rows" if rows == 1 else way.get(self.way, "gather")
         return replace(self, way=kind)
@@ -125,6 +143,7 @@ class Problem:
 
     `local` is the granules of `dim` elements (1: 8 bit, 2: bf16), `out_bytes` those of a result,
     `vectors` the number of per-column epilogue operands, `passes` how often all of K is multiplied.
+    K is cut into pieces of `segment` (0: it is not), each of whole blocks; a chunk has part of one.
     If it is `turned`, the result is the transposed one, its vectors are per row. `after` is what
     VECTOR does with a tile before it is stored, `short` the way through STORE's epilogue.
     """
@@ -139,9 +158,20 @@ class Problem:
     vectors: int
     batches: int = 1
     passes: int = 1
+    segment: int = 0
     turned: bool = False
     after: After | None = None
     short: bool = False
+
+    @property
+    def segments(self) -> list[int]:
+        """The lengths of the pieces of K."""
+        length = self.segment or self.k
+        return [min(length, self.k - at) for at in range(0, self.k, length)]
+
+    def k_blocks(self, dim: int) -> int:
+        """Blocks of K, those of its pieces counted one by one."""
+        return sum(ceil_div(n, dim) for n in self.segments)
 
     @property
     def transposed(self) -> Problem:
@@ -200,9 +230,9 @@ def _spans(length: int, step: int, first: int, last: int, unit: int) -> tuple[Sp
     return tuple(pairwise([0, *accumulate(sizes)]))
 
 
-def columns(n: int, nt: int, last: int, dim: int) -> list[Span]:
-    """The columns in parts of `nt`; the last part has `last` of them, or up to a block more."""
-    rest = (n - last) // dim * dim
+def columns(n: int, nt: int, last: int, unit: int) -> list[Span]:
+    """The columns in parts of `nt`; the last part has `last` of them, or up to a unit more."""
+    rest = (n - last) // unit * unit
     if not 0 < rest < n or not last:
         return spans(n, nt)
     return [*spans(rest, nt), (rest, n)]
@@ -213,14 +243,23 @@ def grid(config: ChipConfig, p: Problem, s: Schedule) -> tuple[list[Span], list[
     d, p = config.dim, p.oriented(s)
     return (
         spans(p.m, s.mt, s.first_m, s.last_m),
-        columns(p.n, s.nt, s.last_n, d),
-        spans(p.k, s.kt, 0, 0, d),
+        columns(p.n, s.nt, s.last_n, p.w.unit(d)),
+        k_chunks(config, p, s.kt),
     )
+
+
+def k_chunks(config: ChipConfig, p: Problem, kt: int) -> list[Span]:
+    """K in parts of `kt`, those of its pieces one after another."""
+    starts = accumulate(p.segments, initial=0)
+    return [(at + a, at + b) for at, n in zip(starts, p.segments, strict=False)
+            for a, b in spans(n, kt, 0, 0, config.dim)]  # fmt: skip
 
 
 def a_chunks(config: ChipConfig, p: Problem, s: Schedule) -> list[Span]:
     """The parts of K in which activations are held."""
-    return spans(p.k, s.ka or s.kt, s.first_k if s.ka else 0, 0, config.dim)
+    if not s.ka:
+        return k_chunks(config, p, s.kt)
+    return spans(p.k, s.ka, s.first_k, 0, config.dim)
 
 
 def portions(config: ChipConfig, s: Schedule, chunk: Span, first: bool, last: bool) -> list[Span]:
@@ -261,7 +300,7 @@ def held_rows(config: ChipConfig, p: Problem, s: Schedule) -> int:
 
 def widest_tile(config: ChipConfig, p: Problem, s: Schedule) -> int:
     """Columns of the widest tile."""
-    return widest(columns(p.n, s.nt, s.last_n, config.dim))
+    return widest(columns(p.n, s.nt, s.last_n, p.w.unit(config.dim)))
 
 
 def vector_span(p: Problem, s: Schedule) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tilewright.compiler.patches import boxes
 from tilewright.compiler.schedule import (
     MAX_COUNT,
     Problem,
@@ -12,6 +13,7 @@ from tilewright.compiler.schedule import (
     cell_granules,
     grid,
     held_rows,
+    portions,
     widest,
     widest_tile,
 )
@@ -35,9 +37,14 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
         value = getattr(s, name)
         if not 1 <= value <= MAX_COUNT:
             raise ScheduleError(f"{s}: {name} must be in 1 to {MAX_COUNT}, not {value}")
-    if s.kt % d and s.kt < p.k:
+    length = p.segment or p.k
+    if s.kt % d and s.kt < length:
         raise ScheduleError(
-            f"{s}: kt must be a multiple of dim ({d}) or at least K ({p.k}), not {s.kt}"
+            f"{s}: kt must be a multiple of dim ({d}) or at least K ({length}), not {s.kt}"
+        )
+    if p.segment and (s.kt > length or s.ka):
+        raise ScheduleError(
+            f"{s}: kt must be at most a piece of K ({length}) and ka 0, not {s.kt} and {s.ka}"
         )
     if s.ka and (s.ka < s.kt or (s.ka % s.kt and s.ka < p.k)):
         raise ScheduleError(
@@ -59,6 +66,8 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
         )
     if not 1 <= s.a_banks < BANKS:
         raise ScheduleError(f"{s}: a_banks must be in 1 to {BANKS - 1}, not {s.a_banks}")
+    if p.a.taps or p.w.taps:
+        _check_patches(config, p, s)
     if s.across and (p.local > 1 or s.head):
         raise ScheduleError(f"{s}: across needs 8-bit operands and no head")
     if s.parts not in (2, 4, 8):
@@ -88,6 +97,30 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
         tile_pieces(config, p, s, last_tile(config, p, s), 0, True)
     if s.lead:
         tile_pieces(config, p, s, first_tile(config, p, s), 0, False)
+
+
+def _check_patches(config: ChipConfig, p: Problem, s: Schedule) -> None:
+    """Refuse cuts of patches that LOAD cannot make."""
+    d = config.dim
+    if p.w.way == "turned" and s.head:
+        raise ScheduleError(f"{s}: head must be 0: patches that are weights come in whole rows")
+    for first, last in grid(config, p, s)[1] if p.w.way == "turned" else ():
+        if any((at - first) % d for at, _ in boxes(p.w.pixels, (first, last))):
+            raise ScheduleError(
+                f"{s}: nt must be a multiple of {p.w.unit(d)}: rows of {p.w.pixels[0]} results "
+                f"begin within a block of {d} columns"
+            )
+    chunks = a_chunks(config, p, s) if p.a.way == "patches" else []
+    if chunks and not s.ka:
+        chunks = [*portions(config, s, chunks[0], True, False), *chunks[1:-1],
+                  *portions(config, s, chunks[0], True, len(chunks) == 1),
+                  *portions(config, s, chunks[-1], False, True)]  # fmt: skip
+    for piece in chunks:
+        if any((at - piece[0]) % d for at, _ in boxes(p.a.taps, piece)):
+            raise ScheduleError(
+                f"{s}: kt, or ka, must be a multiple of the {p.a.taps[0]} neighbours among the "
+                f"taps, or all of them: columns {piece[0]} to {piece[1]} are no whole blocks"
+            )
 
 
 def _check_rows(config: ChipConfig, p: Problem, s: Schedule) -> None:

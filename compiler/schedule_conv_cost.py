@@ -86,11 +86,16 @@ def cost(p: ConvPlan) -> float:
 
 def floor(p: ConvPlan) -> float:
     """Cycles below which no schedule gets: the busier one of array and stores."""
-    image, d, (h, w) = p.image, p.config.dim, p.outs
-    o = image.conv.w.shape[4]
-    rows = p.groups * max(p.batch * prod(p.sums(h, w)), d)
-    array = rows * image.total * ceil_div(o, d) * len(image.conv.passes)
+    (h, w), o = p.outs, p.image.conv.w.shape[4]
+    array = array_cycles(p.image, prod(p.sums(h, w)))
     return max(array, p.groups * p.batch * h * w * o * p.out_bytes / p.config.bus_bytes)
+
+
+def array_cycles(image: Image, results: int) -> int:
+    """The array's part of it, for so many results of an image before a max-pool."""
+    groups, o, d = image.conv.w.shape[0], image.conv.w.shape[4], image.dim
+    rows = groups * max(image.conv.x.shape[1] * results, d)
+    return rows * image.total * ceil_div(o, d) * len(image.conv.passes)
 
 
 def _image_beats(p: ConvPlan, rows: int, cols: int) -> float:

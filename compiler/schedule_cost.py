@@ -8,6 +8,7 @@ that the rows of an operand have. `refine` times the cheapest candidates exactly
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from tilewright.compiler.bus_slots import Numbers, load_slots, store_slots, words
@@ -27,7 +28,7 @@ from tilewright.compiler.schedule_check import (
     check,
     slots,
 )
-from tilewright.compiler.schedule_turns import turned_slots
+from tilewright.compiler.schedule_turns import packed_slots, turned_slots
 from tilewright.compiler.share import spad_banks
 from tilewright.compiler.tiles import AHEAD
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, XPOSE_BLOCKS, ChipConfig
@@ -36,6 +37,7 @@ from tilewright.isa.timing import MATMUL_MIN_PERIOD, STORE_LONG, matmul_done
 BANK_SPLITS = (A_BANKS, 2, 7)
 PARTS = (2, 4, 8)
 OUTSIDE = 188  # cycles of fetch, first read and last write on STORE's short way, about
+FULL, LONGEST = 8, 64  # widths tried in which few columns idle, where units are no blocks; of units
 HEIGHTS = (1, 2, 3, 4, 8)  # numbers of tiles into which the rows that fit are cut at least
 
 
@@ -48,6 +50,8 @@ def read_beats(
     """
     if o.way == "gather":
         return rows * cols
+    if o.way == "patches":
+        return rows * packed_slots(config, o, cols)
     if o.way == "rows":
         units, narrow = -(-cols // config.dim), o.size == 1
         if beside and narrow:
@@ -76,6 +80,11 @@ def _split(total: int, step: Numbers, price) -> Numbers:  # type: ignore[no-unty
     )
 
 
+def _pieces(p: Problem, price) -> Numbers:  # type: ignore[no-untyped-def]
+    """The sum of `price` over the pieces of K."""
+    return sum(p.segments.count(n) * price(n) for n in sorted(set(p.segments)))  # type: ignore[return-value]
+
+
 def prices(
     config: ChipConfig, p: Problem, mt: Numbers, nt: Numbers, kt: Numbers, a_banks: Numbers,
     parts: Numbers, rows_first: Numbers, ka: Numbers,
@@ -88,15 +97,15 @@ def prices(
     ka : contraction length of a chunk of activations; 0: kt.
     """
     d = config.dim
-    mt, nt, kt = np.minimum(mt, p.m), np.minimum(nt, p.n), np.minimum(kt, p.k)
+    mt, nt, kt = np.minimum(mt, p.m), np.minimum(nt, p.n), np.minimum(kt, p.segment or p.k)
     ka = np.where(ka, np.minimum(ka, p.k), kt)
     depth, blocks = -(-kt // d), -(-nt // d)
-    a_count = -(-p.k // ka)
-    mtiles, ntiles, chunks = -(-p.m // mt), -(-p.n // nt), -(-p.k // kt)
+    mtiles, ntiles = -(-p.m // mt), -(-p.n // nt)
+    chunks = _pieces(p, lambda n: -(-n // kt))
+    a_count = _pieces(p, lambda n: -(-n // ka))
     a_slots = a_banks * config.spad_bank // (mt * -(-ka // d) * p.local)
     w_banks = spad_banks(config) - a_banks - after_banks(config, p, mt, nt, parts)
     w_slots = w_banks * config.spad_bank // (d * depth * blocks * p.local)
-    all_blocks = ceil_div(p.n, d)
     length, each = (p.m, mt) if p.turned else (p.n, nt)
     resident = p.vectors * ceil_div(length, d) * RESIDENT <= config.acc_rows // parts
     held = p.vectors * np.where((each % d == 0) & resident, ceil_div(length, d), -(-each // d))
@@ -108,7 +117,8 @@ def prices(
     if p.vectors:
         fits &= ((mt % d == 0) | (mt == p.m)) if p.turned else blocks <= STORE_VECTOR_UNITS
 
-    kblocks = ceil_div(p.k, d)
+    all_blocks = (ntiles - 1) * blocks + -(-(p.n - (ntiles - 1) * nt) // d)
+    kblocks = p.k_blocks(d)
     last = p.m - (mtiles - 1) * mt
     least = max(d, MATMUL_MIN_PERIOD)
     tiles = mtiles * ntiles
@@ -118,8 +128,8 @@ def prices(
     out = write_slots(config, p, mt, nt) + vector
     flush = matmul_done(d) + 2 * d  # from the last row of a tile to the start of its store
     busy = np.where(tiles > 1, np.maximum(array, (array + flush + out) / parts), array)
-    a_read = _split(p.k, ka, lambda x: read_beats(config, p.a, mt, x, True))
-    w_read = _split(p.k, kt, lambda x: read_beats(config, p.w, x, nt))
+    a_read = _pieces(p, lambda n: _split(n, ka, lambda x: read_beats(config, p.a, mt, x, True)))
+    w_read = _pieces(p, lambda n: _split(n, kt, lambda x: read_beats(config, p.w, x, nt)))
     outer, inner = np.where(rows_first, mtiles, ntiles), np.where(rows_first, ntiles, mtiles)
     keep, have = np.where(rows_first, a_slots, w_slots), np.where(rows_first, w_slots, a_slots)
     keeps, haves = np.where(rows_first, a_count, chunks), np.where(rows_first, chunks, a_count)
@@ -166,7 +176,7 @@ def floor(config: ChipConfig, p: Problem) -> float:
     """
     d = config.dim
     one = np.array([p.m]), np.array([p.k]), np.array([p.n])
-    array = ceil_div(p.k, d) * ceil_div(p.n, d) * max(p.m, d)
+    array = p.k_blocks(d) * ceil_div(p.n, d) * max(p.m, d)
     reads = read_beats(config, p.a, one[0], one[1], True) * (1 if p.a.shared else p.batches)
     reads = reads + read_beats(config, p.w, one[1], one[2]) * (1 if p.w.shared else p.batches)
     writes = write_slots(config, p, one[0], one[2])
@@ -174,17 +184,32 @@ def floor(config: ChipConfig, p: Problem) -> float:
     return busy + OUTSIDE + STORE_LONG * (not p.short) + d + matmul_done(d)
 
 
+def _columns(p: Problem, unit: int, d: int, width: int) -> int:
+    """Column blocks of all tiles of so many units."""
+    whole, rest = divmod(p.n, width * unit)
+    return whole * ceil_div(width * unit, d) + ceil_div(rest, d)
+
+
 def _sizes(config: ChipConfig, p: Problem, parts: int) -> Iterator[tuple[int, int, int]]:
     d, half = config.dim, config.acc_rows // parts
-    columns, depth = ceil_div(p.n, d), ceil_div(p.k, d)
+    columns, depth = ceil_div(p.n, d), ceil_div(p.segment or p.k, d)
     vectors = 0 if p.turned else p.vectors
     most = min(columns, STORE_VECTOR_UNITS if vectors else half)
-    widths = {1 << i for i in range(9)} | {ceil_div(columns, t) for t in (1, 2, 3, 4)}
+    unit = p.w.unit(d)
+    count = ceil_div(p.n, unit)
+    widths = {1 << i for i in range(9)} | {ceil_div(count, t) for t in (1, 2, 3, 4)}
+    if unit != d:
+        some = range(1, min(count, LONGEST) + 1)
+        widths |= set(sorted(some, key=partial(_columns, p, unit, d))[:FULL])
     depths = {1 << i for i in range(9)} | {ceil_div(depth, t) for t in (1, 2, 3, 4)}
-    for nb in sorted(w for w in widths if w <= most):
+    for width in sorted(w for w in widths if w <= count):
+        nt = min(width * unit, p.n)
+        nb = ceil_div(nt, d)
+        if nb > most:
+            break
         kept = vectors * nb + (p.after.rows(config, 0, nb) if p.after else 0)
         each = nb + (p.after.rows(config, 1, nb) - p.after.rows(config, 0, nb) if p.after else 0)
-        if nb * d < p.n and vectors * columns * RESIDENT <= half:
+        if nt < p.n and vectors * columns * RESIDENT <= half:
             kept = vectors * columns
         fit = (half - kept) // each
         if fit < 1:
@@ -194,7 +219,7 @@ def _sizes(config: ChipConfig, p: Problem, parts: int) -> Iterator[tuple[int, in
         heights |= {min(p.m, h) for h in (d, 2 * d, 4 * d, 8 * d, fit // d * d) if 0 < h <= fit}
         for mt in sorted(heights):
             for kb in sorted(k for k in depths if k <= depth):
-                yield mt, min(nb * d, p.n), min(kb * d, p.k)
+                yield mt, nt, min(kb * d, p.segment or p.k)
 
 
 def ranked(config: ChipConfig, p: Problem, count: int) -> list[Schedule]:
@@ -206,11 +231,14 @@ def ranked(config: ChipConfig, p: Problem, count: int) -> list[Schedule]:
     rows, price, turned = [], [], []
     splits = BANK_SPLITS if spad_banks(config) == BANKS else (*BANK_SPLITS, BANKS // 2)
     turn = p.after is None and floor(config, p.transposed) < floor(config, p)
-    for q in (p, p.transposed) if turn else (p,):
-        some = [(1, min(d, q.n), min(d, q.k), BANK_SPLITS[0], 2, True, 0)]
+    ways = (p, p.transposed) if turn else (p,)
+    if p.a.taps:
+        ways = (p.transposed if p.a.lanes else p,)
+    for q in ways:
+        some = [(1, min(q.w.unit(d), q.n), min(d, q.k), BANK_SPLITS[0], 2, True, 0)]
         for parts in PARTS:
             for mt, nt, kt in _sizes(config, q, parts):
-                deep = (0, q.k) if kt < q.k else (0,)
+                deep = (0, q.k) if kt < q.k and not q.segment else (0,)
                 some += [(mt, nt, kt, a, parts, o, ka) for a in splits for o in (True, False)
                          for ka in deep]  # fmt: skip
         rows.append(np.array(some))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 from tilewright.compiler.bus_slots import load_row, store_row, words
 from tilewright.compiler.schedule import (
     Operand,
@@ -20,6 +21,7 @@ from tilewright.compiler.schedule import (
     a_chunks,
     ceil_div,
     grid,
+    k_chunks,
     portions,
 )
 from tilewright.compiler.schedule_check import (
@@ -33,8 +35,8 @@ from tilewright.compiler.schedule_pieces import (
     tail_cuts,
     walk,
 )
-from tilewright.compiler.schedule_turns import Turn, turn
-from tilewright.compiler.share import Share
+from tilewright.compiler.schedule_turns import Turn, packed_slots, turn
+from tilewright.compiler.share import works_beside
 from tilewright.compiler.tiles import Local, Slots
 from tilewright.isa.config import XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.table import Mem
@@ -66,6 +68,8 @@ def reads(
     """
     if o.way == "gather":
         return Turn((), rows * cols)
+    if o.way == "patches":
+        return Turn((), rows * float(packed_slots(config, o, np.array(cols))))
     if o.way == "rows":
         units, narrow = ceil_div(cols, config.dim), o.size == 1
         if (beside or even) and narrow:
@@ -282,7 +286,7 @@ def _walk(config: ChipConfig, p: Problem, s: Schedule, pitch: int) -> float:
             run.tile(at)
         else:
             run.edge(at)
-    beside = BESIDE * run.fetched * isinstance(config, Share)
+    beside = BESIDE * run.fetched * works_beside(config)
     end = run.store + END + STORE_LONG * (not p.short)
     return beside + max(end, START + DISPATCH * run.ops)
 
@@ -322,4 +326,4 @@ def work(config: ChipConfig, p: Problem, s: Schedule) -> int:
     _, _, outer = _outer(p, s)
     inner = ceil_div(p.n, s.nt) if s.order == "mn" else ceil_div(p.m, s.mt)
     walked = outer * p.batches if outer <= WALKED or p.batches > 1 else 2 * WALKED - 1
-    return walked * inner * (2 * ceil_div(p.k, s.kt) * p.passes + 1)
+    return walked * inner * (2 * len(k_chunks(config, p, s.kt)) * p.passes + 1)

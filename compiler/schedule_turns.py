@@ -1,4 +1,4 @@
-"""Operands whose columns are contiguous: the runs into which they are cut for LOAD's transposer.
+"""Operands in runs: columns that are contiguous are cut into some for LOAD's transposer.
 
 Long runs fetch few beats twice where the columns are not aligned, but the last block of a LOAD has
 as many units to write as its runs have elements, and while they are written no beat comes but those
@@ -8,12 +8,12 @@ of another transposing LOAD. So many columns are best cut into long runs, few in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
-from tilewright.compiler.bus_slots import row_beats
+from tilewright.compiler.bus_slots import beats, row_beats
 from tilewright.compiler.schedule import Operand
 from tilewright.isa.config import XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.timing import load_drain
@@ -70,9 +70,21 @@ class Turn:
     hidden: int = 0
 
 
+def _whole_runs(o: Operand, rows: Any) -> tuple[Any, Any]:
+    """(How many runs of patches' taps rows are, about; how many are left)."""
+    return rows // o.taps[0], rows % o.taps[0]
+
+
 @cache
 def turn(config: ChipConfig, o: Operand, rows: int, cols: int) -> Turn:
-    """The best LOADs of a rows x cols operand whose columns are contiguous."""
+    """The best LOADs of a rows x cols operand whose columns are contiguous, or are runs."""
+    if o.taps and rows > o.taps[0]:
+        count, rest = _whole_runs(o, rows)
+        each = turn(config, o, o.taps[0], cols)
+        if not rest:
+            return replace(each, cut=(), slots=count * each.slots)
+        last = turn(config, o, rest, cols)
+        return Turn((), count * each.slots + last.slots, last.drain, each.hidden)
     cut = min(_cuts(config.dim, rows), key=lambda c: _price(config, o, c, cols))
     slots = _slots(config, o, cut, cols)
     return Turn(cut, slots, load_drain(cut[-1][0]), hidden(config, cut[0][0]))
@@ -80,8 +92,20 @@ def turn(config: ChipConfig, o: Operand, rows: int, cols: int) -> Turn:
 
 def turned_slots(config: ChipConfig, o: Operand, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     """The price of `turn`, for arrays of rows and columns."""
+    if o.taps and rows.max() > o.taps[0]:
+        count, rest = _whole_runs(o, rows)
+        each = turned_slots(config, o, np.full_like(rows, o.taps[0]), cols)
+        last = turned_slots(config, o, np.maximum(rest, 1), cols)
+        return count * each + np.where(rest, last, 0)
     out = np.empty(rows.shape)
     for n in np.unique(rows).tolist():
         at = rows == n
         out[at] = np.min([_price(config, o, cut, cols[at]) for cut in _cuts(config.dim, n)], axis=0)
     return out
+
+
+def packed_slots(config: ChipConfig, o: Operand, cols: np.ndarray) -> np.ndarray:
+    """Slots of LOAD for a row of `cols` elements of patches, which are packed out of runs."""
+    run = np.minimum(cols, o.taps[0])
+    each = beats(config, run * o.size, o.pitch, o.first)
+    return np.maximum(each * cols / run, -(-cols // config.dim))

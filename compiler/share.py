@@ -54,6 +54,11 @@ def whole(config: ChipConfig) -> ChipConfig:
     return ChipConfig(**{f.name: getattr(config, f.name) for f in fields(ChipConfig)})
 
 
+def works_beside(config: ChipConfig) -> bool:
+    """Whether another kernel works at the same time, in the other banks of both memories."""
+    return isinstance(config, Share) and config.acc_left < BANKS
+
+
 def spad_banks(config: ChipConfig) -> int:
     """Scratchpad banks that there are."""
     return config.spad_left if isinstance(config, Share) else BANKS

@@ -23,6 +23,9 @@ from tilewright.compiler.operand_loads import (
     operand,
     span_bytes,
 )
+from tilewright.compiler.patch_copies import PatchCopies
+from tilewright.compiler.patch_loads import PatchLoader
+from tilewright.compiler.patches import Patches
 from tilewright.compiler.schedule import (
     Problem,
     Schedule,
@@ -48,8 +51,10 @@ from tilewright.compiler.schedule_pieces import (
 )
 from tilewright.compiler.tile_epilogue import Finisher, after_of
 from tilewright.compiler.tile_store import Vectors, goes_short, store_op, turned_stores
-from tilewright.compiler.tiles import Local, Op, Plan, Slots
+from tilewright.compiler.tiles import Local, Op, Plan, Slots, share_of
 from tilewright.isa.table import Mem, Type
+
+FIRST = 3  # pieces in which the first tile's rows of an image are copied: none waits for another
 
 __all__ = ["OPERAND_CONV", "OPERAND_TYPE", "problem", "span_bytes", "tile_contract"]
 
@@ -70,8 +75,9 @@ def problem(kernel: Kernel, swap: bool = False) -> Problem:
     (b, m, k), n = a.shape, w.shape[2]
     local = 2 if OPERAND_TYPE[a.dtype] == Type.BF16 else 1
     out, vectors = kernel.epilogue.out.itemsize, len(kernel.epilogue.vectors)
-    return Problem(m, n, k, local, operand(a), operand(w), out, vectors, b, len(passes), swap,
-                   after_of(kernel), goes_short(kernel))  # fmt: skip
+    assert isinstance(kernel.source, Contract)
+    return Problem(m, n, k, local, operand(a), operand(w), out, vectors, b, len(passes),
+                   kernel.source.segment, swap, after_of(kernel), goes_short(kernel))  # fmt: skip
 
 
 def accumulates_int(dtype: np.dtype) -> bool:
@@ -80,15 +86,17 @@ def accumulates_int(dtype: np.dtype) -> bool:
 
 
 def tile_contract(
-    plan: Plan, kernel: Kernel, number: int, s: Schedule, half: int
-) -> tuple[list[Op], int]:
+    plan: Plan, kernel: Kernel, number: int, s: Schedule, half: int,
+    copies: PatchCopies | None = None,
+) -> tuple[list[Op], int]:  # fmt: skip
     """All operations of one contraction kernel.
 
     Parameters
     ----------
     half : accumulator half of the first tile; the half of the next kernel's first tile is returned.
+    copies : make the image of patches, ahead of the tiles that read it.
     """
-    return _Tiler(plan, kernel, number, s).run(half)
+    return _Tiler(plan, kernel, number, s, copies).run(half)
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,10 @@ class Feed:
 class _Tiler:
     """What the tiles of one kernel share."""
 
-    def __init__(self, plan: Plan, kernel: Kernel, number: int, s: Schedule):
+    def __init__(
+        self, plan: Plan, kernel: Kernel, number: int, s: Schedule, copies: PatchCopies | None
+    ):
+        self.copies = copies
         a, w, passes = operands(kernel, s.swap)
         self.plan, self.kernel, self.number, self.s = plan, kernel, number, s
         self.config, self.d = plan.config, plan.config.dim
@@ -133,7 +144,10 @@ class _Tiler:
         base = s.a_banks * self.config.spad_bank
         self.a_slots = Slots(Mem.SPAD, 0, sizes[0], counts[0], self.a_uses)
         self.w_slots = Slots(Mem.SPAD, base, sizes[1], counts[1], self.w_uses)
-        self.a, self.w = (Loader(v, self.config, number) for v in (a, w))
+        self.a, self.w = (
+            (PatchLoader if isinstance(v, Patches) else Loader)(v, self.config, number)
+            for v in (a, w)
+        )
         self.vectors = Vectors(plan, kernel, number, *vector_span(p, s), s.parts)
         result = (p.n, p.m) if s.swap else (p.m, p.n)
         self.place = kernel.epilogue.place or (result[0] * result[1], result[1])
@@ -167,9 +181,13 @@ class _Tiler:
         early, late_pieces = pieces[: len(pieces) - late], pieces[len(pieces) - late :]
         fed = []  # of each portion of K: its chunk and its slots, what can be multiplied one by one
         steps = self._steps(at)
-        for c, ks in steps:
+        coming: list[Op] = []
+        for n, (c, ks) in enumerate(steps):
             last = (c, ks) == steps[-1]
             fed.append(self._feed(at, c, ks, rows, cols, [] if late or not last else pieces))
+            if n == 0:  # the next tile's are there already, but for those of the second one
+                coming = [*self._copied(at + 1), *self._copied(at + 2)]
+            self.ops += share_of(coming, n, len(steps))
             first = ks[0] == steps[0][1][0] and c == 0
             if last or (first and self._meets_vectors(pieces, vector_part)):
                 self.ops += self.vectors.loads(vector_part, rows if self.s.swap else cols)
@@ -190,6 +208,13 @@ class _Tiler:
             for n, feed in enumerate(fed):
                 self._matmul(feed, cols, n > 0, [piece])
             self._store(b, rows, cols, piece, vector_part)
+
+    def _copied(self, at: int, pieces: int = 1) -> list[Op]:
+        """The copy of the rows of the image that only tiles from this one on read."""
+        if self.copies is None or at >= len(self.tiles):
+            return []
+        b, i, j = self.tiles[at]
+        return self.copies.of(b, self.cols[j] if self.s.swap else self.rows[i], pieces)
 
     def _steps(self, at: int) -> list[tuple[int, Span]]:
         """The chunks of a tile in the portions in which they are loaded and multiplied."""
@@ -220,14 +245,20 @@ class _Tiler:
             if new:  # a slot is filled portion by portion, each a chunk of its own
                 old = [x for x in self.filled.get(slot, []) if ks[0] != chunk[0]]
                 self.filled[slot] = [*old, part]
+        turned = self.p.w.way == "turned"  # patches, whose image may be copied first
         if at == c == 0 and ks[0] == chunk[0] and self.s.head:
             steps = staircase(count, blocks, self.s.head)
         else:
             cuts = row_cuts(count, self.s.head if at == 0 and self.s.head else count)
             steps = [("mm", (*cut, 0, blocks)) for cut in cuts]
-            groups = sorted({(x.b0, x.b1) for x in pieces if not self.s.across}) or [(0, blocks)]
+            groups = [(0, blocks)]
+            if not self.s.across and not turned:
+                groups = sorted({(x.b0, x.b1) for x in pieces}) or groups
             weights: list[tuple[str, Rect]] = [("w", (0, 0, *g)) for g in groups if w_new]
-            steps = weights[:1] + [("a", (0, count, 0, 0))] * a_new + weights[1:] + steps
+            rows_a: list[tuple[str, Rect]] = [("a", (0, count, 0, 0))] * a_new
+            first, then = (rows_a, weights) if turned else (weights, rows_a)
+            steps = first[:1] + then + first[1:] + steps
+        self.ops += self._copied(0, FIRST) if at == 0 else []
         for what, rect in steps:
             if what == "w":
                 at = self._place(w_slot, chunk, ks, self._beside(blocks) * self.d)

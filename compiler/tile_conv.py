@@ -21,7 +21,7 @@ from tilewright.compiler.tile_conv_copies import Copies, Staged
 from tilewright.compiler.tile_conv_start import Products, Start, portions
 from tilewright.compiler.tile_pool import pool_stores, reads
 from tilewright.compiler.tile_store import Vectors, store_fields
-from tilewright.compiler.tiles import Dram, Local, Op, Plan, Slots
+from tilewright.compiler.tiles import Dram, Local, Op, Plan, Slots, share_of
 from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Mem, Type
 
@@ -147,8 +147,8 @@ def tile_conv(
                 ops += copies.of(at + 1)  # which is new at the very beginning only
                 copy = copies.of(at + 2)
             if c >= quiet:
-                ops += _share(copy, c - quiet, len(p.chunks) - quiet)
-                ops += _share(later, c - quiet, len(p.chunks) - quiet)
+                ops += share_of(copy, c - quiet, len(p.chunks) - quiet)
+                ops += share_of(later, c - quiet, len(p.chunks) - quiet)
             ops += [] if start else matmuls(chunk, w_slot)
         if not last:
             continue
@@ -164,11 +164,6 @@ def tile_conv(
                                steps, conv.cols, number, head[0])  # fmt: skip
         turn = (turn + 1) % s.parts
     return ops, turn * 2 // s.parts
-
-
-def _share(ops: list[Op], part: int, parts: int) -> list[Op]:
-    """The part'th of `parts` equal parts."""
-    return ops[len(ops) * part // parts : len(ops) * (part + 1) // parts]
 
 
 class _ImageSlots:

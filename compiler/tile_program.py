@@ -6,8 +6,8 @@ Waits and signals are derived over the whole program, so that a kernel boundary 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
 
+from tilewright.compiler.choose_conv import Planned, choose_conv, planned_product
 from tilewright.compiler.kernels import (
     Accumulate,
     Contract,
@@ -31,11 +31,11 @@ from tilewright.compiler.kernels import (
     View,
     operands_of,
 )
+from tilewright.compiler.patch_product import beside
 from tilewright.compiler.refine import choose
-from tilewright.compiler.refine_conv import choose_conv
 from tilewright.compiler.reuse import Temps, shared
 from tilewright.compiler.schedule import A_BANKS, Schedule, ScheduleError
-from tilewright.compiler.schedule_conv import ConvSchedule
+from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule
 from tilewright.compiler.sync import synchronise
 from tilewright.compiler.tile_contract import tile_contract
 from tilewright.compiler.tile_control import Controller, count_of, tile_row
@@ -52,15 +52,14 @@ from tilewright.compiler.weave import Group, groups
 from tilewright.isa.config import ChipConfig
 
 Schedules = Mapping[int, Schedule | ConvSchedule]  # by kernel number
-S = TypeVar("S", Schedule, ConvSchedule)
 
 
-def _given(schedules: Schedules | None, number: int, kind: type[S]) -> S | None:
-    """The schedule that was given for a kernel, if it is one of its kind."""
+def _given(schedules: Schedules | None, number: int) -> Schedule | None:
+    """The schedule that was given for a contraction."""
     found = (schedules or {}).get(number)
-    if found is None or isinstance(found, kind):
-        return found
-    raise ScheduleError(f"kernel {number}: its schedule must be a {kind.__name__}, not {found!r}")
+    if isinstance(found, ConvSchedule):
+        raise ScheduleError(f"kernel {number}: its schedule must be a Schedule, not {found!r}")
+    return found
 
 
 def _is_known(source: KernelSource) -> bool:
@@ -148,7 +147,7 @@ class _Tiler:
         """All operations of one kernel."""
         plan, source = self.plan, kernel.source
         if isinstance(source, Contract):
-            schedule = _given(schedules, number, Schedule) or choose(self.config, kernel)
+            schedule = _given(schedules, number) or choose(self.config, kernel)
             ops, self.half = tile_contract(plan, kernel, number, schedule, self.half)
             self.texts.append(str(schedule))
         elif isinstance(source, Convolve):
@@ -177,10 +176,20 @@ class _Tiler:
         self, kernel: Kernel, number: int, schedules: Schedules | None, pad: Staged | None
     ) -> list[Op]:
         """All operations of a convolution, and of the kernel that pads its image."""
-        given = _given(schedules, number, ConvSchedule)
-        config = self.config
-        sizes = planned(config, kernel, given) if given else choose_conv(config, kernel, pad)
-        ops, self.half = tile_conv(self.plan, kernel, number, sizes, self.half, pad)
+        given = (schedules or {}).get(number)
+        sizes: ConvPlan | Planned
+        if given is None:
+            sizes = choose_conv(self.config, kernel, pad)
+        elif isinstance(given, Schedule):
+            sizes = planned_product(self.config, kernel, pad, given)
+        else:
+            sizes = planned(self.config, kernel, given)
+        if isinstance(sizes, Planned):
+            plan = Plan(beside(self.config, pad), A_BANKS)
+            ops, self.half = tile_contract(plan, sizes.product.kernel, number, sizes.schedule,
+                                           self.half, sizes.copies())  # fmt: skip
+        else:
+            ops, self.half = tile_conv(self.plan, kernel, number, sizes, self.half, pad)
         self.texts.append(str(sizes.schedule))
         return ops
 

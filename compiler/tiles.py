@@ -105,6 +105,11 @@ class Op:
         return f"{self.name:6} {writes} <- {reads}  ({what})"
 
 
+def share_of(ops: list[Op], part: int, parts: int) -> list[Op]:
+    """The part'th of `parts` equal parts."""
+    return ops[len(ops) * part // parts : len(ops) * (part + 1) // parts]
+
+
 #: Slots that are not given away right after their use, so that loads can run that far ahead.
 AHEAD = 4
 

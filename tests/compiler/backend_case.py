@@ -50,9 +50,9 @@ def jaxpr_of(function, *args):
     return trace_to_jaxpr(function, [ShapedArray(np.shape(a), a.dtype) for a in args])[0]
 
 
-def kernels_of(function, *args):
+def kernels_of(function, *args, config="tw4"):
     """The fused kernels."""
-    return fuse(simplify(jaxpr_of(function, *args)), parse_config("tw4"))
+    return fuse(simplify(jaxpr_of(function, *args)), parse_config(config))
 
 
 def compiled(function, *args, config="tw4", schedules=None):
