@@ -21,6 +21,7 @@ from tilewright.compiler.primitives_pad import check_positive, dilated_size, pad
 
 OTHER = 0.1  # what a load costs that hides behind passes, or a pass behind loads
 LANES = 512  # accumulator rows of a tile, about
+WHOLE, WIDEST = 160, 32  # granules of a patch, blocks of a row of results: any chip has room
 COPIED = 1000  # cycles until an image's copy has begun to be read, about
 ROOM = 7000  # granules of a typical scratchpad for one operand
 MOST_BLOCKS = 64  # of a segment of several kernel rows
@@ -76,10 +77,11 @@ def products(h: Extent, w: Extent, c: int, o: int, dim: int, size: int) -> list[
         return results * (depth * size / dim + (0 if aligned else runs * (1 - 1 / dim))) + image
 
     short = w.taps if w.dilation > 1 else 1
-    rows = 2 * dim * blocks * size  # granules of a few pixels' patches, each of them whole
+    whole = blocks * size <= WHOLE  # else a pixel's patch may be too large for a small chip
+    fits = blocks <= MOST_BLOCKS or w.out <= WIDEST * dim  # likewise a row of results
     sides = (
-        (blocks * columns * max(results, dim) if rows <= ROOM else inf, beats(h.taps)),
-        (blocks * max(results * ragged / dim, 1) * max(o, dim),
+        (blocks * columns * max(results, dim) if whole else inf, beats(h.taps)),
+        (blocks * max(results * ragged / dim, 1) * max(o, dim) if fits else inf,
          beats(h.taps * max(short, -(-w.taps * c // (8 * dim))))),
     )  # fmt: skip
     loads = depth * columns * size

@@ -235,7 +235,11 @@ def ranked(config: ChipConfig, p: Problem, count: int) -> list[Schedule]:
     if p.a.taps:
         ways = (p.transposed if p.a.lanes else p,)
     for q in ways:
-        some = [(1, min(q.w.unit(d), q.n), min(d, q.k), BANK_SPLITS[0], 2, True, 0)]
+        least = min(q.w.unit(d), q.n), min(d, q.k)
+        some = [(1, *least, BANK_SPLITS[0], 2, True, 0)]
+        if q.a.taps or q.w.taps:
+            some += [(1, *least, banks, 2, True, ka) for banks in (1, *BANK_SPLITS)
+                     for ka in (0, q.k * (not q.segment))]  # fmt: skip
         for parts in PARTS:
             for mt, nt, kt in _sizes(config, q, parts):
                 deep = (0, q.k) if kt < q.k and not q.segment else (0,)
