@@ -17,7 +17,7 @@ from tilewright.compiler.boxes import Level, box_loads, merged
 from tilewright.compiler.kernels import Axis, Convolve, View
 from tilewright.compiler.operand_loads import OPERAND_TYPE, part_conv, span_bytes
 from tilewright.compiler.schedule import ceil_div
-from tilewright.compiler.tiles import Local, Op
+from tilewright.compiler.tiles import Dram, Local, Op
 from tilewright.isa.table import Mem, Type
 
 Span = tuple[int, int]
@@ -68,6 +68,14 @@ class Part:
         first, last = max(0, ceil_div(begin, axis.gap)), min(axis.size - 1, end // axis.gap)
         return Part(first * axis.gap - begin, max(0, last - first + 1), axis.gap, first, 1)
 
+    def every(self, places: range) -> Part:
+        """Those at places that are a step apart (its own are neighbours, if that is above 1)."""
+        by = places.step
+        if by == 1:
+            return self
+        some = self.cut((places.start - self.at) % by, self.count)
+        return Part(some.at, ceil_div(some.count, by), by, some.first, by * some.source_step)
+
     @property
     def end(self) -> int:
         """The position behind its last element."""
@@ -87,9 +95,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Window:
-    """What is loaded of a tile's local image: rows, and of each pixel in them K-blocks."""
+    """What is loaded of a tile's local image: rows, columns, and of each pixel K-blocks."""
 
-    rows: Span
+    rows: range
+    cols: range
     blocks: Span
 
 
@@ -207,7 +216,7 @@ class Image:
         images : first <= image < last.
         part : of float32 elements (0: high, 1: middle, 2: low).
         pieces : into how many LOADs its rows (or its images) are divided, about.
-        window : only these rows, all from the first image's first one on, and these K-blocks.
+        window : only this part of it; rows of several images are below each other.
         """
         x = self.conv.x
         unit = self.blocks * self.local  # granules of a pixel
@@ -215,17 +224,17 @@ class Image:
         height, width = (length(a, s[1] - s[0]) for a, s in zip(self.axes, spans, strict=True))
         rows, cols = parts
         count, pitch = images[1] - images[0], self.pitch(spans[0])
-        seen = window or Window((0, (count - 1) * pitch + height), (0, self.blocks))
-        (top, bottom), blocks = seen.rows, seen.blocks
+        seen = window or Window(range((count - 1) * pitch + height), range(width), (0, self.blocks))
+        blocks = seen.blocks
         ops = [
-            _fill(x, slot.lo + (max(r0, top) * width + c0) * unit,
-                  (min(r1, bottom) - max(r0, top), width * unit), (c1 - c0, unit), blocks,
-                  self, number)
-            for (r0, r1), (c0, c1) in _zeros(rows, cols, height, width, count, pitch)
-            if max(r0, top) < min(r1, bottom)
+            _fill(x, slot.lo + (r.start * width + c.start) * unit,
+                  (len(r), r.step * width * unit), (len(c), c.step * unit), blocks, self, number)
+            for zero_rows, zero_cols in _zeros(rows, cols, height, width, count, pitch)
+            if (r := within(seen.rows, *zero_rows)) and (c := within(seen.cols, *zero_cols))
         ]  # fmt: skip
         if count == 1:
-            rows = rows.within(top, bottom)
+            rows = rows.within(seen.rows.start, seen.rows.stop)
+        rows, cols = rows.every(seen.rows), cols.every(seen.cols)
         if not rows.count or not cols.count:
             return ops
         if count > 1:
@@ -281,10 +290,23 @@ class Image:
             ]  # fmt: skip
             at = slot.lo + ((above + rows.at) * width + cols.at + i * cols.step) * unit
             at += blocks[0] * self.local
+            read = span_bytes(x, low, high)
+            if images[1] - images[0] == 1 and x.strides[4] == 1 and min(x.strides[2:4]) > 0:
+                read = self._read(origin + skip * x.strides[3] - skipped, rows,
+                                  (outer[0][0] - 1) * cols.source_step)  # fmt: skip
             ops += box_loads(x, (origin + skip * x.strides[3]) * size, pixel, outer, used, at,
-                             part_conv(x, part), self.local, span_bytes(x, low, high),
-                             number)  # fmt: skip
+                             part_conv(x, part), self.local, read, number)  # fmt: skip
         return ops
+
+    def _read(self, first: int, rows: Part, cols: int) -> Dram:
+        """Bytes of pixels that hold taps, from an element on: of rows, and up to `cols` further."""
+        x, inside = self.conv.x, self.inside
+        by = 1 if self.conv.phases > 1 else self.conv.axes[1].dilation
+        run = (cols + (inside[1] - 1) * by) * x.strides[3] + x.shape[4]
+        down = (rows.count - 1) * rows.source_step + (inside[0] - 1) * self.conv.axes[0].dilation
+        size = x.dtype.itemsize
+        last = first + down * x.strides[2] + run
+        return Dram(x.buffer, first * size, last * size, run * size, x.strides[2] * size)
 
     @cached_property
     def is_cut(self) -> bool:
@@ -309,6 +331,12 @@ class Image:
             return part.first, part.first
         inside = (self.inside[0] - 1) * self.conv.axes[0].dilation
         return part.first, part.first + (part.count - 1) * part.source_step + 1 + inside
+
+    def columns_read(self, cols: Span) -> Span:
+        """Columns of an image (in their order before phases) that these results need."""
+        part = Part.of(self.axes[1], *cols)
+        inside = (self.inside[1] - 1) * self.conv.axes[1].dilation
+        return part.first, part.first + max(0, part.count - 1) * part.source_step + 1 + inside
 
     def weight_loads(self, group: int, first: int, last: int, cols: tuple[int, int], slot: Local,
                      number: int, part: int = 0) -> list[Op]:  # fmt: skip
@@ -359,6 +387,12 @@ def _zeros(rows: Part, cols: Part, height: int, width: int, images: int,
     for c in ((0, cols.at), (cols.end, width)):
         if c[0] < c[1]:
             yield (rows.at, (images - 1) * pitch + rows.end), c
+
+
+def within(places: range, low: int, high: int) -> range:
+    """Those places that are at least `low` and less than `high`."""
+    skipped = max(0, ceil_div(low - places.start, places.step))
+    return range(places.start + skipped * places.step, min(places.stop, high), places.step)
 
 
 def _ranges(k0: int, k1: int, c: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

@@ -21,10 +21,12 @@ from tilewright.compiler.tile_conv import Staged, conv_plans, tile_conv
 from tilewright.compiler.tiles import Plan
 from tilewright.isa.config import ChipConfig
 
-BUDGET = 6000  # operations that are timed for one kernel, about 30 us each
+BUDGET = 7000  # operations that are timed for one kernel, about 30 us each
 BASES = 16  # candidates of the formula that are timed, if they are short
+STAGED = 4  # of them whose image is also copied by the columns of tiles
 #: Candidates that are changed while that helps, best first; whether their start is tuned, too.
 STARTS = ((0, True), (0, False), (1, True))
+BANDS = (2, 3, 4, 6)  # in which the first tile is tried
 FIRST = 2  # tiles by which the start is judged
 GOOD = 1.001  # of the least cycles that there can be: the search stops
 
@@ -37,10 +39,12 @@ def _moves(plan: ConvPlan) -> Iterator[ConvSchedule]:
             if rows < s.rows:
                 yield replace(s, head=rows)
                 yield replace(s, tail=rows)
-    plain = replace(s, head=0, tail=0)
+    plain = replace(s, head=0, tail=0, band=0)
     yield from (replace(s, parts=parts) for parts in PARTS)
     if plan.copied:
-        yield replace(s, stage=1 - s.stage, a_banks=max(1, s.a_banks - 1 + 2 * s.stage))
+        for stage in (0, 1, 2):
+            banks = s.a_banks + (s.stage > 0) - (stage > 0)
+            yield replace(s, stage=stage, a_banks=max(1, banks))
     yield replace(s, order="ns" if s.order == "sn" else "sn")
     yield from (replace(s, a_banks=banks) for banks in (s.a_banks - 1, s.a_banks + 1))
     (h, w), d = plan.outs, plan.config.dim
@@ -61,6 +65,14 @@ def _moves(plan: ConvPlan) -> Iterator[ConvSchedule]:
         yield replace(plain, nt=min(nt, plan.image.conv.w.shape[4]))
 
 
+def _bands(plan: ConvPlan) -> list[int]:
+    """Heights of bands of the first tile that fill the array's passes."""
+    _, _, (r0, r1), (c0, c1), _ = plan.tiles[0]
+    height, width = plan.sums(r1 - r0, c1 - c0)
+    bands = [ceil_div(height, n) for n in BANDS if height * width >= n * plan.config.dim]
+    return [n for n in bands if n < height]
+
+
 @dataclass
 class _Search:
     """What may still be timed, in operations."""
@@ -70,6 +82,7 @@ class _Search:
     pad: Staged | None
     left: int
     seen: set[ConvSchedule] = field(default_factory=set)
+    firsts: dict[ConvSchedule, int] = field(default_factory=dict)  # cycles of the first tiles
 
     def cycles(self, plan: ConvPlan) -> int | None:
         """Exact cycles; None if it is known, does not fit, or is too long for what is left."""
@@ -90,14 +103,29 @@ class _Search:
         return exact_cycles(self.config, ops)
 
     def started(self, plan: ConvPlan) -> ConvPlan:
-        """The plan with the `first_k` that is best for its first tiles."""
-        s, found = plan.schedule, []
-        for blocks in dict.fromkeys((s.first_k, 0, 1, 2, ceil_div(s.kt, 4), s.kt)):
-            if blocks <= s.kt:
-                other = replace(plan, schedule=replace(s, first_k=blocks))
-                found.append((self._time(other, FIRST), blocks))
+        """The plan with the `first_k`, `stage` and `band` that are best for its first tiles."""
+        s, blocks = plan.schedule, plan.image.blocks
+        ks = s.first_k, 0, 1, 2, ceil_div(blocks, 2), blocks, ceil_div(s.kt, 4), s.kt
+        plan = self._first(plan, "first_k", [k for k in ks if k <= s.kt])
+        if s.stage:
+            plan = self._first(plan, "stage", [s.stage, 1, 2])
+        if plan.schedule.first_k and s.images == 1:
+            plan = self._first(plan, "band", [s.band, 0, *_bands(plan)])
+        return plan
+
+    def _first(self, plan: ConvPlan, name: str, values: list[int]) -> ConvPlan:
+        """The plan with that value of a field which is best for its first tiles."""
+        found = []
+        for value in dict.fromkeys(values):
+            changed: dict[str, Any] = {name: value}
+            if changed == {"first_k": 0}:
+                changed["band"] = 0
+            other = replace(plan, schedule=replace(plan.schedule, **changed))
+            if other.schedule not in self.firsts:
+                self.firsts[other.schedule] = self._time(other, FIRST)
                 self.left -= TRIAL + plan.operations * FIRST // max(FIRST, len(plan.tiles))
-        return replace(plan, schedule=replace(s, first_k=min(found)[1]))
+            found.append((self.firsts[other.schedule], value, other))
+        return min(found, key=lambda trial: trial[:2])[2]
 
     def climb(self, best: ConvPlan, price: int, enough: float, tuned: bool) -> tuple[int, ConvPlan]:
         """Change one thing after another while that helps; `tuned`: each time its start first."""
@@ -157,11 +185,16 @@ def refined_conv(
     search.left -= kept
     found = [(first, 0, plans[0])]
     for number, plan in enumerate(plans[1:], 1):
-        cycles = search.cycles(plan) if min(found)[0] > enough else None
+        cycles = search.cycles(plan) if min(c for c, *_ in found) > enough else None
         if cycles is not None:
             found.append((cycles, number, plan))
     search.left += kept
-    found.sort()
+    for _, number, plan in sorted(found, key=lambda trial: trial[:2])[:STAGED]:
+        if plan.schedule.stage:
+            other = replace(plan, schedule=replace(plan.schedule, stage=2))
+            cycles = search.cycles(other)
+            found += [(cycles, number, other)] if cycles is not None else []
+    found.sort(key=lambda trial: trial[:2])
     ends = []
     for at, tuned in STARTS:
         cycles, _, plan = found[min(at, len(found) - 1)]

@@ -45,10 +45,13 @@ class ConvSchedule:
         the last store is short; rows double up to the others, and halve (0: they do not).
     first_k : K-blocks of the portions in which the first tile's first kernel row comes, and its
         others row by row; see `tile_conv_start` (0: it comes like the other tiles).
+    band : rows of results of the first tile that are multiplied by themselves, if it comes in
+        portions, so that the array starts when there are some (0: all together).
     images : of the batch in a tile; more than one have all of their rows in it, below each other.
     parts : parts of the accumulator: tiles that grow, wait for their store or are stored.
-    stage : whether the image's padded copy, if it has one, is made tile by tile, through a bank of
-        the scratchpad that weights cannot have then; else before the first tile.
+    stage : 1: the image's padded copy, if it has one, is made tile by tile, through a bank of the
+        scratchpad that weights cannot have then: whole rows; 2: only the columns that a tile
+        reads. 0: all of the copy is made before the first tile.
     """
 
     rows: int
@@ -60,6 +63,7 @@ class ConvSchedule:
     head: int = 0
     tail: int = 0
     first_k: int = 0
+    band: int = 0
     images: int = 1
     parts: int = 2
     stage: int = 0
@@ -67,7 +71,7 @@ class ConvSchedule:
     def __str__(self) -> str:
         extra = "".join(
             f" {name} {value}"
-            for name in ("head", "tail", "first_k", "images", "parts", "stage")
+            for name in ("head", "tail", "first_k", "band", "images", "parts", "stage")
             if (value := getattr(self, name)) != getattr(ConvSchedule, name)
         )
         return (
@@ -160,7 +164,7 @@ class ConvPlan:
     @property
     def w_banks(self) -> int:
         """Scratchpad banks of weights."""
-        return BANKS - self.schedule.a_banks - self.schedule.stage
+        return BANKS - self.schedule.a_banks - (self.schedule.stage > 0)
 
     @cached_property
     def places(self) -> int:
@@ -241,7 +245,7 @@ class ConvPlan:
         s, d = self.schedule, self.config.dim
         h, w = self.outs
         total = self.image.total
-        for name, most in (("head", s.rows), ("tail", s.rows), ("first_k", s.kt)):
+        for name, most in (("head", s.rows), ("tail", s.rows), ("first_k", s.kt), ("band", s.rows)):
             if not 0 <= getattr(s, name) <= most:
                 raise ScheduleError(f"{s}: {name} must be in 0 to {most}, not {getattr(s, name)}")
         limits = (("rows", h), ("cols", w), ("nt", self.image.conv.w.shape[4]), ("kt", total),
@@ -249,7 +253,7 @@ class ConvPlan:
         for name, most in limits:
             if not 1 <= getattr(s, name) <= most:
                 raise ScheduleError(f"{s}: {name} must be in 1 to {most}, not {getattr(s, name)}")
-        if s.images > 1 and (s.rows < h or s.head or s.tail or self.pool):
+        if s.images > 1 and (s.rows < h or s.head or s.tail or s.band or self.pool):
             raise ScheduleError(f"{s}: {s.images} images in a tile must have all rows, unpooled")
         if s.parts not in PARTS:
             raise ScheduleError(f"{s}: parts must be one of {PARTS}, not {s.parts}")
@@ -272,10 +276,10 @@ class ConvPlan:
                 f"{s}: a tile with its vectors needs {need} accumulator rows, "
                 f"{need - part} more than 1 of {s.parts} parts has"
             )
-        if s.stage not in (0, 1):
-            raise ScheduleError(f"{s}: stage must be 0 or 1, not {s.stage}")
-        if not 1 <= s.a_banks < BANKS - s.stage:
-            most_banks = BANKS - 1 - s.stage
+        if s.stage not in (0, 1, 2):
+            raise ScheduleError(f"{s}: stage must be 0, 1 or 2, not {s.stage}")
+        most_banks = BANKS - 1 - (s.stage > 0)
+        if not 1 <= s.a_banks <= most_banks:
             raise ScheduleError(f"{s}: a_banks must be in 1 to {most_banks}, not {s.a_banks}")
         for what, size, banks in (("image", self.a_size, s.a_banks),
                                   ("weight", self.w_size, self.w_banks)):  # fmt: skip

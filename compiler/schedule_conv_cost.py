@@ -75,7 +75,8 @@ def cost(p: ConvPlan) -> float:
     copy = p.copied / bus * 1.2
     if s.stage:
         loads, out = loads + copy / passes, out + copy
-        start += copy * s.images / p.batch * min(1, s.rows / h)
+        first = s.images * s.rows * (s.cols if s.stage > 1 else w)
+        start += copy * min(1, first / (p.batch * h * w))
     else:
         start += copy
     parts = max(array, SEQUENCER * passes * count), passes * (loads + weights), out

@@ -107,10 +107,10 @@ def tile_conv(
         def weights(ks: Span, place: Local) -> list[Op]:
             return image.weight_loads(g, *ks, cols, place, number, w_part)
 
-        parts = list(portions(p, spans(tile)[0], b[1] - b[0]))
+        parts = list(portions(p, spans(tile), b[1] - b[0]))
         return Start(p, slot, parts, partial(copies.of, 0), loads, weights, matmuls)
 
-    needs = [(*tile[:2], spans(tile)[0]) for tile, _ in turns]
+    needs = [(*tile[:2], *spans(tile)) for tile, _ in turns]
     copies = Copies(plan.config, p, pad, needs)
     ops = [] if s.stage and s.first_k else copies.of(0)
     end = len(turns) if count is None else count * len(conv.passes)
@@ -187,17 +187,19 @@ class _ImageSlots:
 
 
 def _matmuls(image: Image, number: int, tile: tuple[int, Span, int, int], cols: Span,
-             a_slot: Local, place: Local, fresh: bool, chunk: Span,
-             w_slot: Local) -> list[Op]:  # fmt: skip
+             a_slot: Local, place: Local, fresh: bool, chunk: Span, w_slot: Local,
+             some: Span | None = None) -> list[Op]:  # fmt: skip
     """MATMULs of a chunk: one for each segment in it, or for a kernel row of one-block taps.
 
     Parameters
     ----------
     tile : rows of results of a pass, columns, passes one for each image, local rows between them.
     fresh : whether the first one of the first chunk overwrites the accumulator.
+    some : these of a pass's rows, not all.
     """
     d, local, blocks = image.dim, image.local, image.blocks
-    rows, across = tile[0], tile[1][1] - tile[1][0]
+    first_row, end = some or (0, tile[0])
+    rows, across = end - first_row, tile[1][1] - tile[1][0]
     width = length(image.axes[1], across)
     unit = blocks * local  # granules of a pixel
     wide = image.wide(cols)
@@ -205,7 +207,7 @@ def _matmuls(image: Image, number: int, tile: tuple[int, Span, int, int], cols: 
         "a_type": OPERAND_TYPE[image.conv.x.dtype], "w_type": OPERAND_TYPE[image.conv.w.dtype],
         "r0": across, "r1": rows, "as0": step(image.axes[1]) * unit,
         "as1": step(image.axes[0]) * width * unit, "ws": wide, "wk": d * wide, "wn": local,
-        "n": cols[1] - cols[0], "cn": tile[2] * rows * across,
+        "n": cols[1] - cols[0], "cn": tile[2] * tile[0] * across,
     }  # fmt: skip
     tall = ((rows - 1) * step(image.axes[0]) + 1) * width * unit  # granules that a tap reads
     ops = []
@@ -223,9 +225,10 @@ def _matmuls(image: Image, number: int, tile: tuple[int, Span, int, int], cols: 
                    "w": w_slot.lo + (at - first) * d * wide}  # fmt: skip
         begin = image.tap(segment, width) * unit
         for i in range(tile[2]):
-            top = a_slot.lo + i * tile[3] * width * unit
+            top = a_slot.lo + (i * tile[3] + first_row * step(image.axes[0])) * width * unit
             row = top + begin // (width * unit) * width * unit
-            mine = fields | {"a": top + begin + block * local, "c": place.lo + i * rows * across}
+            mine = fields | {"a": top + begin + block * local,
+                             "c": place.lo + (i * tile[0] + first_row) * across}  # fmt: skip
             read = Local(Mem.SPAD, row, row + tall)
             ops.append(Op("matmul", mine, (read, w_slot), (place,), number))
         at += taken

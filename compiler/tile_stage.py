@@ -1,4 +1,4 @@
-"""Stage an image: its padded copy in DRAM (a `Pad` kernel's result), row by row as tiles need it.
+"""Stage an image: its padded copy in DRAM (a `Pad` kernel's result), in parts, as tiles need them.
 
 Rows go from DRAM through the scratchpad to their places; a stage has a region of its own there, so
 that the copy runs while the array works on what was copied before. A copy in phases gathers each
@@ -24,6 +24,9 @@ BYTES = {"mem": Mem.SPAD, "type": Type.I8, "out": Type.I8, "int_path": 1, "l0": 
 ZEROS = 512  # bytes of the row that is stored where there is no image
 
 
+Span = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Columns:
     """Columns of the image that lie `step` apart in the copy, from column `at` on."""
@@ -31,6 +34,13 @@ class Columns:
     x: View
     at: int
     step: int
+
+    def within(self, cols: Span) -> Columns:
+        """Those whose places in the copy are in cols[0] <= place < cols[1]."""
+        first, last = (min(max(0, ceil_div(c - self.at, self.step)), self.x.shape[2]) for c in cols)
+        start, limit = (0, 0, first, 0), (*self.x.shape[:2], max(first, last), self.x.shape[3])
+        return Columns(self.x.slice(start, limit, (1, 1, 1, 1)), self.at + first * self.step,
+                       self.step)  # fmt: skip
 
 
 class Stage:
@@ -51,7 +61,7 @@ class Stage:
         cell = cell_granules(config)
         self.first, self.room = region[0], (region[1] - region[0]) // 4 // cell * cell
         self.turn, self.zeros = 0, 0
-        self.done = np.zeros((self.batch, self.height), bool)
+        self.done = np.zeros((self.batch, self.height, self.width), bool)
         self.pixel = self.channels * self.size  # bytes
         self.pitch = self.width * self.pixel
         self.columns = [c for c in self._columns() if prod(c.x.shape)]
@@ -66,59 +76,89 @@ class Stage:
                 some = x.slice((0, 0, first, 0), x.shape, (1, 1, phases, 1))
                 yield Columns(some, phase * (self.width // phases) + (first + at) // phases, 1)
 
-    def rows(self, image: int, first: int, last: int) -> list[Op]:
-        """What makes rows first <= row < last of an image, but for those that were made before."""
+    def rows(self, image: int, first: int, last: int, across: Span | None = None) -> list[Op]:
+        """What makes rows first <= row < last of an image, but for what was made before.
+
+        Parameters
+        ----------
+        across : of the rows only these columns, in the order that they have without phases.
+        """
         ops: list[Op] = []
-        while first < last:
-            if self.done[image, first]:
-                first += 1
-                continue
-            end = first
-            while end < last and not self.done[image, end]:
-                end += 1
-            self.done[image, first:end] = True
-            ops += self._make(image, first, end)
-            first = end
+        for columns in self._places(across or (0, self.width)):
+            at = first
+            while at < last:
+                missing = self._missing(image, at, columns)
+                end = at + 1
+                while end < last and self._missing(image, end, columns) == missing:
+                    end += 1
+                if missing[0] < missing[1]:
+                    self.done[image, at:end, slice(*missing)] = True
+                    ops += self._make(image, at, end, missing)
+                at = end
         return ops
+
+    def _places(self, across: Span) -> list[Span]:
+        """Where these columns are in a row of the copy."""
+        phases, part = self.source.phases, self.width // self.source.phases
+        if across[1] - across[0] >= self.width:
+            return [(0, self.width)]
+        return [(i * part + ceil_div(across[0] - i, phases),
+                 i * part + ceil_div(across[1] - i, phases)) for i in range(phases)]  # fmt: skip
+
+    def _missing(self, image: int, row: int, columns: Span) -> Span:
+        """The first to the last of these columns of a row that are not made."""
+        missing = np.flatnonzero(~self.done[image, row, slice(*columns)])
+        if not len(missing):
+            return columns[0], columns[0]
+        return columns[0] + int(missing[0]), columns[0] + int(missing[-1]) + 1
 
     def all(self) -> list[Op]:
         """The whole copy."""
         return [op for b in range(self.batch) for op in self.rows(b, 0, self.height)]
 
-    def _make(self, image: int, first: int, last: int) -> list[Op]:
+    def _make(self, image: int, first: int, last: int, cols: Span) -> list[Op]:
         start, step, x = self.source.start, self.source.step, self.source.x
         low = max(0, ceil_div(first - start[1], step[1]))
         high = min(x.shape[1], ceil_div(last - start[1], step[1]))
-        inside = start[0] <= image < start[0] + x.shape[0] and low < high and self.columns
-        ops = self._fills(image, first, last, (low, high) if inside else None)
-        for columns in self.columns if inside else ():
-            ops += self._copies(columns, image, low, high)
+        columns = [c for some in self.columns if prod((c := some.within(cols)).x.shape)]
+        inside = start[0] <= image < start[0] + x.shape[0] and low < high
+        ops = self._fills(image, first, last, (low, high) if inside else None, columns, cols)
+        for some in columns if inside else ():
+            ops += self._copies(some, image, low, high)
         return ops
 
     # ---- zeros
 
-    def _fills(self, image: int, first: int, last: int, part: tuple[int, int] | None) -> list[Op]:
-        at = (image * self.height + first) * self.pitch
-        if part is None or self.source.step[1] > 1 or any(c.step > 1 for c in self.columns):
-            return self._zero(at, (last - first) * self.pitch)
-        top = self.source.start[1] + part[0] - first
-        rows = part[1] - part[0]
-        below = at + (top + rows) * self.pitch
-        ops = self._zero(at, top * self.pitch)
-        ops += self._zero(below, (last - first - top - rows) * self.pitch)
-        for begin, end in self._gaps():
+    def _fills(self, image: int, first: int, last: int, part: Span | None,
+               columns: list[Columns], cols: Span) -> list[Op]:  # fmt: skip
+        """Zeros in some rows and columns of the copy; `part` are the rows of the image in them."""
+        at = (image * self.height + first) * self.pitch + cols[0] * self.pixel
+        step, many = self.source.step[1], last - first
+        if part is None or step > 1 or any(c.step > 1 for c in columns):
+            return self._rows_zero(at, many, cols)
+        top, rows = self.source.start[1] + part[0] - first, part[1] - part[0]
+        ops = self._rows_zero(at, top, cols)
+        ops += self._rows_zero(at + (top + rows) * self.pitch, many - top - rows, cols)
+        for begin, end in self._gaps(columns, cols):
             ops += self._zero(at + top * self.pitch + begin, end - begin, rows, self.pitch)
         return ops
 
-    def _gaps(self) -> Iterator[tuple[int, int]]:
-        """Bytes of a row that are not of the image."""
-        begin = 0
-        for c in sorted(self.columns, key=lambda c: c.at):
-            if begin < c.at * self.pixel:
-                yield begin, c.at * self.pixel
-            begin = (c.at + c.x.shape[2]) * self.pixel
-        if begin < self.pitch:
-            yield begin, self.pitch
+    def _rows_zero(self, at: int, rows: int, cols: Span) -> list[Op]:
+        """Zeros in rows, from byte `at` on."""
+        width = (cols[1] - cols[0]) * self.pixel
+        if width == self.pitch:
+            return self._zero(at, rows * self.pitch)
+        return self._zero(at, width, rows, self.pitch) if rows else []
+
+    def _gaps(self, columns: list[Columns], cols: Span) -> Iterator[Span]:
+        """Bytes of these columns, from their first one's on, that are not of the image."""
+        begin = cols[0]
+        for c in sorted(columns, key=lambda c: c.at):
+            if begin < c.at:
+                yield (begin - cols[0]) * self.pixel, (c.at - cols[0]) * self.pixel
+            begin = c.at + c.x.shape[2]
+        if begin < cols[1]:
+            yield (begin - cols[0]) * self.pixel, (cols[1] - cols[0]) * self.pixel
 
     def _zero(self, at: int, length: int, count: int = 1, step: int = 0) -> list[Op]:
         """STORE zeros to `count` runs of bytes."""
@@ -144,7 +184,7 @@ class Stage:
         for first, width, n, by in runs:
             if width > 0:
                 fields = BYTES | {"loc": self.first, "c0": width, "c1": n, "s1": by}
-                place = Dram(self.out, first, first + (n - 1) * by + width)
+                place = Dram(self.out, first, first + (n - 1) * by + width, width, by)
                 ops.append(Op("store", fields, (row,), (place,), self.number, "dst", self.out,
                               first))  # fmt: skip
         return ops
@@ -206,9 +246,9 @@ class Stage:
         store = BYTES | {"loc": at, "c0": length, "c1": n2, "l1": units, "s1": down}
         if runs > 1:
             store |= {"c1": n1, "s1": right, "c2": n2, "l2": units * n1, "s2": down}
-        last = first + (n2 - 1) * down + (n1 - 1) * right * (not whole) + length
+        run = (n1 - 1) * right * (not whole) + length
+        written = Dram(self.out, first, first + (n2 - 1) * down + run, run, down)
         return [
             Op("load", load, (read,), (place,), self.number, "dram", x.buffer, begin * size),
-            Op("store", store, (place,), (Dram(self.out, first, last),), self.number, "dst",
-               self.out, first),
+            Op("store", store, (place,), (written,), self.number, "dst", self.out, first),
         ]  # fmt: skip
