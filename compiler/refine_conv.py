@@ -26,7 +26,7 @@ BASES = 16  # candidates of the formula that are timed, if they are short
 STAGED = 4  # of them whose image is also copied by the columns of tiles
 #: Candidates that are changed while that helps, best first; whether their start is tuned, too.
 STARTS = ((0, True), (0, False), (1, True))
-BANDS = (2, 3, 4, 6)  # in which the first tile is tried
+BANDS = (2, 4)  # in which the first tile is tried
 FIRST = 2  # tiles by which the start is judged
 GOOD = 1.001  # of the least cycles that there can be: the search stops
 
