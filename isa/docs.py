@@ -122,7 +122,8 @@ def _unit(spec: Spec) -> list[str]:
             for p in PARTS[spec.name]
         ]
         deep = {
-            "load": "`c2` or `c3` is not 1. `inside`: `pack` + `xpose`",
+            "load": "`c2` or `c3` is not 1. `inside`: `pack` + `xpose`. `partial`: one of `skip1`, "
+            "`drop1`, `skip2`, `drop2` is not 0",
             "store": "`c2` is not 1, or `pool` is 1",
         }
         text = f" `deep`: {deep[spec.name]}." if spec.name in deep else ""

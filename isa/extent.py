@@ -6,14 +6,16 @@ races use the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 from tilewright.isa.config import STORE_VECTOR_UNITS, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.encoding import IllegalInstruction
 from tilewright.isa.extent_table import (
     DRAM,
     JOINS,
+    LACKED,
     LOCAL_BYTES,
     OPERANDS,
     PAIRS,
@@ -26,7 +28,7 @@ from tilewright.isa.extent_table import (
 )
 from tilewright.isa.micro import WORD_BYTES
 from tilewright.isa.table import INSTRUCTIONS, Conv, Fault, Mem, Spec, When
-from tilewright.isa.units import SECTIONS
+from tilewright.isa.units import LACKS, SECTIONS
 
 #: Of row elements, of runs of a sequence, of matmul rows, of input rows of a pool's dimension.
 MAX_COUNT = 65535
@@ -51,7 +53,8 @@ def _modes(spec: Spec, values: Mapping[str, int]) -> dict[str, int]:
     """What decides, besides the fields, about an instruction's operands."""
     if spec.name == "load":
         deep = int(values["c2"] != 1 or values["c3"] != 1)
-        return {"deep": deep, "inside": values["pack"] + values["xpose"]}
+        partial = int(any(values[n] for n in LACKS))
+        return {"deep": deep, "inside": values["pack"] + values["xpose"], "partial": partial}
     if spec.name == "store":
         deep = int(values["c2"] != 1 or values["pool"] == 1)
         return {"deep": deep, "vectors": values["ibias"] + values["scale"] + values["bias"]}
@@ -93,6 +96,46 @@ def joined(spec: Spec, values: Mapping[str, int]) -> bool:
     return values["c1"] > 1 and values["s1"] == run and _holds(JOINS[spec.name], values)
 
 
+def lacks(values: Mapping[str, int]) -> tuple[int, int]:
+    """Runs that a LOAD's sequence lacks at its start and at its end."""
+    start, end = (values[more] + values[n] * values[factor] for n, factor, more in LACKED)
+    return start, end
+
+
+def _between(
+    dims: tuple[tuple[int, int], ...], first: int, end: int
+) -> Iterator[tuple[int, tuple[tuple[int, int], ...]]]:
+    """Boxes of runs `first` to `end` - 1, counted through all of `dims`, innermost first."""
+    *inner, (_, stride) = dims
+    size = prod(n for n, _ in inner)
+    low, high = -(-first // size), end // size  # whole steps of the last dimension
+    if low > high:  # inside of one
+        parts = [(high, first - high * size, end - high * size)]
+    else:
+        parts = [(low - 1, first - (low - 1) * size, size)] if first % size else []
+        if low < high:
+            yield low * stride, (*inner, (high - low, stride))
+        parts += [(high, 0, end - high * size)] if end % size else []
+    for step, a, b in parts:
+        for offset, box in _between(tuple(inner), a, b):
+            yield step * stride + offset, box
+
+
+def boxes(values: Mapping[str, int]) -> list[tuple[int, tuple[tuple[int, int], ...]]]:
+    """The runs that a LOAD without `gather` reads, as boxes.
+
+    Each is an offset from `dram` and (count, stride) of dimensions, and they are disjoint: one, or,
+    of a LOAD that lacks some runs, up to five.
+    """
+    dims = tuple((values[f"c{i}"], values[f"s{i}"]) for i in (1, 2, 3))
+    skip, drop = lacks(values)
+    if not skip and not drop:
+        return [(0, dims)]
+    inside, outer = dims[: values["pack"]], dims[values["pack"] :]
+    runs = prod(n for n, _ in inside)
+    return [(at, (*box, *outer)) for at, box in _between(inside, skip, runs - drop)]
+
+
 def short(values: Mapping[str, int]) -> bool:
     """Whether a STORE goes the short way through the epilogue."""
     return any(_holds(when, values) for when in SHORT)
@@ -110,7 +153,8 @@ def paired(config: ChipConfig, values: Mapping[str, int]) -> bool:
 def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[str, int]:
     """Counts that follow from the fields.
 
-    LOAD: `row_elems`, `units`, `sequence` (runs that are transposed together), `inside` (how many
+    LOAD: `row_elems`, `units`, `sequence` (runs that are transposed together), `lacked` (how many
+    more its dimensions have), `partial` (some are), `inside` (how many
     dimensions, c0's among them, make a local row or a sequence), `runs` (steps of l1; a transposed
     block is one), `rows` (of s1: those that an index may name), `pairs` (of granules that hold
     gather indices), `joined`, `paired`. MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`,
@@ -127,6 +171,8 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
         out[name] = start * (values[factor] if _holds(when, values) else 1)
     if spec.name == "load":
         xpose = values["xpose"]
+        out["lacked"] = sum(lacks(values))
+        out["sequence"] -= out["lacked"]
         units = _blocks(out["row_elems"], unit_elements(config, values))
         out["units"] = values["c0"] if xpose else units
         out["rows"] = named_rows(values)
@@ -232,6 +278,20 @@ def bank_masks(config: ChipConfig, items: Iterable[Extent]) -> tuple[int, int, i
     )
 
 
+def _check_lacks(load: Mapping[str, int], left: int) -> None:
+    for name in LACKS:
+        count = f"c{name[-1]}"
+        if load[name] >= load[count] and load[name]:
+            raise IllegalInstruction(
+                Fault.RANGE,
+                f"load: {name} must be less than {count} ({load[count]}), not {load[name]}",
+            )
+    if left < 1:
+        raise IllegalInstruction(
+            Fault.RANGE, f"load: skip1, drop1, skip2 and drop2 must leave a run, not {left}"
+        )
+
+
 def check_range(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> None:
     """Check that counts fit the chip's counters and that each operand stays in its memory.
 
@@ -241,11 +301,15 @@ def check_range(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> No
         With `Fault.RANGE`; names the operand, its lowest and highest row, and the memory's size.
     """
     counts = derived(config, spec, values)
-    for name, limit in [(n, MAX_COUNT) for n in ("row_elems", "sequence", "rows", "in1", "in2")]:
-        if counts.get(name, 0) > limit:
+    lacked = counts.get("lacked", 0)
+    for name in ("row_elems", "sequence", "rows", "in1", "in2"):
+        count = counts.get(name, 0) + (lacked if name == "sequence" else 0)
+        if count > MAX_COUNT:
             raise IllegalInstruction(
-                Fault.RANGE, f"{spec.name}: {name} must be at most {limit}, not {counts[name]}"
+                Fault.RANGE, f"{spec.name}: {name} must be at most {MAX_COUNT}, not {count}"
             )
+    if lacked:
+        _check_lacks(values, counts["sequence"])
     most = XPOSE_BLOCKS * config.dim
     if values.get("xpose") and values["c0"] > most:
         raise IllegalInstruction(

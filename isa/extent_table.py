@@ -213,6 +213,10 @@ PRODUCTS: dict[str, tuple[tuple[str, str, When], ...]] = {
     "store": (),
     "vector": (),
 }
+#: Then, if a LOAD is `partial`: runs that a sequence lacks at its start and end, count * factor +
+#: more; and bytes from the box's start to the first run that is there, count * stride.
+LACKED = (("skip2", "c1", "skip1"), ("drop2", "c1", "drop1"))
+SKIPPED = (("skip1", "s1"), ("skip2", "s2"))
 #: What a product starts from.
 PRODUCT_BASE = {"row_elems": "c0", "sequence": "c1", "rows": "r0"}
 
@@ -221,7 +225,7 @@ PRODUCT_BASE = {"row_elems": "c0", "sequence": "c1", "rows": "r0"}
 class Part:
     """Multiplier steps of the EXTENT stage that follow each other, there if `when` holds.
 
-    They are products, or terms of an operand, from number `first` on.
+    They are products, `LACKED`, `SKIPPED`, or terms of an operand, from number `first` on.
     """
 
     name: str
@@ -238,6 +242,9 @@ def _parts(name: str) -> tuple[Part, ...]:
     for _, same in groupby(enumerate(PRODUCTS[name]), lambda p: p[1][0]):
         steps = list(same)
         out.append(Part("products", len(steps), steps[0][1][2], steps[0][0]))
+    if name == "load":
+        partial = (_XPOSE, _PACK2, ("partial", (1,)))
+        out += [Part("lacked", len(LACKED), partial), Part("skipped", len(SKIPPED), partial)]
     every: list[tuple[str, tuple[Term, ...], When]]
     every = [(o.name, o.terms, o.when) for o in OPERANDS[name]]
     if name in DRAM:

@@ -18,11 +18,17 @@ def _count(name: str, meaning: str) -> Field:
     return Field(name, 16, meaning, reg=True, default=1)
 
 
+def _lack(name: str, meaning: str) -> Field:
+    return Field(name, 16, meaning, reg=True)
+
+
 def _dram(name: str, meaning: str, signed: bool = False) -> Field:
     return Field(name, 32, meaning, signed=signed, reg=True)
 
 
 _WIDE16 = (Conv.COPY16, Conv.F32_BF16, Conv.F32_HI, Conv.F32_MID, Conv.F32_LO)
+#: LOAD's fields that make a sequence begin and end inside of a row.
+LACKS = ("skip1", "drop1", "skip2", "drop2")
 LOAD_TEXT = """\
 Reads a strided box of DRAM, c0 contiguous elements by c1 by c2 by c3 runs (a stride of 0 repeats,
 strides may overlap and be negative), converts each element and writes local rows. The innermost
@@ -50,6 +56,12 @@ i3*l3, without the terms of dimensions 2 and 3 that are in the sequence; run b*d
 lanes beyond the sequence's last run are zero. c0 units are written for each block, and c0 is at
 most 8*dim (else fault RANGE): longer runs are cut, and their parts take a dimension. A sequence has
 at most 65535 runs (else fault RANGE).
+
+A sequence of several dimensions may begin and end inside of a row: it lacks its first skip1 +
+skip2*c1 runs and its last drop1 + drop2*c1. The first run that is there is run 0 of block 0. Runs
+that are not there are not read, but the whole box lies within the window, and `dram` is the address
+of its first run, there or not; the 65535 runs count those that it lacks. skip1 and drop1 are less
+than c1, skip2 and drop2 less than c2, and at least one run is there (else fault RANGE).
 """
 LOAD = (
     Field("mem", 1, "destination memory", enum=Mem),
@@ -75,6 +87,10 @@ LOAD = (
     Field("value", 32, "fill value: one element of the local type in its low bits", reg=True),
     _local("index", "granule of the first int32 gather index"),
     _dram("bound", "gather indices in 0 to bound - 1 are in range"),
+    _lack("skip1", "runs of dimension 1 that a sequence's first row lacks at its start"),
+    _lack("drop1", "runs of dimension 1 that a sequence's last row lacks at its end"),
+    _lack("skip2", "steps of dimension 2 that the first step of dimension 3 lacks at its start"),
+    _lack("drop2", "steps of dimension 2 that the last step of dimension 3 lacks at its end"),
 )
 LOAD_RULES = (
     Rule("in", "conv", tuple(Conv)),
@@ -114,6 +130,12 @@ LOAD_RULES = (
     Rule("zero", "fill", when=(("gather", (1,)),)),
     Rule("nonzero", "bound", when=(("gather", (1,)),)),
     Rule("even", "index", when=(("gather", (1,)),), text="indices are read by aligned pairs"),
+    *(
+        Rule("zero", f, when=(when,), text="a sequence of several dimensions lacks runs")
+        for when in (("xpose", (0,)), ("pack", (1,)))
+        for f in LACKS
+    ),
+    *(Rule("zero", f, when=(("pack", (2,)),)) for f in LACKS[2:]),
 )
 
 MATMUL_TEXT = """\

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from tilewright.isa.config import ChipConfig
-from tilewright.isa.extent import derived, joined
+from tilewright.isa.extent import boxes, derived, joined, lacks
 from tilewright.isa.extent_table import LOCAL_BYTES
 from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, Conv, Mem, Oob
 from tilewright.sim.local import RowWriter
@@ -50,11 +50,14 @@ def beats(v: Mapping[str, int], bus: int) -> int:
     """Data beats that this LOAD reads."""
     if v["fill"]:
         return 0
-    counts, strides = (v["c3"], v["c2"], v["c1"]), (v["s3"], v["s2"], v["s1"])
     run = v["c0"] * CONV_BYTES[Conv(v["conv"])]
     if joined(INSTRUCTIONS["load"], v):  # they share beats as one run does
-        return run_beats(v["dram"], counts[:2], strides[:2], run * v["c1"], bus)
-    return run_beats(v["dram"], counts, strides, run, bus)
+        return run_beats(v["dram"], (v["c3"], v["c2"]), (v["s3"], v["s2"]), run * v["c1"], bus)
+    total = 0
+    for offset, dims in boxes(v):
+        counts, strides = tuple(n for n, _ in dims), tuple(s for _, s in dims)
+        total += run_beats(v["dram"] + offset, counts, strides, run, bus)
+    return total
 
 
 def _convert(raw: np.ndarray, conv: Conv) -> np.ndarray:
@@ -156,6 +159,8 @@ def _blocks(dim: int, v: Mapping[str, int], data: np.ndarray) -> np.ndarray:
     local, c0 = LOCAL_BYTES[Conv(v["conv"])], v["c0"]
     outer = (v["c3"], v["c2"])[: 3 - v["pack"]]
     sequences = data.reshape(*outer, -1, c0, local)
+    skip, drop = lacks(v)
+    sequences = sequences[..., skip : sequences.shape[-3] - drop, :, :]
     runs = sequences.shape[-3]
     blocks = -(-runs // dim)
     padded = np.zeros((*outer, blocks * dim, c0, local), np.uint8)

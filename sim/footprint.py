@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 from tilewright.isa.config import ChipConfig
-from tilewright.isa.extent import derived
+from tilewright.isa.extent import boxes, derived
 from tilewright.isa.extent_table import LOCAL_BYTES
 from tilewright.isa.table import CONV_BYTES, TYPE_BYTES, Conv, Dest, Mem, Spec, Type
 from tilewright.isa.units import LOAD_STREAMS, STREAMS
@@ -106,8 +106,12 @@ def _load(config: ChipConfig, v: Mapping[str, int], count: Mapping[str, int]) ->
     box = Box(v["loc"], ((count["units"], v["l0"]), *rows), width)
     out = [Access(_SPACE[Mem(v["mem"])], True, (box,))]
     if not v["fill"]:
-        runs = ((count["rows"], v["s1"]), *((n, v["s" + i]) for n, i in dims[1:]))
-        out.append(Access("dram", False, (Box(v["dram"], runs, v["c0"] * CONV_BYTES[conv]),)))
+        size = v["c0"] * CONV_BYTES[conv]
+        every = boxes(v)
+        if v["gather"]:
+            every = [(0, ((count["rows"], v["s1"]), (v["c2"], v["s2"]), (v["c3"], v["s3"])))]
+        runs = tuple(Box(v["dram"] + offset, rest, size) for offset, rest in every)
+        out.append(Access("dram", False, runs))
     if v["gather"]:
         out.append(Access("spad", False, (Box(v["index"], ((count["pairs"], 2),), 2),)))
     return out

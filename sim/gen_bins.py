@@ -28,7 +28,7 @@ from tilewright.isa.table import (
 )
 from tilewright.isa.table import Unit as U
 from tilewright.isa.timing import VECTOR_ROWS, load_drain
-from tilewright.isa.units import SECTIONS, STREAMS
+from tilewright.isa.units import LACKS, SECTIONS, STREAMS
 from tilewright.sim.functional import Executed, Machine
 from tilewright.sim.gen_modes import LOAD_MODES, STORE_SOURCES, XPOSED
 from tilewright.sim.gen_sync import EDGES
@@ -112,6 +112,10 @@ def _load(config: ChipConfig, v: Mapping[str, int], mode: str) -> Iterator[str]:
         if v["pack"] > 1:  # the i2 of one block
             several = v["c1"] % config.dim > 0 and count["sequence"] > v["c1"]
             yield f"load/xpose/pack{v['pack']}/{_COUNT[several]}"
+            for name in LACKS[: 2 * v["pack"] - 2]:
+                yield f"load/xpose/pack{v['pack']}/{name}/{min(v[name], 2)}"
+            if v["pack"] == 2 and count["partial"]:  # alike for each i3
+                yield f"load/xpose/partial/{_COUNT[v['c3'] > 1]}"
     if v["gather"]:
         yield f"load/gather/{Oob(v['oob']).name}".lower()
     if count["joined"]:
@@ -369,6 +373,10 @@ def _all() -> Iterator[str]:
     for length, part, block in product(("short", "long"), _RAGGED, _RAGGED):
         yield f"load/xpose/{length}/{part}/{block}"
     yield from (f"load/xpose/pack{p}/{x}" for p in (2, 3) for x in _COUNT)
+    for pack, name, lacked in product((2, 3), LACKS, range(3)):
+        if pack == 3 or name in LACKS[:2]:
+            yield f"load/xpose/pack{pack}/{name}/{lacked}"
+    yield from (f"load/xpose/partial/{x}" for x in _COUNT)
     yield from (f"load/drain/{x}" for x in ("plain", "xpose_long", "xpose_short"))
     yield from (f"load/{how}/{a}/any" for how, a in product(("xpose", "gather"), _ALIGN))
     for mode, k, n in product(matmuls, _RAGGED, _RAGGED):

@@ -15,6 +15,7 @@ from random import Random
 
 from tilewright.isa.config import BANKS, STORE_VECTOR_UNITS, XPOSE_BLOCKS, ChipConfig
 from tilewright.isa.table import Conv, Dest, Mem, Type
+from tilewright.isa.units import LACKS
 from tilewright.sim.gen_modes import (
     COPY,
     DECKS,
@@ -245,8 +246,10 @@ class Ops:
             op.before = Op("load", rows | {"loc": index}, [("dram", source)], [("spad", cells)])
         return op
 
-    def _from_dram(self, op: Op, counts: list[int], steps: list[int], width: int) -> Op | None:
-        """The LOAD with its runs of `width` bytes in DRAM."""
+    def _from_dram(
+        self, op: Op, counts: list[int], steps: list[int], width: int, there: set[int] | None = None
+    ) -> Op | None:
+        """The LOAD with its runs of `width` bytes in DRAM, of which it reads the bytes `there`."""
         conv = op.fields["conv"]
         run = grid(*zip(counts, steps, strict=True), width=width)
         area = {Conv.COPY32: FLOATS, Conv.COPY16: HALVES}.get(Conv(conv), BYTES)
@@ -258,7 +261,7 @@ class Ops:
         if dram is None:
             return None
         op.fields |= {"dram": dram} | {f"s{i + 1}": s for i, s in enumerate(steps)}
-        op.reads.append(("dram", frozenset(dram + c for c in run)))
+        op.reads.append(("dram", frozenset(dram + c for c in (run if there is None else there))))
         return op
 
     def _xpose(self, kind: tuple[Mem, Conv], pack: int, ragged: int) -> Op | None:
@@ -273,8 +276,10 @@ class Ops:
         if pack > 1:
             few = rng.randint(1, dim + 1)
             counts = [rng.choice((counts[0], few, few)), rng.choice((1, 2, 3, 5)), counts[2]]
-        runs = prod(counts[:pack])
-        if ragged != (runs % dim > 0):
+        lacks = self._lacks(counts, pack)
+        skip, drop = (lacks[n + "1"] + lacks[n + "2"] * counts[0] for n in ("skip", "drop"))
+        runs = prod(counts[:pack]) - skip - drop
+        if runs < 1 or ragged != (runs % dim > 0):
             return None
         local = [-(-runs // dim), *counts[pack:]]
         l0, rest = self._layout(c0, local, width)
@@ -286,8 +291,26 @@ class Ops:
         f |= {f"c{i + 1}": n for i, n in enumerate(counts)}
         f |= {f"l{i}": s for i, s in zip((1, *range(pack + 1, 4)), rest, strict=True)}
         f |= {f"l{i}": width * rng.randint(-3, 3) for i in range(2, pack + 1)}  # not used
-        op = Op("load", f, writes=[("spad", frozenset(loc + c for c in cells))])
-        return self._from_dram(op, counts, self._steps(counts, c0 * far, far), c0 * far)
+        op = Op("load", f | lacks, writes=[("spad", frozenset(loc + c for c in cells))])
+        steps = self._steps(counts, c0 * far, far)
+        every = list(product(*(range(n) for n in reversed(counts))))  # i3, i2, i1
+        size = prod(counts[:pack])
+        there = {
+            sum(i * s for i, s in zip(reversed(at), steps, strict=True)) + j
+            for number, at in enumerate(every)
+            for j in range(c0 * far)
+            if skip <= number % size < size - drop
+        }
+        return self._from_dram(op, counts, steps, c0 * far, there)
+
+    def _lacks(self, counts: list[int], pack: int) -> dict[str, int]:
+        """What a sequence of `pack` dimensions lacks at its ends: often nothing, one, or most."""
+        out = dict.fromkeys(LACKS, 0)
+        if pack > 1 and self.rng.random() < 0.6:
+            for name in LACKS if pack == 3 else LACKS[:2]:
+                most = counts[int(name[-1]) - 1] - 1
+                out[name] = min(most, self.rng.choice((0, 1, most, self.rng.randint(0, most))))
+        return out
 
     def matmul(self, types: tuple[int, int], acc: int, k_ragged: int, n_ragged: int) -> Op | None:
         """A MATMUL."""

@@ -20,6 +20,7 @@ from tilewright.isa import timing as _timing
 from tilewright.isa.config import BANKS, ChipConfig
 from tilewright.isa.extent import (
     bank_masks,
+    boxes,
     derived,
     extent_cycles,
     extents,
@@ -229,7 +230,7 @@ def _load(config: ChipConfig, spec: Spec, v: Mapping[str, int]) -> Work:
             rows, units = (2, 1) if v["l1"] % 2 else (1, -(-units // 2))
         n = joined_loads(v["dram"], run, units, steps, config.bus_bytes, rows)
         return Work(n, reads, rest, False)
-    n = beats(v["dram"], run, steps, config.bus_bytes)
+    n = sum(beats(v["dram"] + at, run, dims, config.bus_bytes) for at, dims in boxes(v))
     n += _timing.LOAD_GATHER * v["gather"]
     if not v["xpose"]:
         return Work(n, reads, rest, False)

@@ -114,6 +114,36 @@ def test_a_transposing_load_touches_its_units_and_nothing_between_them(pack, blo
     assert cells == {100 + b + e for b in blocks for e in (0, 2)}
 
 
+@pytest.mark.parametrize(("pack", "lacks"), [
+    (2, (1, 2, 0, 0)), (2, (4, 4, 0, 0)), (3, (2, 1, 1, 2)), (3, (4, 4, 3, 3)), (3, (0, 1, 2, 0)),
+])  # fmt: skip
+@pytest.mark.parametrize("counts", [(5, 4, 3), (5, 4, 2)])
+def test_a_transposing_load_reads_the_runs_that_are_there_and_no_other(pack, lacks, counts):
+    skip1, drop1, skip2, drop2 = lacks
+    turned = make("load", xpose=1, pack=pack, c0=2, dram=5000, s1=3, s2=-100, s3=1000, l0=1,
+                  **dict(zip(("c1", "c2", "c3"), counts, strict=True)), skip1=skip1, drop1=drop1,
+                  skip2=skip2, drop2=drop2)  # fmt: skip
+    runs = [(i3, i2, i1) for i3 in range(counts[2]) for i2 in range(4) for i1 in range(5)]
+    size = 20 * (counts[2] if pack == 3 else 1)
+    there = {
+        5000 + 1000 * i3 - 100 * i2 + 3 * i1 + byte
+        for n, (i3, i2, i1) in enumerate(runs)
+        if skip1 + 5 * skip2 <= n % size < size - drop1 - 5 * drop2
+        for byte in (0, 1)
+    }
+    _, read = accesses(TW4, turned.spec, turned.values)
+    assert {x for a, b in zip(*read.spans, strict=True) for x in range(a, b)} == there
+
+
+def test_runs_that_a_sequence_lacks_may_still_be_written():
+    for skip, drop, racy in ((0, 0, True), (1, 0, True), (0, 1, True), (1, 1, False)):
+        turned = make("load", xpose=1, pack=2, c0=4, c1=2, c2=2, s1=16, s2=100, dram=1024, l0=1,
+                      loc=500, skip1=skip, drop1=drop)  # fmt: skip
+        first, last = (store(mem=Mem.SPAD, type=Type.I8, out=Type.I8, rows=1, dst=at)
+                       for at in (1024, 1024 + 116))  # fmt: skip
+        assert ("race" in kinds(report(first, last, turned))) == racy
+
+
 def test_weights_beyond_k_do_not_matter():
     base = load(66, 4)
     assert report(base, make("matmul", k=2, n=4, r0=1, w=64, ws=1, a=0)).ok

@@ -754,6 +754,34 @@ def test_load_transposes_the_runs_of_several_dimensions_as_one_sequence(pack, co
     assert (got[:, :, c0] == 7).all() and (m.spad[4 * size * outer : 8000] == 7).all()
 
 
+@pytest.mark.parametrize(("pack", "lacks"), [
+    (2, (1, 2, 0, 0)), (2, (4, 0, 0, 0)), (2, (4, 4, 0, 0)), (3, (2, 1, 1, 2)), (3, (4, 4, 2, 2)),
+    (3, (0, 0, 2, 0)),
+])  # fmt: skip
+@pytest.mark.parametrize("counts", [(6, 5, 3, 2), (3, 5, 3, 3)])
+def test_a_sequence_may_begin_and_end_inside_of_a_row(pack, lacks, counts):
+    mem, d = filled(17)
+    c0, c1, c2, c3 = counts
+    far = np.lib.stride_tricks.as_strided(d[901:], (c3, c2, c1, c0), (70, -100, 30, 1))
+    outer = (c3, 1)[pack - 2]  # sequences
+    runs = far.reshape(outer, -1, c0)
+    skip1, drop1, skip2, drop2 = lacks
+    runs = runs[:, skip1 + skip2 * c1 : runs.shape[1] - drop1 - drop2 * c1]
+    blocks = -(-runs.shape[1] // 4)
+    runs = np.pad(runs, ((0, 0), (0, 4 * blocks - runs.shape[1]), (0, 0)))
+    want = runs.reshape(outer, blocks, 4, c0).swapaxes(2, 3)  # block, element, lane
+    m, e = go(
+        make("load", xpose=1, pack=pack, dram=901, c0=c0, c1=c1, c2=c2, c3=c3, s1=30, s2=-100,
+             s3=70, l0=1, l1=c0, l3=blocks * c0 * (pack < 3), skip1=skip1, drop1=drop1, skip2=skip2,
+             drop2=drop2),
+        memory=mem,
+        spad=np.full(4000, 7, np.uint8),
+    )  # fmt: skip
+    assert e.fault is None
+    assert np.array_equal(m.spad[: want.size].reshape(want.shape), want)
+    assert (m.spad[want.size : 4000] == 7).all()
+
+
 @pytest.mark.parametrize("c0", [5, 31, 32])
 def test_load_transposes_runs_longer_than_dim(c0):
     mem, d = filled(8)

@@ -86,6 +86,15 @@ class Naive:
                     at = v["dram"] + x * v["s1"] + i2 * v["s2"] + i3 * v["s3"]
                     key = (i3, i2 if v["pack"] < 3 else 0, i1 if v["pack"] < 2 else 0)
                     row = rows.setdefault(key, bytearray())
+                    q, runs, at3, at2 = i1, v["c1"], i3, i2
+                    if v["pack"] > 1:
+                        q, runs, at2 = q + i2 * v["c1"], runs * v["c2"], 0
+                    if v["pack"] > 2:
+                        q, runs, at3 = q + i3 * v["c1"] * v["c2"], runs * v["c3"], 0
+                    q -= v["skip1"] + v["skip2"] * v["c1"]
+                    runs -= v["skip1"] + v["skip2"] * v["c1"]
+                    if not 0 <= q < runs - v["drop1"] - v["drop2"] * v["c1"]:
+                        continue
                     if not v["fill"]:
                         self.beats[0] += (at % self.bus + v["c0"] * size + self.bus - 1) // self.bus
                         plain = v["pack"] == 1 and not (v["xpose"] or v["gather"])
@@ -96,11 +105,6 @@ class Naive:
                         raw = v["value"].to_bytes(4, "little")[:size] if out else raw
                         value = v["value"].to_bytes(4, "little")[:local]
                         if v["xpose"]:
-                            q, at3, at2 = i1, i3, i2
-                            if v["pack"] > 1:
-                                q, at2 = q + i2 * v["c1"], 0
-                            if v["pack"] > 2:
-                                q, at3 = q + i3 * v["c1"] * v["c2"], 0
                             place = (at3, at2, q // dim, e)
                             unit = lanes.setdefault(place, bytearray(dim * local))
                             j = q % dim * local

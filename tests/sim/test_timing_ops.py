@@ -1,6 +1,7 @@
 """Lowering: slots, beats, ports and passes against brute force over rows and elements."""
 
 import random
+from itertools import product
 
 import pytest
 from tilewright.isa.config import parse_config
@@ -401,6 +402,36 @@ def test_rows_of_zeros_complete_the_end_of_a_sequence_only(pack, zeros):
     beats = sum(-(-((3 + 11 * i2) % 4 + 9) // 4) for i2 in range(5)) * 7 * 2
     assert work.slots == beats + 3 * zeros
     assert (work.drain, work.hidden) == (11, 12)
+
+
+@pytest.mark.parametrize("pack", [2, 3])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+def test_a_sequence_pays_for_the_runs_that_are_there(pack, config):
+    rng = random.Random(pack)
+    for _ in range(200):
+        c0, *counts = (rng.randint(1, most) for most in (2 * config.dim, 9, 4, 3))
+        lacks = [rng.randint(0, counts[i] - 1) for i in (0, 0, 1, 1)]
+        if pack == 2:
+            lacks[2:] = 0, 0
+        size = counts[0] * counts[1] * (counts[2] if pack == 3 else 1)
+        first, end = lacks[0] + lacks[2] * counts[0], size - lacks[1] - lacks[3] * counts[0]
+        if first >= end:
+            continue
+        strides = [rng.randint(-50, 50) for _ in range(3)]
+        starts = [
+            9000 + sum(i * s for i, s in zip((i1, i2, i3), strides, strict=True))
+            for i3, i2, i1 in product(*map(range, reversed(counts)))
+        ]
+        starts = [x for n, x in enumerate(starts) if first <= n % size < end]
+        beats = sum(touched_beats(x, c0, (), config.bus_bytes) for x in starts)
+        sequences = counts[2] if pack == 2 else 1
+        zeros = (first - end) % config.dim * sequences
+        fields = dict(zip(("c1", "c2", "c3", "s1", "s2", "s3"), counts + strides, strict=True))
+        fields |= dict(zip(("skip1", "drop1", "skip2", "drop2"), lacks, strict=True))
+        instr = Instr.make("load", xpose=1, pack=pack, c0=c0, dram=9000, **fields)
+        assert load_beats(instr.values, config.bus_bytes) == beats
+        work = lower_one(config, executed(instr)).work
+        assert work.slots == beats + -(-c0 // config.dim) * zeros
 
 
 @pytest.mark.parametrize(
