@@ -1,10 +1,10 @@
 """EXTENT: walks the operands of an instruction with one multiplier, one step per cycle.
 
 The steps are the data of `isa.extent_table`: first the products (elements of a packed row, runs of
-a sequence, rows of a pass), then each operand's terms (count - 1) * stride, gathered into a lowest
-and a highest offset; the DRAM operand comes last. What an instruction does not have is left out.
-One cycle after an operand's last term its ends are checked, against its memory or the window, and
-its banks are added to the masks.
+a sequence, rows of a pass), in a `partial` LOAD what its sequences lack, then each operand's terms
+(count - 1) * stride, gathered into a lowest and a highest offset; the DRAM operand comes last. What
+an instruction does not have is left out. One cycle after an operand's last term its ends are
+checked, against its memory or the window, and its banks are added to the masks.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
@@ -17,16 +17,18 @@ from tilewright.isa.config import BANKS, LOCAL_BITS, STORE_VECTOR_UNITS, XPOSE_B
 from tilewright.isa.extent_table import (
     DRAM,
     JOINS,
+    LACKED,
     LOCAL_BYTES,
     OPERANDS,
     PAIRS,
     PARTS,
     PRODUCT_BASE,
     PRODUCTS,
+    SKIPPED,
 )
 from tilewright.isa.micro import WORD_BYTES
 from tilewright.isa.table import INSTRUCTIONS, OPCODE_BITS, Mem
-from tilewright.isa.units import SECTIONS
+from tilewright.isa.units import LACKS, SECTIONS
 
 UNITS = tuple(name for name in OPERANDS if OPERANDS[name])  # instructions that have steps
 _SUM = signed(51)  # sums of four products of 16 x 32 bits, and a run
@@ -58,7 +60,7 @@ class Extent(wiring.Component):
         Units of a row (LOAD, VECTOR, STORE). Valid likewise.
     joined, span : Out(1), Out(32)
         See `hw.payload` (LOAD, STORE). Valid likewise.
-    paired : Out(1)
+    paired, begin, back : Out(1), Out(32), Out(32)
         See `hw.payload` (LOAD). Valid likewise.
     a_lo, a_hi, w_lo, w_hi : Out(signed(LOCAL_BITS + 1))
         Offsets of a MATMUL pass. Valid likewise.
@@ -88,6 +90,8 @@ class Extent(wiring.Component):
                 "joined": Out(1),
                 "span": Out(32),
                 "paired": Out(1),
+                "begin": Out(32),
+                "back": Out(32),
                 **{n: Out(offset) for n in ("a_lo", "a_hi", "w_lo", "w_hi")},
                 **{n: Out(BANKS) for n in ("spad_r", "spad_w", "acc_r", "acc_w")},
             }
@@ -110,6 +114,7 @@ class Extent(wiring.Component):
         if name == "load":
             v["deep"] = (v["c2"] != 1) | (v["c3"] != 1)
             v["inside"] = v["pack"] + v["xpose"]
+            v["partial"] = Cat(v[n] for n in LACKS).any()
             for part in (p for p in PARTS[name] if p.name == "products"):
                 result = PRODUCTS[name][part.first][0]
                 base = v[PRODUCT_BASE[result]]
@@ -165,6 +170,8 @@ class Extent(wiring.Component):
         self._stride = Signal(signed(32))
         self._enable = Signal()  # the term exists
         self._is_product = Signal()
+        self._lacks, self._more = Signal(), Signal(16)  # the product and `more` runs are lacked
+        self._skips = Signal()  # the product is bytes that a sequence skips
         self._opens = Signal()  # first term of an operand
         self._operand = Signal(_OPERAND)  # of the current term
         self._closes = Signal()  # last term of an operand
@@ -193,11 +200,16 @@ class Extent(wiring.Component):
                         m.d.sync += self._at.eq(self._first(name, starts[name]))
 
     def _first(self, name, starts):
-        """The first step of `word`: that of the first part which its modes do not leave out."""
+        """The first step of `word`: that of the first part which its modes do not leave out.
+
+        What a LOAD lacks comes after products, never first.
+        """
         v = fields(INSTRUCTIONS[name], self.word)
         sure = next(i for i, part in enumerate(PARTS[name]) if not part.when)
         first = Const(starts[sure], self._at.shape())
         for part, start in reversed(list(zip(PARTS[name][:sure], starts[:sure], strict=True))):
+            if part.name != "products":
+                continue
             first = Mux(holds(part.when, v), start, first)
         return first
 
@@ -215,13 +227,17 @@ class Extent(wiring.Component):
                 with m.Case(start + step):
                     if part.name == "products":
                         self._pick_product(m, v, PRODUCTS[name], part.first + step)
+                    elif part.name == "lacked":
+                        self._pick_lacked(m, v, LACKED[step])
+                    elif part.name == "skipped":
+                        self._pick_skipped(m, v, SKIPPED[step])
                     elif part.name == "DRAM":
                         self._pick_dram(m, v, name, part.first + step)
                     else:
                         self._pick_local(m, v, operands[part.name], part.first + step)
                     if step == part.steps - 1:
                         m.d.comb += [self._next.eq(to), self.last.eq(last)]
-                        if part.name != "products":
+                        if part.name not in ("products", "lacked", "skipped"):
                             m.d.comb += self._closes.eq(~v["deep"] if more else 1)
                 if part.name in ("a", "w") and step == operands[part.name].per_pass - 1:
                     self._captures[start + step] = part.name
@@ -234,6 +250,25 @@ class Extent(wiring.Component):
             self._enable.eq(holds(when, v)),
             self._count.eq(self._kept if begun else v[PRODUCT_BASE[result]]),
             self._stride.eq(v[factor]),
+        ]
+
+    def _pick_lacked(self, m, v, lacked):
+        count, factor, more = lacked
+        m.d.comb += [
+            self._lacks.eq(1),
+            self._enable.eq(1),
+            self._count.eq(v[count]),
+            self._stride.eq(v[factor]),
+            self._more.eq(v[more]),
+        ]
+
+    def _pick_skipped(self, m, v, skipped):
+        count, stride = skipped
+        m.d.comb += [
+            self._skips.eq(1),
+            self._enable.eq(1),
+            self._count.eq(v[count]),
+            self._stride.eq(v[stride]),
         ]
 
     def _pick_local(self, m, v, operand, step):
@@ -274,16 +309,20 @@ class Extent(wiring.Component):
         self._lo, self._hi = (Signal(_SUM, name=n, reset_less=True) for n in ("lo", "hi"))
         reach, lo, hi = (Signal(_SUM, name=n) for n in ("reach", "lo_before", "hi_before"))
         next_lo, next_hi = Signal(_SUM), Signal(_SUM)
+        left = Signal(_SUM)  # runs of a sequence
         m.d.comb += [
             reach.eq(Mux(self._enable, self._count * self._stride, 0)),
             lo.eq(Mux(self._opens, 0, self._lo)),
             hi.eq(Mux(self._opens, self._span, self._hi)),
             next_lo.eq(Mux(reach < 0, lo + reach, lo)),
             next_hi.eq(Mux(reach < 0, hi, hi + reach)),
+            left.eq((self._kept - self._more) - reach),
         ]
         with m.If(self.step & self._is_product):
             m.d.sync += self._kept.eq(Mux(self._enable, reach, self._count))
-        with m.Elif(self.step):
+        with m.Elif(self.step & self._lacks):
+            m.d.sync += self._kept.eq(left)
+        with m.Elif(self.step & ~self._skips):
             m.d.sync += [self._lo.eq(next_lo), self._hi.eq(next_hi)]
         for at, name in self._captures.items():
             with m.If(self.step & (self._at == at)):
@@ -293,8 +332,21 @@ class Extent(wiring.Component):
             m.d.sync += self.joined.eq(0)
         with m.Elif(self.step & self._joins):
             m.d.sync += [self.joined.eq(self._joined), self.span.eq(next_hi + 1)]
-        self._overflow = Signal()  # a product is too large
-        m.d.comb += self._overflow.eq(self._is_product & self._enable & (reach >> 16).any())
+        self._skip(m, reach)
+        self._overflow = Signal()  # a product is too large, or no run is left
+        large = self._is_product & self._enable & (reach >> 16).any()
+        m.d.comb += self._overflow.eq(large | self._lacks & (left <= 0))
+
+    def _skip(self, m, reach):
+        """Where a LOAD's first run is."""
+        ahead, again = Signal(32), Signal()  # bytes from `dram` to it; not the first product
+        m.d.comb += self.begin.eq(self._values["load"]["dram"] + ahead)
+        with m.If(self.enter):
+            m.d.sync += [ahead.eq(0), self.back.eq(0), again.eq(0)]
+        with m.Elif(self.step & self._skips):
+            m.d.sync += [ahead.eq(ahead + reach), again.eq(1)]
+            with m.If(~again):
+                m.d.sync += self.back.eq(reach)
 
     def _check(self, m):
         """Ends and banks of the operand whose last term was added in the cycle before."""
@@ -337,11 +389,12 @@ class Extent(wiring.Component):
         skew = store["scatter"] & store["s1"][: ceil_log2(cfg.bus_bytes)].any()
         uneven = load["s1"][: ceil_log2(cfg.bus_bytes)].any() | load["bound"][16:].any()
         broad = load["xpose"] & (load["c0"] > XPOSE_BLOCKS * cfg.dim)
+        lacking = load["partial"] & Cat(load[n] >= load[f"c{n[-1]}"] for n in LACKS).any()
         tall = store["xpose"] & (store["c0"] > XPOSE_BLOCKS * cfg.dim)
         m.d.comb += self.bad.eq(
             bad
             | outside
-            | (is_load & (broad | (load["gather"] & uneven)))
+            | (is_load & (broad | lacking | (load["gather"] & uneven)))
             | (is_store & (many | wide | skew | tall))
         )
 

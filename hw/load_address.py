@@ -6,11 +6,13 @@ visit have count 1; a fill is a run of whole beats, one for each local unit. So 
 generator and the unpacker, some 60 cycles apart, walk the same `Nest` and never exchange a run.
 A transposing instruction has *extra* slots without a beat after the last run of each *sequence*,
 which are the runs of dimensions 1 to `pack`: `pad` units of the rows of zeros that complete the
-block. What comes after its end may have to wait for the `Drain` of the transposer.
-A gathering one starts with LOAD_GATHER slots without a beat; then each run adds the offset that the
-`IndexReader` has for it. Offsets are whole beats, so the unpacker need not know them. The bursts
-of joined runs (`load_run`) go on from one to the next. If they are `paired`, local units are words
-of two granules: a run is two rows, or l0 steps over two units.
+block. A sequence of several dimensions may begin inside of a row, and ends when its runs are
+counted, wherever that is in a row. What comes after its end may have to wait for the `Drain` of the
+transposer.
+A gathering instruction starts with LOAD_GATHER slots without a beat; then each run adds the offset
+that the `IndexReader` has for it. Offsets are whole beats, so the unpacker need not know them. The
+bursts of joined runs (`load_run`) go on from one to the next. If they are `paired`, local units are
+words of two granules: a run is two rows, or l0 steps over two units.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
@@ -46,7 +48,11 @@ def descriptor(config: ChipConfig) -> data.StructLayout:
             "run": unsigned(RUN_BITS - 1),
             "span": unsigned(32),  # bytes that bursts go on for: the run, or all that are joined
             **{f"c{i}": unsigned(16) for i in (1, 2, 3)},
-            "dram": unsigned(32),
+            # of the row, and of the i3, in which a sequence begins; runs of the sequence
+            **{n: unsigned(16) for n in ("first1", "first2", "runs")},
+            "dram": unsigned(32),  # of the first run
+            "outer": unsigned(32),  # where dimension 3 steps on from
+            "back": unsigned(32),  # bytes to a sequence's first run from where its row would begin
             **{f"s{i}": signed(32) for i in (1, 2, 3)},
             "loc": local,
             **{f"l{i}": stride for i in (0, 1, 2, 3)},
@@ -77,6 +83,14 @@ def describe(m: Module, config: ChipConfig, start, instr) -> data.View:
     pairs = (instr.conv == Conv.COPY32) & (instr.mem == Mem.SPAD)
     with m.If(start):
         m.d.comb += [out[n].eq(instr[n]) for n in same]
+        m.d.comb += [
+            out.dram.eq(instr.begin),
+            # the sequences of each i3 begin alike; of one in dimension 3, only the first i3 is cut
+            out.outer.eq(Mux(instr.pack == 3, instr.dram, instr.begin)),
+            out.runs.eq(instr.row_elems),
+            out.first1.eq(out.c1 - instr.skip1),
+            out.first2.eq(out.c2 - instr.skip2),
+        ]
         for i, packed in inside.items():
             with m.If(packed):
                 m.d.comb += out[f"l{i}"].eq(0)
@@ -84,7 +98,7 @@ def describe(m: Module, config: ChipConfig, start, instr) -> data.View:
                     m.d.comb += out[f"c{i}"].eq(1)
         with m.If(instr.fill):
             m.d.comb += out.run.eq(instr.units << exact_log2(config.bus_bytes))
-            m.d.comb += [out[n].eq(0) for n in ("dram", "s1", "s2", "s3")]
+            m.d.comb += [out[n].eq(0) for n in ("dram", "outer", "s1", "s2", "s3")]
         with m.Else(), m.Switch(instr.conv):
             for conv, size in CONV_BYTES.items():
                 with m.Case(conv):
@@ -123,15 +137,28 @@ class Nest:
     load, new : take the first position of descriptor `new`.
     step, held : go to the next position of the descriptor register `held`.
     tracks : name to (bits, start field, the three stride fields).
+    far : the track in DRAM, if positions are runs: of sequences, that may begin inside of a row.
     straight : names to conditions: the track steps by its innermost stride, at an end, too.
 
     **Members** : `at[name]` of this position, `next[name]` of the one that `load` or `step` takes;
-    `end[i]`: dimension i + 1 is at its last index; `near`: a step leads to the last of dimension 1.
+    `end[i]`: dimension i + 1 is at its last index, or cut there; `over`: so is the sequence, if
+    transposed; `near`: a step leads to the last of dimension 1.
     """
 
-    def __init__(self, m: Module, prefix: str, *, load, new, step, held, tracks, straight=None):
+    def __init__(
+        self, m: Module, prefix: str, *, load, new, step, held, tracks, straight=None, far=""
+    ):
         left = [Signal(16, name=f"{prefix}_left{i}", reset_less=True) for i in (1, 2, 3)]
+        counts = [(new[c], held[c]) for c in ("c1", "c2", "c3")]  # at first, and again
         self.end = [count == 1 for count in left]
+        if far:
+            runs = Signal(16, name=f"{prefix}_runs", reset_less=True)  # of a sequence
+            several = held["xpose"] & held["pack"][1]
+            cut = several & (runs == 1)
+            self.over = Mux(several, runs == 1, left[0] == 1)
+            self.end[:2] = [self.end[0] | cut, self.end[1] | cut]
+            counts[0] = new["first1"], Mux(cut, held["first1"], held["c1"])
+            counts[1] = new["first2"], held["c2"]
         self.near = left[0] == 2
         self.at, self.next = {}, {}
         levels = {}
@@ -150,18 +177,21 @@ class Nest:
             # the counter of a dimension is reloaded when the next outer one steps
             again = carry[i + 1] if i < 2 else load
             with m.If(again):
-                source = Mux(load, new[f"c{i + 1}"], held[f"c{i + 1}"])
-                m.d.sync += left[i].eq(source)
+                m.d.sync += left[i].eq(Mux(load, *counts[i]))
             with m.Elif(go):
                 m.d.sync += left[i].eq(left[i] - 1)
             with m.If(go):
                 m.d.sync += [levels[n][i].eq(self.next[n]) for n in tracks]
-
-
-def sequence_end(held, nest: Nest):
-    """Whether the run is the last of those of dimensions 1 to `pack`."""
-    one, two, three = nest.end
-    return one & ((held.pack == 1) | two) & ((held.pack != 3) | three)
+        if far:
+            begins = load | step & cut  # a sequence, perhaps inside of a row
+            back = Mux(load, new["back"], held["back"])
+            with m.If(begins):
+                m.d.sync += runs.eq(Mux(load, new["runs"], held["runs"]))
+                m.d.sync += levels[far][1].eq(self.next[far] - back)
+            with m.Elif(step):
+                m.d.sync += runs.eq(runs - 1)
+            with m.If(load):
+                m.d.sync += levels[far][2].eq(new["outer"])
 
 
 def next_run(held, nest: Nest):
@@ -271,7 +301,7 @@ class AddressGenerator(wiring.Component):
         bus = self.config.bus_bytes
         low = exact_log2(bus)
         names = ("fill", "gather", "joined", "single", "odd", "xpose", "pad", "pack", "last")
-        steps = ("run", "span", "c1", "c2", "c3", "s1", "s2", "s3")
+        steps = ("run", "span", "c1", "c2", "c3", "s1", "s2", "s3", "first1", "runs", "back")
         kept = fields(descriptor(self.config), *names, *steps)
         held = Signal(kept, reset_less=True)
         active = Signal()
@@ -294,9 +324,9 @@ class AddressGenerator(wiring.Component):
             step=step,
             held=held,
             tracks={"dram": (32, "dram", ("s1", "s2", "s3"))},
+            far="dram",
         )
-        end = sequence_end(held, nest)
-        extra = Extra(m, slot=slot, run_end=run_end, held=held, end=end)
+        extra = Extra(m, slot=slot, run_end=run_end, held=held, end=nest.over)
         last = extra.final & nest.end[0] & nest.end[1] & nest.end[2]
         drain = Drain(m, self.config, ended=slot & last, held=held)
         to = Mux(begin, nest.at["dram"], nest.next["dram"])

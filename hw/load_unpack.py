@@ -29,7 +29,6 @@ from tilewright.hw.load_address import (
     copy,
     descriptor,
     next_run,
-    sequence_end,
 )
 from tilewright.hw.load_convert import (
     chunk_bytes,
@@ -122,7 +121,8 @@ class Unpacker(wiring.Component):
         """What the queue holds of a descriptor: of byte strides only the offset in a beat."""
         low = exact_log2(self.config.bus_bytes)
         members = {n: f.shape for n, f in descriptor(self.config) if n != "span"}
-        return data.StructLayout(members | {n: unsigned(low) for n in ("dram", "s1", "s2", "s3")})
+        far = ("dram", "outer", "back", "s1", "s2", "s3")
+        return data.StructLayout(members | {n: unsigned(low) for n in far})
 
     def _queue(self, m: Module, advance):
         """(Something waits, the oldest descriptor)."""
@@ -167,9 +167,10 @@ class Unpacker(wiring.Component):
                 "row": (LOCAL_BITS, "loc", ("l1", "l2", "l3")),
             },
             straight={"row": goes_on},
+            far="offset",
         )
         inner, middle, outer = nest.end
-        end = sequence_end(held, nest)
+        end = nest.over
         extra = Extra(m, slot=self._go, run_end=run_end, held=held, end=end)
         offset = nest.next["offset"]
         comes = {n: Mux(advance, queued[n], held[n]) for n in ("joined", "single")}

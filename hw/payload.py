@@ -17,9 +17,17 @@ _OFFSET = signed(LOCAL_BITS + 1)
 _JOINED = {"joined": unsigned(1), "span": unsigned(32)}
 EXTRAS = {
     # row_elems: elements of a local row (c0, times c1, c2 if packed), or, if transposed, runs of a
-    # sequence (c1, times c2, c3); units: of a local row, or of a transposed block;
-    # paired: as `isa.extent.paired`, and joined
-    "load": {"row_elems": unsigned(16), "units": unsigned(16), **_JOINED, "paired": unsigned(1)},
+    # sequence (c1, times c2, c3, less those that it lacks); units: of a local row, or of a
+    # transposed block; paired: as `isa.extent.paired`, and joined; begin: address of the first run
+    # that is there; back: bytes to it from where its row would begin (skip1 * s1)
+    "load": {
+        "row_elems": unsigned(16),
+        "units": unsigned(16),
+        **_JOINED,
+        "paired": unsigned(1),
+        "begin": unsigned(32),
+        "back": unsigned(32),
+    },
     # rows: r0 * r1; a_lo, a_hi: granule offsets of a pass's lowest and highest A granule from
     # a + kb*ak; w_lo, w_hi: of its W granules from w + kb*wk + nb*wn
     "matmul": {

@@ -437,7 +437,7 @@ class Sequencer(wiring.Component):
                     at = spec.layout[field.name][0]
                     m.d.comb += view[field.name].eq(self._ir[at : at + field.bits])
             extras = {
-                "load": ("row_elems", "units", "joined", "span", "paired"),
+                "load": ("row_elems", "units", "joined", "span", "paired", "begin", "back"),
                 "vector": ("units",),
                 "store": ("units", "joined", "span"),
             }.get(name, ())

@@ -242,6 +242,8 @@ class Builder:
                 ("load", {"xpose": 1, "c0": XPOSE_BLOCKS * self.config.dim + 1}),
                 ("load", {"xpose": 1, "pack": 2, "c1": 256, "c2": 256}),
                 ("load", {"xpose": 1, "pack": 3, "c1": 3, "c2": 3, "l1": -1}),
+                ("load", {"xpose": 1, "pack": 2, "c1": 2, "c2": 3, "drop1": 2}),
+                ("load", {"xpose": 1, "pack": 3, "c1": 2, "c2": 2, "skip2": 1, "drop2": 1}),
                 ("store", {"xpose": 1, "c0": XPOSE_BLOCKS * self.config.dim + 1}),
                 ("load", {"gather": 1, "bound": 1, "s1": 1}),
                 ("load", {"gather": 1, "bound": 1, "index": self.config.spad_granules}),

@@ -50,6 +50,7 @@ class Load:
     loc: int = 0
     l: tuple = (0, 0, 0, 0)  # noqa: E741
     value: int = 0
+    lacks: tuple = (0, 0, 0, 0)  # skip1, drop1, skip2, drop2
     done: int = field(default=-1, compare=False)
 
     @property
@@ -58,9 +59,20 @@ class Load:
         return int(np.prod(self.c[: self.pack]))
 
     @property
+    def box(self):
+        """Runs of the dimensions that are transposed together, there or not."""
+        return int(np.prod(self.c[1 : self.pack + 1]))
+
+    @property
+    def lacked(self):
+        """Runs that a sequence lacks at its start, and at its end."""
+        skip1, drop1, skip2, drop2 = self.lacks
+        return skip1 + skip2 * self.c[1], drop1 + drop2 * self.c[1]
+
+    @property
     def sequence(self):
         """Runs that are transposed together."""
-        return int(np.prod(self.c[1 : self.pack + 1]))
+        return self.box - sum(self.lacked)
 
     def per_unit(self, dim):
         """Elements of a local unit."""
@@ -82,6 +94,9 @@ class Load:
         out |= {"joined": int(self.joined), "span": self.c[1] * self.size if self.joined else 0}
         out |= {"paired": int(self.paired(dim, bus) is not None)}
         packed = self.sequence if self.xpose else self.elements
+        out |= dict(zip(("skip1", "drop1", "skip2", "drop2"), self.lacks, strict=True))
+        back, more = (self.lacks[2 * i] * self.s[i] for i in (0, 1))
+        out |= {"back": back % (1 << 32), "begin": (self.dram + back + more) % (1 << 32)}
         return out | {"row_elems": packed, "units": self.units(dim)}
 
     @property
@@ -113,7 +128,11 @@ class Load:
     def runs(self):
         """Byte address of each run, in order."""
         _, c1, c2, c3 = self.c
-        for i3, i2, i1 in itertools.product(range(c3), range(c2), map(self.row, range(c1))):
+        every = itertools.product(range(c3), range(c2), map(self.row, range(c1)))
+        skip, drop = self.lacked
+        for number, (i3, i2, i1) in enumerate(every):
+            if not skip <= number % self.box < self.box - drop:
+                continue
             yield self.dram + i1 * self.s[0] + i2 * self.s[1] + i3 * self.s[2]
 
     def bursts(self, bus):
@@ -219,11 +238,11 @@ class Load:
 
     def columns(self, memory, dim):
         """`writes` of a transposing instruction."""
-        starts, sequences = list(self.runs()), {}  # of each sequence its place and its runs
-        for i, (i3, i2, _) in enumerate(itertools.product(*map(range, self.c[:0:-1]))):
+        starts, size = list(self.runs()), self.sequence
+        every = list(itertools.product(*map(range, self.c[:0:-1])))[:: self.box]  # of a sequence
+        for n, (i3, i2, _) in enumerate(every):
             at = self.loc + i2 * self.l[2] * (self.pack < 2) + i3 * self.l[3] * (self.pack < 3)
-            sequences.setdefault(i // self.sequence, (at, []))[1].append(starts[i])
-        for at, runs in sequences.values():
+            runs = starts[n * size : (n + 1) * size]
             for b in range(0, len(runs), dim):
                 block = [
                     convert(self, memory[start : start + self.size]) for start in runs[b : b + dim]
@@ -348,6 +367,17 @@ def pairing(load, rng):
     )
 
 
+def random_lacks(load, rng):
+    """What a sequence lacks at its ends, so that a run is left."""
+    while True:
+        lacks = []
+        for n in (load.c[1], load.c[1], *(load.c[2] if load.pack == 3 else 1,) * 2):
+            lacks.append(int(rng.choice([0, min(1, n - 1), n - 1, rng.integers(n)])))
+        changed = replace(load, lacks=tuple(lacks))
+        if changed.sequence > 0:
+            return changed.lacks
+
+
 def random_load(rng, config, big=False, indices=None):
     """Any legal instruction with small counts, inside DRAM and the local memory."""
     while True:
@@ -384,6 +414,8 @@ def random_load(rng, config, big=False, indices=None):
             l=tuple(even * int(n) for n in rng.integers(-3, 4, 4)),
             value=int(rng.integers(1 << 32)),
         )
+        if xpose and load.pack > 1 and rng.random() < 0.6:
+            load = replace(load, lacks=random_lacks(load, rng))
         if rng.random() < 0.4:
             load = replace(load, s=(load.size, *load.s[1:]))
         if indices is not None and rng.random() < 0.4:

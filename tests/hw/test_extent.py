@@ -18,6 +18,7 @@ from tilewright.isa.extent import (
     pass_offsets,
 )
 from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, TYPE_BYTES, Conv, Dest, Fault, Mem
+from tilewright.isa.units import LACKS
 
 
 def run_bytes(spec, v):
@@ -68,7 +69,7 @@ def random_fields(rng, spec, config):
                     values[name] = rng.choice((65535, 60000, 256))
             else:
                 values[name] = min(f.high, rng.randrange(4))
-            if name == "zp":
+            if name == "zp" or name in LACKS:
                 values[name] = 0
             if name in ("xpose", "gather"):
                 values[name] = int(rng.random() < 0.3)
@@ -88,6 +89,9 @@ def random_fields(rng, spec, config):
             values |= {"l0": 1, "l1": rng.choice((1, values["l1"])), "l2": values["l2"] & -2}
         if rng.random() < 0.2 and spec.name == "load":  # dimensions are transposed as one
             values |= {"xpose": 1, "pack": rng.randint(2, 3), "mem": 0, "fill": 0, "gather": 0}
+            for name in LACKS[: 2 * values["pack"] - 2] if rng.random() < 0.7 else ():
+                most = values[f"c{name[-1]}"] - 1
+                values[name] = rng.choice((0, 0, 1, most // 3, most // 2, most, rng.randrange(9)))
         try:
             check_rules(spec, values)
         except IllegalInstruction:
@@ -103,11 +107,10 @@ def test_extent_agrees_with_python(config):
     bad = {name: 0 for name in ("load", "matmul", "store")}
     fenced, joins, pairs = [0, 0], {"load": 0, "store": 0}, [0, 0]
 
-    turned = 0  # sequences of several dimensions that fit
+    turned = [0, 0]  # whole, partial: sequences of several dimensions that fit
 
     async def body(ctx):
-        nonlocal turned
-        for _ in range(1200):
+        for _ in range(1600):
             spec = INSTRUCTIONS[rng.choice(("load", "matmul", "store"))]
             v = random_fields(rng, spec, config)
             ir = spec.opcode
@@ -152,7 +155,8 @@ def test_extent_agrees_with_python(config):
                     packed = "sequence" if v.get("xpose") else "row_elems"
                     product = {"load": packed, "matmul": "rows"}[spec.name]
                     assert ctx.get(dut.product) == counts[product]
-                    turned += v.get("xpose", 0) and v["pack"] > 1
+                    if v.get("xpose") and v["pack"] > 1:
+                        turned[any(v[n] for n in LACKS)] += 1
                 if spec.name != "matmul":
                     assert ctx.get(dut.units) == counts["units"]
                     follows = joined_span(spec, v)
@@ -161,6 +165,10 @@ def test_extent_agrees_with_python(config):
                         assert ctx.get(dut.span) == follows
                         joins[spec.name] += 1
                     if spec.name == "load":
+                        back = v["skip1"] * v["s1"]
+                        begin = v["dram"] + back + v["skip2"] * v["s2"]
+                        assert ctx.get(dut.begin) == begin % (1 << 32)
+                        assert ctx.get(dut.back) == back % (1 << 32)
                         pair = follows is not None and writes_pairs(config, v)
                         assert ctx.get(dut.paired) == counts["paired"] == pair, v
                         pairs[v["l1"] & 1] += pair
@@ -177,10 +185,10 @@ def test_extent_agrees_with_python(config):
     sim.add_testbench(body)
     sim.run()
     assert all(n > 30 for n in bad.values()), bad
-    assert sum(bad.values()) < 1200 * 0.9, bad
+    assert sum(bad.values()) < 1600 * 0.9, bad
     assert min(fenced) > 100, fenced
     assert min(joins.values()) > 3, joins
-    assert min(pairs) > 3 and turned > 3, (pairs, turned)
+    assert min(pairs) > 3 and min(turned) > 3, (pairs, turned)
 
 
 @pytest.mark.parametrize(("pack", "counts"), [
@@ -223,6 +231,57 @@ def test_sequences_of_all_lengths_have_the_blocks_of_their_product(pack, counts)
             assert ctx.get(dut.bad) == bad
             if not bad:
                 assert ctx.get(dut.product) == runs
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(body)
+    sim.run()
+
+
+@pytest.mark.parametrize(("pack", "counts", "lacks"), [
+    (2, (300, 200, 9), (299, 299, 0, 0)), (2, (65535, 1, 3), (65534, 0, 0, 0)),
+    (2, (65535, 1, 3), (40000, 25534, 0, 0)), (2, (65535, 1, 3), (40000, 25535, 0, 0)),
+    (2, (1, 65535, 1), (0, 0, 0, 0)), (2, (9, 7, 1), (9, 0, 0, 0)), (2, (9, 7, 1), (0, 9, 0, 0)),
+    (2, (256, 256, 1), (255, 255, 0, 0)), (3, (5, 13107, 1), (4, 3, 13106, 0)),
+    (3, (5, 13107, 1), (4, 1, 13106, 0)), (3, (5, 13107, 1), (4, 0, 13106, 0)),
+    (3, (5, 13107, 1), (1, 2, 6000, 7106)), (3, (5, 13107, 1), (1, 2, 6000, 7107)),
+    (3, (40, 40, 40), (39, 39, 39, 39)), (3, (40, 40, 40), (0, 0, 40, 0)),
+    (3, (40, 40, 40), (0, 0, 0, 40)), (3, (40, 40, 40), (0, 0, 65535, 65535)),
+    (3, (65535, 65535, 65535), (65534, 65534, 65534, 65534)), (3, (1, 1, 65535), (0, 0, 0, 0)),
+])  # fmt: skip
+def test_a_partial_sequence_has_the_runs_that_are_there(pack, counts, lacks):
+    config = parse_config("tw16")
+    dut = Extent(config)
+    spec, box = INSTRUCTIONS["load"], counts[0] * counts[1] * (counts[2] if pack == 3 else 1)
+    runs = box - lacks[0] - lacks[1] - (lacks[2] + lacks[3]) * counts[0]
+    fields = dict(zip(("c1", "c2", "c3"), counts, strict=True))
+    fields |= dict(zip(LACKS, lacks, strict=True)) | {"s1": -7, "s2": 1000, "dram": 1 << 31}
+    v = Instr.make("load", xpose=1, pack=pack, **fields).values
+
+    async def body(ctx):
+        ir = spec.opcode
+        for name, (at, f) in spec.layout.items():
+            ir |= (v[name] & ((1 << f.bits) - 1)) << at
+        for port, value in ((dut.ir, ir), (dut.word, ir), (dut.enter, 1), (dut.step, 0)):
+            ctx.set(port, value)
+        await ctx.tick()
+        ctx.set(dut.enter, 0)
+        ctx.set(dut.step, 1)
+        cycles = 1
+        while not ctx.get(dut.last):
+            await ctx.tick()
+            cycles += 1
+        await ctx.tick()
+        ctx.set(dut.step, 0)
+        await ctx.delay(1e-9)
+        assert cycles == extent_cycles(spec, v)
+        small = all(x < counts[i // 2] for i, x in enumerate(lacks))
+        bad = box > 65535 or not small or runs < 1
+        assert ctx.get(dut.bad) == bad
+        if not bad:
+            assert ctx.get(dut.product) == runs
+            assert ctx.get(dut.back) == -7 * lacks[0] % (1 << 32)
+            assert ctx.get(dut.begin) == (1 << 31) - 7 * lacks[0] + 1000 * lacks[2]
 
     sim = Simulator(dut)
     sim.add_clock(1e-6)

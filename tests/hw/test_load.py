@@ -99,6 +99,39 @@ def sequences(config, conv):
             yield Load(conv, dram=77, c=(dim + 1, 1, 1, 1), l=(wide, 0, 0, 0))
 
 
+def cut(config, conv):
+    """Sequences that begin and end inside of rows, by nothing, one run and most, at each end."""
+    dim, rng, wide = config.dim, np.random.default_rng(41), 1 if conv == "COPY8" else 2
+    for n in range(60):
+        pack = 2 + n % 2
+        outer = tuple(int(x) for x in rng.integers(1, (2 * dim, 5, 4)))
+        load = Load(conv, xpose=1, pack=pack, c=(int(rng.choice([1, dim - 1, dim + 1])), *outer))
+        lacks = model.random_lacks(load, rng)
+        blocks = -(-model.replace(load, lacks=lacks).sequence // dim)
+        strides = tuple(int(x) for x in rng.integers(-90, 500, 3))
+        low = -sum(min(0, s) * (c - 1) for s, c in zip(strides, outer, strict=True))
+        l1, l3 = load.c[0] * wide, load.c[0] * wide * blocks
+        reach = l1 * (blocks - 1) + (l3 * (outer[2] - 1) if pack == 2 else 0) + l1
+        if reach > config.spad_granules or low > 5000:
+            continue
+        yield model.replace(load, lacks=lacks, s=strides, dram=low + n, l=(wide, l1, 66 * wide, l3))
+        if n % 7 == 1:
+            yield Load(conv, dram=77, c=(dim + 1, 1, 1, 1), l=(wide, 0, 0, 0))
+
+
+@pytest.mark.parametrize("ideal", [True, False])
+@pytest.mark.parametrize(
+    ("name", "conv"),
+    [("dim2", "COPY8"), ("dim4", "F32_MID"), ("narrow", "COPY16"), ("dim16", "COPY8")],
+)
+def test_sequences_begin_and_end_inside_of_rows(name, conv, ideal):
+    config = CONFIGS[name]
+    loads = list(cut(config, conv))
+    starts = [load.lacks for load in loads if load.pack == 3]
+    assert all(any(x[i] for x in starts) for i in range(4))
+    check(PySim(Pins(config)), config, loads, 42, ideal, gap=0.0 if ideal else 0.2)
+
+
 @pytest.mark.parametrize("ideal", [True, False])
 @pytest.mark.parametrize(
     ("name", "conv"),

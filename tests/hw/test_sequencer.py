@@ -138,7 +138,7 @@ class Bench:
         fields = {f.name: ctx.get(entry.sync[f.name]) for f in SYNC}
         fields |= {f.name: ctx.get(entry.instr[f.name]) for f in INSTRUCTIONS[name].fields}
         extras = {
-            "load": ("row_elems", "units", "joined", "paired"),
+            "load": ("row_elems", "units", "joined", "paired", "begin", "back"),
             "matmul": ("rows", "a_lo", "a_hi", "w_lo", "w_hi"),
             "vector": ("units",),
             "store": ("units", "joined"),
@@ -310,7 +310,12 @@ def random_unit(rng, regs):
             fields[f.name] = 0
         if f.name in spec.reg_bit and rng.random() < 0.04:
             fields[f.name] = Reg(rng.randrange(16))
+    if spec.name == "load":
+        fields |= dict.fromkeys(("skip1", "drop1", "skip2", "drop2"), 0)
     if spec.name == "load" and rng.random() < 0.3:
+        if fields["pack"] > 1 and rng.random() < 0.5:
+            fields |= {"skip1": rng.choice((1, Reg(4))), "drop1": rng.randrange(2), "c2": 3}
+            fields |= {"skip2": int(fields["pack"] == 3)}
         fields |= {"xpose": 1, "fill": 0, "mem": 0, "conv": rng.choice((0, 1, 3)), "dram": 999}
     return I(spec.name, **fields)
 
@@ -347,6 +352,11 @@ def test_dispatch_gives_python_s_fields_extents_and_faults(seed):
             counts |= pass_offsets(CONFIG, values) if name == "matmul" else {}
             if values.get("xpose"):  # a LOAD's
                 counts["row_elems"] = counts["sequence"]
+            if name == "load":
+                back = values["skip1"] * values["s1"]
+                counts["back"] = back % (1 << 32)
+                counts["begin"] = values["dram"] + back + values["skip2"] * values["s2"]
+                counts["begin"] %= 1 << 32
             assert extras == {n: counts[n] for n in extras}
             want = dict(
                 zip(
