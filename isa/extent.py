@@ -122,10 +122,10 @@ def _between(
 
 
 def boxes(values: Mapping[str, int]) -> list[tuple[int, tuple[tuple[int, int], ...]]]:
-    """The runs that a LOAD without `gather` reads, as boxes.
+    """The runs that a LOAD reads (with `gather`, of indices 0, 1, ...), as disjoint boxes.
 
-    Each is an offset from `dram` and (count, stride) of dimensions, and they are disjoint: one, or,
-    of a LOAD that lacks some runs, up to five.
+    Each is an offset from `dram` and (count, stride) of dimensions. They are one, or, of a LOAD
+    that lacks some runs, up to five.
     """
     dims = tuple((values[f"c{i}"], values[f"s{i}"]) for i in (1, 2, 3))
     skip, drop = lacks(values)
@@ -154,10 +154,10 @@ def derived(config: ChipConfig, spec: Spec, values: Mapping[str, int]) -> dict[s
     """Counts that follow from the fields.
 
     LOAD: `row_elems`, `units`, `sequence` (runs that are transposed together), `lacked` (how many
-    more its dimensions have), `partial` (some are), `inside` (how many
-    dimensions, c0's among them, make a local row or a sequence), `runs` (steps of l1; a transposed
-    block is one), `rows` (of s1: those that an index may name), `pairs` (of granules that hold
-    gather indices), `joined`, `paired`. MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`,
+    more its dimensions have), `partial` (some are), `inside` (how many dimensions, c0's among them,
+    make a local row or a sequence), `runs` (steps of l1; a transposed block is one), `rows` (of s1:
+    those that an index may name), `pairs` (of granules that hold gather indices), `joined`,
+    `paired`. MATMUL: `rows`, `kblocks`, `nblocks`. STORE: `units`,
     `vectors` (how many are enabled), `reads` (steps of l0: units, or elements of a transposed row),
     `in1` and `in2` (steps of l1 and l2: c1, c2, the grid that max-pool reads, or blocks of
     transposed rows), `window` (rows read for each row written), `span1` (rows of dimension 1 that

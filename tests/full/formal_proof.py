@@ -34,7 +34,7 @@ PROOFS = {
     "load bursts": (bursts.Load, (("cover", 8), ("induction", 1))),
     "load coverage": (bursts.Covered, (("cover", 30), ("bmc", 12))),
     "load coverage, joined": (bursts.Joined, (("cover", 20), ("bmc", 12))),
-    "load sequences": (bursts.Sequences, (("cover", 18), ("bmc", 16))),
+    "load sequences": (bursts.Sequences, (("cover", 18), ("bmc", 14))),
     "store bursts": (bursts.Store, (("cover", 8), ("induction", 1))),
     "fetch bursts": (bursts.Fetch, (("cover", 20), ("induction", 20))),
     "window: verdict": (extent.Granted, (("cover", 17), ("induction", 1))),
@@ -97,9 +97,19 @@ MISTAKES = {
     "load's odd row comes first": (
         "load coverage, joined", 12, "self.near = left[0] == 2", "self.near = left[0] == 3"),
     "load completes the blocks of each i2 of a sequence": (
-        "load sequences", 12, "((held.pack == 1) | two)", "((held.pack <= 2) | two)"),
+        "load sequences", 12, "self.over = Mux(several, runs == 1, left[0] == 1)",
+        "self.over = left[0] == 1"),
     "load completes the blocks of the first i3 only": (
-        "load sequences", 12, "((held.pack != 3) | three)", "((held.pack == 1) | three)"),
+        "load sequences", 12, "with m.If(begins):", "with m.If(load):"),
+    "load reads the rest of a sequence's last row": (
+        "load sequences", 12, "several & (runs == 1)", "several & (runs == 1) & (left[0] == 1)"),
+    "load skips the start of a sequence of the first i3 only": (
+        "load sequences", 12, 'Mux(cut, held["first1"], held["c1"])', 'held["c1"]'),
+    "load's second row begins where the first one did": (
+        "load sequences", 12, 'levels[far][1].eq(self.next[far] - back)',
+        'levels[far][1].eq(self.next[far])'),
+    "load's second i3 begins where the first one did": (
+        "load sequences", 12, 'levels[far][2].eq(new["outer"])', 'levels[far][2].eq(new["dram"])'),
     "store's last beat comes late": (
         "store bursts", 8, "late.wlast.eq(self.line_last | place.all())",
         "late.wlast.eq(self.line_last)"),

@@ -6,7 +6,7 @@ is; and the beats of the data side are exactly those that the addresses promised
 
 from itertools import combinations
 
-from amaranth.hdl import Assert, Assume, Const, Cover, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Const, Cover, Module, Mux, Signal, Value
 from amaranth.hdl._ir import Fragment
 from formal import Property
 from mutate import mutant
@@ -26,7 +26,8 @@ SEE_LOAD = (
     ),
     (
         "        levels = {}\n",
-        "        levels = {}\n        self.left, self.levels = left, levels\n",
+        "        levels = {}\n        self.left, self.levels = left, levels\n"
+        "        self.cut = cut\n",
     ),
     (
         "left, amount = Signal.like(held.pad), Signal.like(held.pad)\n",
@@ -83,6 +84,7 @@ class Behind:
         )
         self.true &= ~active | ~held.odd | (held.joined & (held.c1 > 1) & ~held.run[0])
         self.true &= ~active | ~held.odd | (left != 0)
+        self.true &= ~active | ~held.xpose | ~(held.joined | held.fill)
         self.true &= (
             ~active
             | held.fill
@@ -132,6 +134,7 @@ class Load(Property):
         start, ready, ends = (self.free(1, n) for n in ("start", "arready", "burst_end"))
         kinds = ("fill", "gather", "xpose", "joined")
         names = ("run", "span", "single", "odd", "c1", "c2", "c3", "s1", "s2", "s3")
+        names = (*names, "first1", "first2", "runs", "outer", "back")
         for name in (*names, "dram", "pad", "pack", "last", *kinds):
             field = getattr(dut.desc, name)
             m.d.comb += field.eq(self.free(len(field), name))
@@ -147,6 +150,7 @@ class Load(Property):
             Assume(~dut.desc.odd | (dut.desc.joined & (dut.desc.c1 > 1) & ~run_bytes[0])),
             Assume(~dut.desc.joined | (dut.desc.s1 == run_bytes)),
             *(Assume(dut.desc[c] != 0) for c in ("c1", "c2", "c3")),
+            Assume(dut.desc.xpose | (dut.desc.first1 == dut.desc.c1)),
             Assume(~ends | (out != 0)),
             *(Assume(~(dut.desc[a] & dut.desc[b])) for a, b in combinations(kinds, 2)),
             dut.offset.eq(self.free(32, "offset")),
@@ -224,8 +228,8 @@ class Covered(Property):
             dut.desc.span.eq(span),
             dut.desc.joined.eq(runs > 1),
             dut.desc.s1.eq(run),
-            dut.desc.c1.eq(runs),
-            *(dut.desc[c].eq(1) for c in ("c2", "c3")),
+            *(dut.desc[c].eq(runs) for c in ("c1", "first1")),
+            *(dut.desc[c].eq(1) for c in ("c2", "first2", "c3")),
             dut.arready.eq(ready),
             last.eq(((dram + span - 1) >> low) << low),
             Assume((run != 0) & (span <= 40 * bus)),
@@ -266,7 +270,8 @@ class Sequences(Property):
     """hw.load_address: slots without a beat follow the last run of each transposed sequence.
 
     Each run is a beat, and so a burst of its own, that comes one cycle after its slot. No address
-    is refused.
+    is refused. A sequence of several dimensions lacks runs at its ends; those that are there are
+    read at their addresses, in order.
     """
 
     def __init__(self, *changes, config=CONFIG):
@@ -278,6 +283,10 @@ class Sequences(Property):
         m.submodules.dut = dut = self.source.AddressGenerator(self.config)
         pack, pad = self.constant(m, 2, "pack"), self.constant(m, 2, "pad")
         counts = [self.constant(m, 2, f"c{i}") for i in (1, 2, 3)]
+        skips = [self.constant(m, 2, f"skip{i}") for i in (1, 2)]
+        drops = [self.constant(m, 2, f"drop{i}") for i in (1, 2)]
+        several, whole, at_run = Signal(), Signal(6), [Signal(2, name=f"i{i}") for i in (1, 2, 3)]
+        wraps = Signal(2)
         length, runs = Signal(6), Signal(6)  # runs of a sequence, of all
         started, was_slot, fresh = Signal(), Signal(), Signal()
         at, total = Signal(6), Signal(6)  # runs of this sequence, of all
@@ -285,8 +294,14 @@ class Sequences(Property):
         c1, c2, c3 = counts
         over = started & dut.idle & ~dut.issuing & ~was_slot
         m.d.comb += [
-            runs.eq(c1 * c2 * c3),
-            length.eq(Mux(pack == 1, c1, Mux(pack == 2, c1 * c2, runs))),
+            several.eq(pack[1]),
+            whole.eq(Mux(pack == 1, c1, Mux(pack == 2, c1 * c2, c1 * c2 * c3))),
+            length.eq(whole - skips[0] - drops[0] - (skips[1] + drops[1]) * c1),
+            runs.eq(length * Mux(pack == 1, c2, 1) * Mux(pack == 3, 1, c3)),
+            *(Assume((x < n) & (several | (x == 0)))
+              for xs in (skips, drops) for x, n in zip(xs, (c1, c2), strict=True)),
+            *(Assume((pack == 3) | (x[1] == 0)) for x in (skips, drops)),
+            Assume(whole > skips[0] + drops[0] + (skips[1] + drops[1]) * c1),
             dut.start.eq(~started),
             dut.arready.eq(1),
             dut.desc.run.eq(bus),
@@ -295,23 +310,43 @@ class Sequences(Property):
             dut.desc.pack.eq(pack),
             dut.desc.pad.eq(pad),
             *(dut.desc[f"c{i + 1}"].eq(c) for i, c in enumerate(counts)),
+            *(dut.desc[f"first{i + 1}"].eq(c - skips[i]) for i, c in enumerate(counts[:2])),
+            *(dut.desc[f"s{i + 1}"].eq(bus << 2 * i) for i in range(3)),  # i1 in bits 0, 1 ...
+            dut.desc.runs.eq(length),
+            dut.desc.back.eq(bus * skips[0]),
+            dut.desc.dram.eq(bus * Cat(*skips)),
+            dut.desc.outer.eq(Mux(pack == 3, 0, dut.desc.dram)),
             *(Assume(c != 0) for c in (pack, *counts)),
             fresh.eq(dut.arvalid),
             Assert(~fresh | was_slot),
             Assert(~was_slot | (fresh == (zeros == 0))),
             Assert(~over | ((total == runs) & (zeros == 0) & (at == 0))),
             Assert(total <= runs),
+            Assert(~fresh | (dut.araddr == bus * Cat(*at_run))),
+            wraps.eq(Cat(at_run[0] + 1 == c1, at_run[1] + 1 == c2)),
             Cover(over & (pack == 1) & (c2 == 2) & (c3 == 2) & (pad == 1)),
             Cover(over & (pack == 2) & (c1 == 2) & (c2 == 2) & (c3 == 2) & (pad == 2)),
             Cover(over & (pack == 3) & (c1 == 1) & (c2 == 2) & (c3 == 3) & (pad == 3)),
+            Cover(over & (pack == 2) & (c2 == 2) & (c3 == 2) & (skips[0] == 1) & (drops[0] == 1)),
+            Cover(over & (pack == 3) & (c3 == 2) & (Cat(*skips, *drops) == 0b01010101)),
         ]
         m.d.sync += [started.eq(1), was_slot.eq(dut.issuing)]
         with m.If(was_slot & (zeros != 0)):
             m.d.sync += zeros.eq(zeros - 1)
         with m.Elif(was_slot):
             m.d.sync += [at.eq(at + 1), total.eq(total + 1)]
+            m.d.sync += at_run[0].eq(Mux(wraps[0], 0, at_run[0] + 1))
+            with m.If(wraps[0]):
+                m.d.sync += at_run[1].eq(Mux(wraps[1], 0, at_run[1] + 1))
+            with m.If(wraps.all()):
+                m.d.sync += at_run[2].eq(at_run[2] + 1)
             with m.If(at + 1 == length):
                 m.d.sync += [at.eq(0), zeros.eq(pad)]
+                with m.If(pack == 2):  # the next one is of the next i3
+                    m.d.sync += [at_run[0].eq(skips[0]), at_run[1].eq(0)]
+                    m.d.sync += at_run[2].eq(at_run[2] + 1)
+        with m.If(~started):
+            m.d.sync += [i.eq(x) for i, x in zip(at_run, skips, strict=False)]
 
 
 class Store(Property):

@@ -28,9 +28,11 @@ class Walk:
     `start` takes `base` and the counts and strides of `new` ((count, stride), inner first); `step`
     goes on. When an index grows by 1 its row grows by the stride, when it becomes 0 its row is the
     next outer one's: row = base + i1*s1 + i2*s2 + ...
+    With `cut` (now, i1 and i2 of the first row, bytes to it, bytes of its i1) it begins inside of
+    an i2, and where it is cut it goes on so in the next i3.
     """
 
-    def __init__(self, m: Module, start, step, base, new):
+    def __init__(self, m: Module, start, step, base, new, cut=None):
         dims = range(1, len(new) + 1)
         self.count = [Signal(16, name=f"ghost_c{n}") for n in dims]
         self.stride = [Signal(32, name=f"ghost_s{n}") for n in dims]
@@ -38,10 +40,18 @@ class Walk:
         self.row = [Signal(32, name=f"ghost_row{n}") for n in dims]
         self.to = Signal(32, name="ghost_to")  # the row that `start` or `step` takes
         more = [a + 1 < c for a, c in zip(self.at, self.count, strict=True)]
+        if cut is not None:
+            now, first1, first2, both, back = cut
+            more[:2] = [x & ~now for x in more[:2]]
+            self.kept = kept1, kept_back = Signal(16), Signal(32)
+            with m.If(start):
+                m.d.sync += [kept1.eq(first1), kept_back.eq(back)]
         nexts = [(r + s)[:32] for r, s in zip(self.row, self.stride, strict=True)]
         chosen = nexts[-1]
         for grows, value in reversed(list(zip(more[:-1], nexts[:-1], strict=True))):
             chosen = Mux(grows, value, chosen)
+        if cut is not None:
+            base, chosen = base + both, chosen + Mux(now, kept_back, 0)
         m.d.comb += self.to.eq(Mux(start, base, chosen))
         wraps = step  # all inner dimensions do
         for i, (count, stride) in enumerate(new):
@@ -52,6 +62,13 @@ class Walk:
             with m.If(start | wraps):
                 m.d.sync += self.row[i].eq(self.to)
             wraps = wraps & ~more[i]
+        if cut is not None:
+            with m.If(start):
+                m.d.sync += [self.at[0].eq(first1), self.at[1].eq(first2)]
+                m.d.sync += [self.row[1].eq(self.to - back), self.row[2].eq(self.to - both)]
+            with m.Elif(step & now):
+                m.d.sync += self.at[0].eq(kept1)
+                m.d.sync += [row.eq(self.to - kept_back) for row in self.row[1:]]
 
     def inside(self):
         """Each index is below its count."""
@@ -124,12 +141,30 @@ class LoadWindow(Property):
             Assume(~instr.joined | (instr.span >= dut.desc.run)),
             Assume(~instr.joined | (instr.c1 != 1)),
             Assume(~instr.paired | (instr.joined & (instr.conv == Conv.COPY8))),
+            *self._partial(dut, instr),
         ]
         self._ghost(m, dut, instr, start)
         self.reads, self.runs = Signal(), Signal()  # it reads; this slot belongs to a run
         self.behind = Behind(m, dut, self.runs, self.config.bus_bytes)
         self._claim(m, dut, window, word)
         self._invariant(m, dut, window)
+
+    def _partial(self, dut, instr):
+        """What the rules, and EXTENT's sums and count of runs, say of sequences that lack some."""
+        held, nest = dut.state[1], dut.more[2]
+        some = instr.xpose & instr.pack[1]
+        ends = (nest.left[0] == 1) & (nest.left[1] == 1)
+        return (
+            Assume((instr.skip1 < instr.c1) & (some | (instr.skip1 == 0))),
+            Assume((instr.skip2 < instr.c2) & (some & (instr.pack == 3) | (instr.skip2 == 0))),
+            Assume((instr.skip1 != 0) | (instr.back == 0)),
+            Assume((instr.skip2 != 0) | (instr.begin == (instr.dram + instr.back)[:32])),
+            # a sequence's runs come to their end in the last row, of the last i3 that is in it
+            Assume(~nest.cut | (held.pack != 2) | (nest.left[1] == 1)),
+            Assume(~nest.cut | (held.pack != 3) | (nest.left[2] == 1)),
+            Assume(~(held.xpose & (held.pack == 2) & ends) | nest.cut),
+            Assume(~(held.xpose & (held.pack == 3) & ends & (nest.left[2] == 1)) | nest.cut),
+        )
 
     def _ghost(self, m, dut, instr, start):
         """The instruction under way, from its fields, and where its walk is."""
@@ -138,7 +173,11 @@ class LoadWindow(Property):
         stride1 = Mux(instr.gather, 0, Mux(double, 2 * instr.s1, instr.s1))
         count1 = Mux(double, (instr.c1 >> 1) + instr.c1[0], instr.c1)
         strides = ((count1, stride1), (instr.c2, instr.s2), (instr.c3, instr.s3))
-        self.walk = walk = Walk(m, start, step & ~last, instr.dram, strides)
+        cut = dut.more[2].cut
+        both = (instr.begin - instr.dram)[:32]
+        cut = cut, instr.skip1, instr.skip2, both, instr.back
+        self.walk = walk = Walk(m, start, step & ~last, instr.dram, strides, cut)
+        self.first1, self.back = walk.kept
         self.fill, self.gather = Signal(name="ghost_fill"), Signal(name="ghost_gather")
         self.run = Signal(18, name="ghost_run")
         self.odd = Signal(name="ghost_odd")
@@ -152,7 +191,7 @@ class LoadWindow(Property):
                     m.d.comb += run.eq(instr.c0 * size)
         with m.If(start):
             m.d.sync += [self.fill.eq(instr.fill), self.gather.eq(instr.gather)]
-            m.d.sync += [self.run.eq(Mux(double, 2 * run, run)), self.row.eq(instr.dram)]
+            m.d.sync += [self.run.eq(Mux(double, 2 * run, run)), self.row.eq(instr.begin)]
             m.d.sync += self.odd.eq(double & instr.c1[0])
         with m.Elif(dut.take):  # a gathered row, the first or the next
             m.d.sync += self.row.eq(Mux(step, walk.to, walk.row[0]) + dut.offset)
@@ -187,6 +226,7 @@ class LoadWindow(Property):
             Cover(ask & ~was_word & (self.walk.at[0] == 2) & (self.walk.at[1] == 1)),
             Cover(ask & self.gather & (row != walk_row)),
             Cover(ask & was_word),
+            Cover(ask & (self.first1 == 1) & (self.walk.at[1] == 1) & (self.walk.at[2] == 1)),
             Cover(ask & (self.behind.bytes != 0) & (dut.arlen == 3)),
         ]
 
@@ -207,7 +247,9 @@ class LoadWindow(Property):
         at = Signal(34)  # of the next beat; it may be the first one beyond the address space
         beyond = (beat == 0) & (behind.end <= 0)
         m.d.comb += at.eq(beat << low | beyond << 32)
-        levels = nest.levels["dram"]
+        levels = list(nest.levels["dram"])
+        levels[2] = (levels[2] - Mux(held.pack == 3, 0, held.back))[:32]
+        some = held.xpose & held.pack[1]
         kept = [(held.run, self.run), (held.odd, self.odd), (held.s1, walk.stride[0].as_signed())]
         kept += [(held.s2, walk.stride[1].as_signed()), (held.s3, walk.stride[2].as_signed())]
         kept += [(held[f"c{i + 1}"], walk.count[i]) for i in range(3)]
@@ -219,6 +261,9 @@ class LoadWindow(Property):
             *(Assert(~reads | ok) for ok in walk.inside()),
             *(Assert(~reads | (nest.left[i] + walk.at[i] == walk.count[i])) for i in range(3)),
             *(Assert(~reads | (a == b)) for a, b in zip(levels, walk.row, strict=True)),
+            Assert(~reads | (held.first1 + self.first1 == held.c1)),
+            Assert(~reads | (held.back == self.back) & (some | (held.back == 0))),
+            Assert(~reads | (self.first1 < held.c1) & (some | (self.first1 == 0))),
             Assert((lead == 0) | (active & held.gather & (extra.left == 0))),
             Assert(lead <= LOAD_GATHER),
             Assert((extra.left == 0) | (active & held.xpose)),

@@ -13,7 +13,9 @@ from tilewright.isa.extent import (
     EVERYTHING,
     bank_masks,
     check_range,
+    check_window,
     derived,
+    dram_extent,
     extents,
     pass_offsets,
 )
@@ -311,12 +313,12 @@ def random_unit(rng, regs):
         if f.name in spec.reg_bit and rng.random() < 0.04:
             fields[f.name] = Reg(rng.randrange(16))
     if spec.name == "load":
-        fields |= dict.fromkeys(("skip1", "drop1", "skip2", "drop2"), 0)
+        fields |= dict.fromkeys(("skip1", "drop1", "skip2", "drop2"), 0) | {"dram": 999}
     if spec.name == "load" and rng.random() < 0.3:
         if fields["pack"] > 1 and rng.random() < 0.5:
             fields |= {"skip1": rng.choice((1, Reg(4))), "drop1": rng.randrange(2), "c2": 3}
             fields |= {"skip2": int(fields["pack"] == 3)}
-        fields |= {"xpose": 1, "fill": 0, "mem": 0, "conv": rng.choice((0, 1, 3)), "dram": 999}
+        fields |= {"xpose": 1, "fill": 0, "mem": 0, "conv": rng.choice((0, 1, 3))}
     return I(spec.name, **fields)
 
 
@@ -335,6 +337,8 @@ def test_dispatch_gives_python_s_fields_extents_and_faults(seed):
                 values = resolve(instr, regs)
                 check_rules(instr.spec, values)
                 check_range(CONFIG, instr.spec, values)
+                dram = dram_extent(instr.spec, values)
+                check_window(instr.spec.name, *(dram or (0, 0, 0))[1:], EVERYTHING)
             except IllegalInstruction as error:
                 fault = (error.fault, number)
                 break
