@@ -9,7 +9,7 @@ import numpy as np
 from tilewright.compiler.core import FLOATS, Eqn
 from tilewright.compiler.kernel_builder import KernelBuilder
 from tilewright.compiler.kernels import Axis, Contract, Convolve, Pad, View
-from tilewright.compiler.primitives_conv import Extent, packing, products
+from tilewright.compiler.primitives_conv import FLOAT_IMAGES, Extent, packing, products
 from tilewright.compiler.primitives_dot import passes
 from tilewright.compiler.schedule import ceil_div
 
@@ -47,8 +47,10 @@ def convolution(builder: KernelBuilder, eqn: Eqn, dim: int) -> Convolve:
     h, v = axes
     tall, wide = (Extent(a.taps, a.out, *s) for a, s in zip(axes, steps, strict=True))
     groups = max(features, batches)
-    sizes = tall, wide, w.shape[2], w.shape[3] // groups, dim, 2 if x.dtype in FLOATS else 1
-    kind = packing(*sizes, groups)
+    floats = x.dtype in FLOATS
+    sizes = tall, wide, w.shape[2], w.shape[3] // groups, dim, 2 if floats else 1
+    images = FLOAT_IMAGES if floats else x.shape[0]
+    kind = packing(*sizes, groups, images)
     phases = 1
     if kind:
         inside = (1,) if kind == 1 else (0, 1)
@@ -59,7 +61,7 @@ def convolution(builder: KernelBuilder, eqn: Eqn, dim: int) -> Convolve:
         if wanted or strided or v.dilation > 1:
             phases = v.dilation if v.gap == 1 else 1
             if kind == h.taps and groups == 1:
-                direct, turned = products(*sizes)
+                direct, turned = products(*sizes, images)
                 phases = 1 if turned < direct else phases
             x = _copied(builder, x, axes, wanted, reach, phases)
     x = x.grouped(0, batches) if batches > 1 else x.grouped(3, features)

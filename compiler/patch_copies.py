@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from tilewright.compiler.dispatch import duration
 from tilewright.compiler.kernels import Convolve
-from tilewright.compiler.schedule import Span, ceil_div
+from tilewright.compiler.schedule import Copy, Span, ceil_div
 from tilewright.compiler.tile_conv_copies import Staged
 from tilewright.compiler.tile_stage import Stage
 from tilewright.compiler.tiles import Op
 from tilewright.isa.config import BANKS, ChipConfig
+from tilewright.isa.table import Unit
 
 __all__ = ["PatchCopies", "Staged"]
 
@@ -21,26 +21,34 @@ class PatchCopies:
     """
 
     def __init__(self, config: ChipConfig, pad: Staged, source: Convolve):
-        self.source = source
+        self.config, self.source, self.pad = config, source, (pad[1], pad[0])
         bank = config.spad_bank
-        self.stage = Stage(config, pad[1], pad[0], ((BANKS - 1) * bank, BANKS * bank))
+        self.region = (BANKS - 1) * bank, BANKS * bank
+        self.stage = Stage(config, *self.pad, self.region)
 
-    def of(self, batch: int, pixels: Span, pieces: int = 1) -> list[Op]:
-        """What the patches of these pixels read, but for what was copied before, in some pieces."""
-        ops = []
-        for image, first, last in _rows_read(self.source, batch, pixels):
-            step = max(1, ceil_div(last - first, pieces))
-            for row in range(first, last, step):
-                ops += self.stage.rows(image, row, min(last, row + step))
+    def price(self) -> Copy:
+        """What the model of schedules needs to know; nothing counts as copied."""
+        slots = {Unit.LOAD: 0, Unit.STORE: 0}
+        for op in Stage(self.config, *self.pad, self.region).all():
+            slots[op.unit] += duration(self.config, op)
+        (h, w), rows = self.source.axes, self.source.x.shape[2]
+        load, store = (n / (self.source.x.shape[1] * rows) for n in slots.values())
+        return Copy(w.out, h.out, self.taps, h.stride, h.dilation, load, store)
+
+    @property
+    def taps(self) -> int:
+        """Elements of K of a kernel row."""
+        return self.source.w.shape[2] * self.source.w.shape[3]
+
+    def of(self, pixels: Span, taps: int, pieces: int = 1) -> list[Op]:
+        """What some taps of these pixels read, but for what was copied before, in some pieces."""
+        (h, w), ops = self.source.axes, []
+        first, last = pixels[0] // w.out, (pixels[1] - 1) // w.out
+        for image in range(first // h.out, last // h.out + 1):
+            top, bottom = max(first, image * h.out), min(last, (image + 1) * h.out - 1)
+            row = (top - image * h.out) * h.stride
+            end = (bottom - image * h.out) * h.stride + (taps - 1) // self.taps * h.dilation + 1
+            step = max(1, ceil_div(end - row, pieces))
+            for at in range(row, end, step):
+                ops += self.stage.rows(image, at, min(end, at + step))
         return ops
-
-
-def _rows_read(source: Convolve, batch: int, pixels: Span) -> Iterator[tuple[int, int, int]]:
-    """Image, first and last row of it (of the padded copy) that some pixels' patches lie in."""
-    h, w = source.axes
-    reach = (h.taps - 1) * h.dilation + 1
-    first, last = pixels[0] // w.out, (pixels[1] - 1) // w.out
-    for image in range(first // h.out, last // h.out + 1):
-        top, bottom = max(first, image * h.out), min(last, (image + 1) * h.out - 1)
-        rows = top - image * h.out, bottom - image * h.out
-        yield batch + image, rows[0] * h.stride, rows[1] * h.stride + reach

@@ -1,9 +1,8 @@
 """A convolution as a contraction of its patches (`Patches`), and the copy of its image for that.
 
 The contraction gets a schedule like any other. Its activations are patches of all images; or, if
-that costs less, it runs transposed, and the array's columns are pixels: of one image after the
-other, or of several small ones. The image must have its padding: often a kernel copies it, whose
-rows are made ahead of the tiles that read them.
+that costs less, it runs transposed, and the array's columns are pixels. The image must have its
+padding: often a kernel copies it, whose rows are made ahead of the tiles that read them.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from tilewright.compiler.image import Image
 from tilewright.compiler.kernels import Axis, Contract, Convolve, Kernel
 from tilewright.compiler.patch_copies import Staged
 from tilewright.compiler.patches import Patches
-from tilewright.compiler.schedule import ceil_div
 from tilewright.compiler.schedule_cost import floor
 from tilewright.compiler.share import share
 from tilewright.compiler.tile_contract import problem
@@ -29,20 +27,18 @@ def _is_whole(axis: Axis) -> bool:
     return axis.gap == 1 and axis.pad == 0 and reach <= axis.size
 
 
-def _patches(source: Convolve, together: bool, lanes: bool) -> Patches:
-    """The patches of all images `together`, or a matrix for each."""
+def _patches(source: Convolve, lanes: bool) -> Patches:
+    """The patches of all images."""
     x, (h, w), phases = source.x, source.axes, source.phases
     image, row, column = x.strides[1:4]
     across = column if phases > 1 else w.dilation * column
     taps = merged([(x.shape[4], x.strides[4]), (w.taps, across), (h.taps, h.dilation * row)])
-    pixels = [(w.out, w.stride * column), (h.out, h.stride * row)]
-    pixels += [(x.shape[1], image)] * together
+    pixels = [(w.out, w.stride * column), (h.out, h.stride * row), (x.shape[1], image)]
     if phases == 1:
         pixels = merged(pixels)
     if not taps or taps[0][1] != 1:
         taps = [(1, 1), *taps]
-    batch = (1, 0) if together else (x.shape[1], image)
-    return Patches(x.buffer, x.offset, batch, tuple(pixels or [(1, 0)]), tuple(taps), phases,
+    return Patches(x.buffer, x.offset, tuple(pixels or [(1, 0)]), tuple(taps), phases,
                    x.shape[3] // phases * column, w.stride, lanes)  # fmt: skip
 
 
@@ -69,7 +65,7 @@ def products(config: ChipConfig, kernel: Kernel) -> list[Product]:
     source = kernel.source
     assert isinstance(source, Convolve)
     _, i, j, c, o = source.w.shape
-    k, many, dim = i * j * c, source.x.shape[1], config.dim
+    k, dim = i * j * c, config.dim
     weights = source.w.reshape((1, k, o))
     alone = source.w.shape[0] == 1 and not kernel.epilogue.pool
     if not alone or not all(map(_is_whole, source.axes)) or weights is None:
@@ -79,23 +75,13 @@ def products(config: ChipConfig, kernel: Kernel) -> list[Product]:
     found = []
     for segment in sorted({0 if flat else image.depth, image.depth % k}):
         for lanes in (False, True)[: 1 + (source.phases == 1 and not segment)]:
-            together = many == 1 or not lanes or _share_tiles(config, source, o)
-            w = weights if together else weights.broadcast((many, k, o), (0, 1, 2))
-            patches = _patches(source, together, lanes)
-            product = replace(kernel, source=Contract(patches, w, source.passes, segment))
+            product = replace(
+                kernel, source=Contract(_patches(source, lanes), weights, source.passes, segment)
+            )
             p = problem(product)
             least = floor(config, p.transposed if lanes else p)
             found.append(Product(product, lanes, least))
     return sorted(found, key=lambda x: x.least)
-
-
-def _share_tiles(config: ChipConfig, source: Convolve, o: int) -> bool:
-    """Whether fewer columns of the array idle with several images in a tile than with one."""
-    d, (h, w) = config.dim, source.axes
-    results = h.out * w.out
-    room = config.acc_rows // 2 // min(o, 2 * d) * d  # pixels of a tile, about
-    some = min(room // results, source.x.shape[1])
-    return some > 1 and ceil_div(some * results, d) < some * ceil_div(results, d)
 
 
 def beside(config: ChipConfig, pad: Staged | None) -> ChipConfig:

@@ -32,12 +32,36 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Patches:
-    """The (B, M, K) matrices of patches, or the (B, K, M) ones if `turned`.
+class Lanes:
+    """Pixels that follow each other, as LOAD's transposer takes them: a box without its ends.
 
     Parameters
     ----------
-    batch : matrices, and elements from one to the next.
+    count : pixels.
+    element : of the box's first pixel.
+    levels : of the box, innermost first.
+    skip, drop : of each level but the last, what the box has before and after the pixels.
+    """
+
+    count: int
+    element: int
+    levels: list[Level]
+    skip: list[int]
+    drop: list[int]
+
+    def read(self) -> Span:
+        """The elements of the first and the last pixel."""
+        first = self.element + sum(n * s for n, (_, s) in zip(self.skip, self.levels, strict=False))
+        last = self.element + sum((n - 1) * s for n, s in self.levels)
+        return first, last - sum(n * s for n, (_, s) in zip(self.drop, self.levels, strict=False))
+
+
+@dataclass(frozen=True)
+class Patches:
+    """The (1, M, K) matrix of patches, or the (1, K, M) one if `turned`.
+
+    Parameters
+    ----------
     pixels : levels of a row's number, innermost first: of results along W, along H, and images.
     taps : levels of a column's number; elements of the first one are neighbours.
     phases, period : parts of an image row, and elements from one to the next; see `Convolve`.
@@ -47,7 +71,6 @@ class Patches:
 
     buffer: Buffer
     offset: int
-    batch: Level
     pixels: tuple[Level, ...]
     taps: tuple[Level, ...]
     phases: int = 1
@@ -63,22 +86,33 @@ class Patches:
     @property
     def shape(self) -> tuple[int, int, int]:
         m, k = (prod(n for n, _ in levels) for levels in (self.pixels, self.taps))
-        return (self.batch[0], k, m) if self.turned else (self.batch[0], m, k)
+        return (1, k, m) if self.turned else (1, m, k)
 
     def transpose(self, permutation: tuple[int, ...]) -> Patches:
-        """The other orientation of each matrix."""
+        """The other orientation."""
         assert permutation == (0, 2, 1), permutation
         return replace(self, turned=not self.turned)
+
+    def lanes_of(self, span: Span) -> Lanes:
+        """The pixels of a span; they have one phase."""
+        assert self.phases == 1, self.phases
+        low, high = (_digits([n for n, _ in self.pixels], at) for at in (span[0], span[1] - 1))
+        top = max((i for i, (a, b) in enumerate(zip(low, high, strict=True)) if a != b), default=0)
+        element = self.offset + sum(
+            a * s for a, (_, s) in zip(low[top:], self.pixels[top:], strict=True)
+        )
+        levels = [*self.pixels[:top], (high[top] - low[top] + 1, self.pixels[top][1])]
+        drop = [n - 1 - at for at, (n, _) in zip(high[:top], self.pixels, strict=False)]
+        return Lanes(span[1] - span[0], element, levels, low[:top], drop)
 
     def runs(self, box: Box) -> Iterator[Run]:
         """The pixels of a box, phase by phase."""
         number, counts = box
-        digits, rest, pitch = [], number, 1
+        digits, pitch = _digits([n for n, _ in self.pixels], number), 1
         levels = []
         for (n, s), count in zip(self.pixels, counts, strict=True):
-            digits.append(rest % n)
             levels.append((count, s, pitch))
-            rest, pitch = rest // n, pitch * n
+            pitch *= n
         element = self.offset + sum(d * s for d, (_, s) in zip(digits, self.pixels, strict=True))
         if self.phases == 1:
             yield Run(number, element, levels)
@@ -90,6 +124,15 @@ class Patches:
             at = element + phase * self.period + column * (inner // self.stride)
             many = -(-(count - i) // self.phases)
             yield Run(number + i, at, [(many, inner, self.phases), *outer])
+
+
+def _digits(counts: list[int], number: int) -> list[int]:
+    """Of a number, innermost first."""
+    out = []
+    for n in counts:
+        out.append(number % n)
+        number //= n
+    return out
 
 
 def boxes(counts: tuple[int, ...], span: Span) -> list[Box]:

@@ -20,9 +20,9 @@ from tilewright.compiler.primitives_dot import check_precision, matmul, result_d
 from tilewright.compiler.primitives_pad import check_positive, dilated_size, padded, window_count
 
 OTHER = 0.1  # what a load costs that hides behind passes, or a pass behind loads
-LANES = 512  # accumulator rows of a tile, about
-WHOLE, WIDEST = 160, 32  # granules of a patch, blocks of a row of results: any chip has room
-COPIED = 1000  # cycles until an image's copy has begun to be read, about
+WHOLE = 160  # granules of a patch: any chip has room
+COPIED = 100  # cycles until an image's copy has begun to be read, about
+FLOAT_IMAGES = 2  # for which the order of additions of floats is good
 ROOM = 7000  # granules of a typical scratchpad for one operand
 MOST_BLOCKS = 64  # of a segment of several kernel rows
 conv_general_dilated_p = Primitive("conv_general_dilated", uses_dim=True)
@@ -59,36 +59,42 @@ class Extent(NamedTuple):
         return (self.out - 1) * self.stride // by + (taps - 1) * dilation * self.dilation // by + 1
 
 
-def products(h: Extent, w: Extent, c: int, o: int, dim: int, size: int) -> list[float]:
-    """What one image costs as a product of its patches: as activations, and as weights.
+def _image(h: Extent, w: Extent, c: int, size: int, dim: int) -> float:
+    """Loads of an image's copy."""
+    return h.positions(h.taps) * w.positions(w.taps) * c * size / dim
+
+
+def products(
+    h: Extent, w: Extent, c: int, o: int, dim: int, size: int, images: int
+) -> list[float]:
+    """What images cost as a product of their patches: as activations, and as weights.
 
     Then nothing is shared between windows: each pixel's runs are loaded for each result. Runs that
     are transposed have at most 8 blocks, and neighbours are apart in an image that is dilated.
     """
-    results, depth = h.out * w.out, h.taps * w.taps * c
+    results, depth = images * h.out * w.out, h.taps * w.taps * c
     blocks, columns = -(-depth // dim), -(-o // dim)
-    image = results * h.stride * w.stride * c * size / dim  # its copy
-    room = max(1, LANES // max(dim, min(o, 4 * dim))) * dim  # pixels of a tile, of whole rows
-    some = range(w.out, max(room, w.out) + 1, w.out)
-    ragged = 1.0 if w.out % dim == 0 else min(-(-n // dim) * dim / n for n in some)
+    image = images * _image(h, w, c, size, dim)
 
     def beats(runs: int) -> float:
         aligned = c * size % dim == 0
         return results * (depth * size / dim + (0 if aligned else runs * (1 - 1 / dim))) + image
 
-    short = w.taps if w.dilation > 1 else 1
+    short = w.taps if w.dilation // gcd(w.stride, w.dilation) > 1 else 1
     whole = blocks * size <= WHOLE  # else a pixel's patch may be too large for a small chip
-    fits = blocks <= MOST_BLOCKS or w.out <= WIDEST * dim  # likewise a row of results
     sides = (
         (blocks * columns * max(results, dim) if whole else inf, beats(h.taps)),
-        (blocks * max(results * ragged / dim, 1) * max(o, dim) if fits else inf,
+        (blocks * -(-results // dim) * max(o, dim),
          beats(h.taps * max(short, -(-w.taps * c // (8 * dim))))),
     )  # fmt: skip
     loads = depth * columns * size
     return [max(x, y + loads) + min(x, y + loads) * OTHER + COPIED for x, y in sides]
 
 
-def packing(h: Extent, w: Extent, c: int, o: int, dim: int, size: int = 2, groups: int = 1) -> int:
+def packing(
+    h: Extent, w: Extent, c: int, o: int, dim: int, size: int = 2, groups: int = 1,
+    images: int = FLOAT_IMAGES,
+) -> int:  # fmt: skip
     """Return how many kernel rows make a segment of K (the last one may have fewer); 0: each tap.
 
     Taps are flattened row major: (kh, kw, c), with c the channels of one group and o its outputs;
@@ -104,27 +110,29 @@ def packing(h: Extent, w: Extent, c: int, o: int, dim: int, size: int = 2, group
     ----------
     size : bytes of an element, for loads; 2 for floats of any width.
     groups : of features or of the batch; one alone may be a product of its patches.
+    images : for floats, whose bits do not depend on the batch, always the default.
     """
-    results, columns = h.out * w.out, -(-o // dim)
+    results, columns = images * h.out * w.out, -(-o // dim)
 
     def cost(rows: int) -> tuple[float, int]:
         sizes = segments(rows, h.taps, w.taps, c)
         passes = sum(-(-n // dim) for n in sizes) * columns * max(results, dim)
         tall = h.positions(-(-h.taps // max(rows, 1)), max(rows, 1))
         wide = w.out if rows else w.positions(w.taps)
-        loads = tall * wide * (sizes[0] * size / dim + max(rows, 1))
+        loads = images * tall * wide * (sizes[0] * size / dim + max(rows, 1))
         if rows:  # such an image is copied, most often
-            loads += results * h.stride * w.stride * c * size / dim
+            loads += images * _image(h, w, c, size, dim)
         weights = h.taps * w.taps * c * columns * size  # granules
         again = results * -(-sizes[0] // dim) * size / ROOM if weights > ROOM else 1
         loads += weights * max(1, again)
-        return max(passes, loads) + min(passes, loads) * OTHER, rows
+        start = COPIED * (rows > 0 and size == 1)  # of floats, more images may hide it
+        return max(passes, loads) + min(passes, loads) * OTHER + start, rows
 
     fit = [r for r in range(2, h.taps + 1)
            if segments(r, h.taps, w.taps, c)[0] <= MOST_BLOCKS * dim]  # fmt: skip
     found = [cost(rows) for rows in (0, 1, *fit)]
     if groups == 1 and h.taps * w.taps > 1 and results:
-        found.append((min(products(h, w, c, o, dim, size)), h.taps))
+        found.append((min(products(h, w, c, o, dim, size, images)), h.taps))
     return min(found)[1]
 
 

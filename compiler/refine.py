@@ -180,7 +180,8 @@ def refined(
     ScheduleError
         None is known to fit; of operands that are no patches there is always one.
     """
-    p = problem(kernel)
+    staged = copies()
+    p = replace(problem(kernel), copy=staged.price() if staged else None)
     bases = ranked(config, p, BASES)
     if not bases:
         raise ScheduleError(f"{kernel.name}: not even one row of patches and one block fit")

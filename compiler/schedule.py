@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
-from math import prod
 
 from tilewright.compiler.schedule_after import After, after_rows
 from tilewright.isa.config import ChipConfig
@@ -24,6 +23,7 @@ SEQUENCER = 9  # cycles in which the sequencer dispatches an instruction of a un
 LONG = 1 << 18  # an instruction more costs 1 + cycles / LONG cycles: programs stay short
 RESIDENT = 8  # vectors stay in a half if they take at most this fraction of it
 SHORT = 2  # local rows up to which an element by element gather is as fast as anything
+FIRST = 3  # pieces in which the first tile's rows of an image are copied: none waits for another
 MAX_COUNT = 65535  # of an instruction's count fields
 
 
@@ -103,7 +103,7 @@ class Operand:
         of a convolution's patches (`Patches`), in runs.
     pitch, first : bytes between contiguous runs; address of the first one (modulo 64).
     shared : whether all batches read the same.
-    taps, pixels : of patches, the counts of their levels, innermost first.
+    taps : of patches, the counts of the levels of K, innermost first.
     lanes : whether pixels are to be columns of the array.
     """
 
@@ -113,17 +113,7 @@ class Operand:
     first: int = 0
     shared: bool = True
     taps: tuple[int, ...] = ()
-    pixels: tuple[int, ...] = ()
     lanes: bool = False
-
-    def unit(self, dim: int) -> int:
-        """Columns of which a tile's are a multiple: of patches, rows of results or whole images.
-
-        A transposing LOAD fills whole blocks; only what it reads last may end within one.
-        """
-        if self.way != "turned" or len(self.pixels) == 1 or self.pixels[0] % dim == 0:
-            return dim
-        return prod(self.pixels[:-1])
 
     def transposed(self, rows: int, cols: int) -> Operand:
         """What the operand of rows x cols is when its columns are local rows.
@@ -138,6 +128,33 @@ class Operand:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """What matters of the padded copy of an image, whose rows are made ahead of the patches' tiles.
+
+    Parameters
+    ----------
+    across, down : results of an image along W and H.
+    taps : elements of K of a kernel row.
+    stride, dilation : rows from one result to the next, and from one kernel row to the next.
+    load, store : slots for each row of the copy, on average.
+    """
+
+    across: int
+    down: int
+    taps: int
+    stride: int
+    dilation: int
+    load: float
+    store: float
+
+    def needed(self, pixels: int, taps: int) -> int:
+        """Rows of all images that so many taps of the first so many results see."""
+        image, last = divmod(pixels - 1, self.across * self.down)
+        reach = (taps - 1) // self.taps * self.dilation + 1
+        return (image * (self.down - 1) + last // self.across) * self.stride + (image + 1) * reach
+
+
+@dataclass(frozen=True)
 class Problem:
     """What scheduling knows of a contraction: a (M, K) times w (K, N), in each batch.
 
@@ -145,7 +162,8 @@ class Problem:
     `vectors` the number of per-column epilogue operands, `passes` how often all of K is multiplied.
     K is cut into pieces of `segment` (0: it is not), each of whole blocks; a chunk has part of one.
     If it is `turned`, the result is the transposed one, its vectors are per row. `after` is what
-    VECTOR does with a tile before it is stored, `short` the way through STORE's epilogue.
+    VECTOR does with a tile before it is stored, `short` the way through STORE's epilogue, `copy`
+    makes the image of patches.
     """
 
     m: int
@@ -162,6 +180,7 @@ class Problem:
     turned: bool = False
     after: After | None = None
     short: bool = False
+    copy: Copy | None = None
 
     @property
     def segments(self) -> list[int]:
@@ -230,9 +249,9 @@ def _spans(length: int, step: int, first: int, last: int, unit: int) -> tuple[Sp
     return tuple(pairwise([0, *accumulate(sizes)]))
 
 
-def columns(n: int, nt: int, last: int, unit: int) -> list[Span]:
-    """The columns in parts of `nt`; the last part has `last` of them, or up to a unit more."""
-    rest = (n - last) // unit * unit
+def columns(n: int, nt: int, last: int, dim: int) -> list[Span]:
+    """The columns in parts of `nt`; the last part has `last` of them, or up to a block more."""
+    rest = (n - last) // dim * dim
     if not 0 < rest < n or not last:
         return spans(n, nt)
     return [*spans(rest, nt), (rest, n)]
@@ -243,7 +262,7 @@ def grid(config: ChipConfig, p: Problem, s: Schedule) -> tuple[list[Span], list[
     d, p = config.dim, p.oriented(s)
     return (
         spans(p.m, s.mt, s.first_m, s.last_m),
-        columns(p.n, s.nt, s.last_n, p.w.unit(d)),
+        columns(p.n, s.nt, s.last_n, d),
         k_chunks(config, p, s.kt),
     )
 
@@ -300,7 +319,7 @@ def held_rows(config: ChipConfig, p: Problem, s: Schedule) -> int:
 
 def widest_tile(config: ChipConfig, p: Problem, s: Schedule) -> int:
     """Columns of the widest tile."""
-    return widest(columns(p.n, s.nt, s.last_n, p.w.unit(config.dim)))
+    return widest(columns(p.n, s.nt, s.last_n, config.dim))
 
 
 def vector_span(p: Problem, s: Schedule) -> tuple[int, int]:

@@ -66,7 +66,7 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
         )
     if not 1 <= s.a_banks < BANKS:
         raise ScheduleError(f"{s}: a_banks must be in 1 to {BANKS - 1}, not {s.a_banks}")
-    if p.a.taps or p.w.taps:
+    if p.a.way == "patches":
         _check_patches(config, p, s)
     if s.across and (p.local > 1 or s.head):
         raise ScheduleError(f"{s}: across needs 8-bit operands and no head")
@@ -102,16 +102,8 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
 def _check_patches(config: ChipConfig, p: Problem, s: Schedule) -> None:
     """Refuse cuts of patches that LOAD cannot make."""
     d = config.dim
-    if p.w.way == "turned" and s.head:
-        raise ScheduleError(f"{s}: head must be 0: patches that are weights come in whole rows")
-    for first, last in grid(config, p, s)[1] if p.w.way == "turned" else ():
-        if any((at - first) % d for at, _ in boxes(p.w.pixels, (first, last))):
-            raise ScheduleError(
-                f"{s}: nt must be a multiple of {p.w.unit(d)}: rows of {p.w.pixels[0]} results "
-                f"begin within a block of {d} columns"
-            )
-    chunks = a_chunks(config, p, s) if p.a.way == "patches" else []
-    if chunks and not s.ka:
+    chunks = a_chunks(config, p, s)
+    if not s.ka:
         chunks = [*portions(config, s, chunks[0], True, False), *chunks[1:-1],
                   *portions(config, s, chunks[0], True, len(chunks) == 1),
                   *portions(config, s, chunks[-1], False, True)]  # fmt: skip

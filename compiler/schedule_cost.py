@@ -8,7 +8,6 @@ that the rows of an operand have. `refine` times the cheapest candidates exactly
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 from tilewright.compiler.bus_slots import Numbers, load_slots, store_slots, words
@@ -37,7 +36,6 @@ from tilewright.isa.timing import MATMUL_MIN_PERIOD, STORE_LONG, matmul_done
 BANK_SPLITS = (A_BANKS, 2, 7)
 PARTS = (2, 4, 8)
 OUTSIDE = 188  # cycles of fetch, first read and last write on STORE's short way, about
-FULL, LONGEST = 8, 64  # widths tried in which few columns idle, where units are no blocks; of units
 HEIGHTS = (1, 2, 3, 4, 8)  # numbers of tiles into which the rows that fit are cut at least
 
 
@@ -184,29 +182,15 @@ def floor(config: ChipConfig, p: Problem) -> float:
     return busy + OUTSIDE + STORE_LONG * (not p.short) + d + matmul_done(d)
 
 
-def _columns(p: Problem, unit: int, d: int, width: int) -> int:
-    """Column blocks of all tiles of so many units."""
-    whole, rest = divmod(p.n, width * unit)
-    return whole * ceil_div(width * unit, d) + ceil_div(rest, d)
-
-
 def _sizes(config: ChipConfig, p: Problem, parts: int) -> Iterator[tuple[int, int, int]]:
     d, half = config.dim, config.acc_rows // parts
     columns, depth = ceil_div(p.n, d), ceil_div(p.segment or p.k, d)
     vectors = 0 if p.turned else p.vectors
     most = min(columns, STORE_VECTOR_UNITS if vectors else half)
-    unit = p.w.unit(d)
-    count = ceil_div(p.n, unit)
-    widths = {1 << i for i in range(9)} | {ceil_div(count, t) for t in (1, 2, 3, 4)}
-    if unit != d:
-        some = range(1, min(count, LONGEST) + 1)
-        widths |= set(sorted(some, key=partial(_columns, p, unit, d))[:FULL])
+    widths = {1 << i for i in range(9)} | {ceil_div(columns, t) for t in (1, 2, 3, 4)}
     depths = {1 << i for i in range(9)} | {ceil_div(depth, t) for t in (1, 2, 3, 4)}
-    for width in sorted(w for w in widths if w <= count):
-        nt = min(width * unit, p.n)
-        nb = ceil_div(nt, d)
-        if nb > most:
-            break
+    for nb in sorted(w for w in widths if w <= most):
+        nt = min(nb * d, p.n)
         kept = vectors * nb + (p.after.rows(config, 0, nb) if p.after else 0)
         each = nb + (p.after.rows(config, 1, nb) - p.after.rows(config, 0, nb) if p.after else 0)
         if nt < p.n and vectors * columns * RESIDENT <= half:
@@ -235,7 +219,7 @@ def ranked(config: ChipConfig, p: Problem, count: int) -> list[Schedule]:
     if p.a.taps:
         ways = (p.transposed if p.a.lanes else p,)
     for q in ways:
-        least = min(q.w.unit(d), q.n), min(d, q.k)
+        least = min(d, q.n), min(d, q.k)
         some = [(1, *least, BANK_SPLITS[0], 2, True, 0)]
         if q.a.taps or q.w.taps:
             some += [(1, *least, banks, 2, True, ka) for banks in (1, *BANK_SPLITS)

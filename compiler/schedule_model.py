@@ -1,20 +1,15 @@
 """What a schedule costs, about, tile by tile: the exact timing's answer in a fiftieth of its time.
 
-The tiles of a schedule are walked as `tile_contract` does, but no operation is made: three clocks
-(LOAD, array, STORE) move by slots and passes, and wait for each other where data or room is
-missing. Ports, queues and exact alignments are left out. `refine` searches with it, and times
-exactly what it finds.
+The tiles of a schedule are walked as `tile_contract` does, but no operation is made: the clocks of
+`schedule_clocks` move instead. `refine` searches with it, and times exactly what it finds.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
-import numpy as np
-from tilewright.compiler.bus_slots import load_row, store_row, words
 from tilewright.compiler.schedule import (
-    Operand,
+    FIRST,
     Problem,
     Schedule,
     Span,
@@ -24,9 +19,8 @@ from tilewright.compiler.schedule import (
     k_chunks,
     portions,
 )
-from tilewright.compiler.schedule_check import (
-    slots,
-)
+from tilewright.compiler.schedule_check import slots
+from tilewright.compiler.schedule_clocks import DISPATCH, END, HANDED, START, Clocks
 from tilewright.compiler.schedule_pieces import (
     Rect,
     lead_cuts,
@@ -35,86 +29,25 @@ from tilewright.compiler.schedule_pieces import (
     tail_cuts,
     walk,
 )
-from tilewright.compiler.schedule_turns import Turn, packed_slots, turn
 from tilewright.compiler.share import works_beside
 from tilewright.compiler.tiles import Local, Slots
-from tilewright.isa.config import XPOSE_BLOCKS, ChipConfig
+from tilewright.isa.config import ChipConfig
 from tilewright.isa.table import Mem
-from tilewright.isa.timing import (
-    MATMUL_MIN_PERIOD,
-    STORE_LONG,
-    VECTOR_DONE,
-    WEIGHT_LEAD,
-    matmul_done,
-)
+from tilewright.isa.timing import STORE_LONG
 
-START = 74  # cycle in which the first LOAD starts
-DISPATCH = 9  # cycles of the sequencer for an instruction of a unit
-AHEAD = 6  # instructions by which the order of dispatch may differ from the program's
-LOADED = 69  # cycles from a LOAD's last slot to the MATMUL that waits for it
-HANDED = 2  # cycles from a signal to the start of what waits for it
 WALKED = 10  # outer tiles up to which each is walked
 BESIDE = 0.25  # cycles that a beat counts besides where two kernels run at once
-END = 34  # cycles from the last slot of STORE, if it goes the short way, to the end
-
-
-@cache
-def reads(
-    config: ChipConfig, o: Operand, rows: int, cols: int, beside: bool = False, even: bool = False
-) -> Turn:
-    """LOADs of rows x cols local elements; `cols` are what a local row is made of.
-
-    `beside`: units of a row follow each other, those of activations; `even`: so do the weights'.
-    """
-    if o.way == "gather":
-        return Turn((), rows * cols)
-    if o.way == "patches":
-        return Turn((), rows * float(packed_slots(config, o, np.array(cols))))
-    if o.way == "rows":
-        units, narrow = ceil_div(cols, config.dim), o.size == 1
-        if (beside or even) and narrow:
-            units = words(config, units, even)
-        each = load_row(config, cols * o.size, o.pitch, o.first, units, narrow)
-        return Turn((), rows * each)
-    return turn(config, o, rows, cols)
-
-
-@cache
-def write_slots(
-    config: ChipConfig, turned: bool, size: int, pitch: int, rows: int, cols: int
-) -> float:
-    """STORE's slots for a piece of the result, whose rows are `pitch` bytes apart."""
-    d = config.dim
-    if not turned:
-        return rows * store_row(config, cols * size, pitch, d * size)
-    total, most = float(rows), XPOSE_BLOCKS * d  # the first block is read before its rows
-    for width, count in ((most, rows // most), (rows % most, 1)):
-        if width and count:
-            total += count * cols * store_row(config, width * size, pitch, d * size)
-    return total
-
 
 Fed = tuple[list[tuple[Rect, float]], int]  # rectangles and their times; K-blocks
 
 
-class _Run:
-    """The clocks of LOAD, array and STORE while the tiles are walked."""
+class _Run(Clocks):
+    """The clocks while the tiles are walked."""
 
     def __init__(self, config: ChipConfig, p: Problem, s: Schedule, pitch: int):
-        self.config, self.p, self.s, self.d = config, p, s, config.dim
-        self.pitch = pitch
-        self.least, self.drain = (
-            max(config.dim, MATMUL_MIN_PERIOD),
-            matmul_done(config.dim) + HANDED,
-        )
-        self.load = self.array = self.vector = self.store = float(START)
-        self.fetched = 0.0
-        self.drained = 0.0  # when LOAD's transposer has written everything
-        self.loads = self.ops = self.stores = self.multiplies = 0
-        self.extra = 0.0 if p.after is None else p.after.beats(config, s.mt, ceil_div(s.nt, self.d))
-        self.stored = [0.0] * s.parts  # when a part's last store has been read
-        self.read: dict[int, float] = {}  # by slot: when the array has read it
-        self.there: dict[int, float] = {}  # by slot: when its data can be multiplied
+        super().__init__(config, p, s, pitch)
+        self.copied = 0  # rows of the image's copy
+        self.made: dict[int, float] = {}  # by tile: when the rows that it reads are there
         self.rows, self.cols, chunks = grid(config, p, s)
         self.chunks = chunks * p.passes
         coarse = a_chunks(config, p, s)
@@ -134,50 +67,18 @@ class _Run:
         self.a_slots = Slots(Mem.SPAD, 0, 1, counts[0], self.a_uses)
         self.w_slots = Slots(Mem.SPAD, 1 << 20, 1, counts[1], self.w_uses)
 
-    def fetch(
-        self, o: Operand, rows: int, cols: int, slot: int, wait: bool = True, beside: bool = False
-    ) -> None:
-        """LOAD into a slot, which must have been read if that is to be waited for."""
-        self.ops += 1
-        begin = max(self.load, START + DISPATCH * max(self.loads, self.ops - AHEAD))
-        if wait and slot in self.read:
-            begin = max(begin, self.read[slot] + HANDED)
-        self.loads += 1
-        what = reads(self.config, o, rows, cols, beside, self.s.across and not beside)
-        self.fetched += what.slots
-        self.load = max(begin, self.drained - what.hidden) + what.slots
-        self.there[slot] = self.load + what.drain + LOADED
-        if what.drain:
-            self.drained = self.load + what.drain
-
-    def multiply(self, ready: float, passes: int, rows: int) -> float:
-        """MATMUL `passes` blocks; when its results can be stored."""
-        self.ops += 1
-        self.multiplies += 1
-        begin = START + DISPATCH * max(self.multiplies, self.ops - AHEAD)
-        period = max(rows, self.least)
-        self.array = max(max(ready, begin) + WEIGHT_LEAD, self.array) + passes * period
-        return self.array - period + rows + self.drain
-
-    def finish(self, ready: float, rows: int, cols: int) -> float:
-        """VECTOR over a piece; when it can be stored."""
-        if self.p.after is None:
-            return ready
-        self.ops += 1
-        slots = self.p.after.cycles(self.config, rows, -(-cols // self.d))
-        self.vector = max(self.vector, ready) + slots
-        return self.vector + VECTOR_DONE + HANDED
-
-    def write(self, ready: float, rows: int, cols: int, part: int) -> None:
-        """STORE a piece of the part, after VECTOR."""
-        ready = self.finish(ready, rows, cols)
-        self.ops += 1
-        self.stores += 1
-        begin = START + DISPATCH * max(self.stores, self.ops - AHEAD)
-        self.store = max(self.store, ready, begin) + write_slots(
-            self.config, self.p.turned, self.p.out_bytes, self.pitch, rows, cols
-        )
-        self.stored[part] = self.store
+    def copy(self, at: int, taps: int = 0, pieces: int = 1) -> None:
+        """Make the rows of an image that only tiles from this one on read; of `taps`, if given."""
+        c = self.p.copy
+        if c is None or at >= len(self.tiles):
+            return
+        _, i, j = self.tiles[at]
+        pixels = self.cols[j][1] if self.p.w.taps else self.rows[i][1]
+        new = c.needed(pixels, taps or self.p.k) - self.copied
+        self.made[at] = self.made.get(at, self.made.get(at - 1, 0.0))
+        if new > 0:
+            self.copied += new
+            self.made[at] = self.make(new, pieces)
 
     def tile(self, at: int) -> None:
         """Neither the first nor the last one."""
@@ -187,6 +88,7 @@ class _Run:
         blocks, n, ready, done = -(-width // self.d), at * len(self.chunks), 0.0, 0.0
         free = self.stored[part] + HANDED
         self.load += self.extra
+        self.there_at = self.made.get(at, 0.0)
         for c, (k0, k1) in enumerate(self.chunks):
             w, w_new = self.w_slots.take(self.w_uses[n + c])
             a, a_new = self.a_slots.take(self.a_uses[n + c])
@@ -194,6 +96,8 @@ class _Run:
                 self.fetch(self.p.w, k1 - k0, width, w.lo)
             if a_new:
                 self.fetch(self.p.a, count, self.held[c][1] - self.held[c][0], a.lo, beside=True)
+            if c == 0:
+                self.copy(at + 2)
             ready = max(self.there[w.lo], self.there[a.lo], free)
             done = self.multiply(ready, -(-(k1 - k0) // self.d) * blocks, count)
             self.read[w.lo] = self.read[a.lo] = self.array
@@ -215,24 +119,50 @@ class _Run:
             late = [x for x in cuts if x[1] - x[0] < count] or cuts[-1:]
         early = cuts[: len(cuts) - len(late)]
         fed: list[Fed] = []
-        for c, chunk in enumerate(self.chunks):
-            n = at * len(self.chunks) + c
-            w, a = self.w_slots.take(self.w_uses[n]), self.a_slots.take(self.a_uses[n])
-            end = c == len(self.chunks) - 1
-            cut = at == c == 0, last and end
-            for ks in portions(self.config, s, chunk, *cut) if any(cut) else [chunk]:
-                final = end and ks[1] == chunk[1]
-                groups = [(x[2], x[3]) for x in cuts] if final and not late else [(0, blocks)]
-                rects = self._feed(at, c, ks, count, width, groups, w, a)
-                fed.append((rects, -(-(ks[1] - ks[0]) // d)))
-                if not final:
-                    for piece in early:
-                        self._pieces(fed[-1:], piece)
-                self.read[w[0].lo] = self.read[a[0].lo] = self.array
+        steps = self._steps(at)
+        begin = len(steps) // 2 if at == 0 else 0
+        for n, (c, ks) in enumerate(steps):
+            w, a = self._taken(at, c, ks)
+            if at == n == 0:
+                self.copy(0, self._reach(c, ks), FIRST)
+            self.there_at = self.made.get(at, 0.0)
+            final = n == len(steps) - 1
+            groups = [(x[2], x[3]) for x in cuts] if final and not late else [(0, blocks)]
+            rects = self._feed(at, c, ks, count, width, groups, w, a)
+            fed.append((rects, -(-(ks[1] - ks[0]) // d)))
+            if at == 0 and n < begin:
+                self.copy(0, self._reach(*steps[n + 1]))
+            if n == begin:
+                for tile in (at, at + 1, at + 2):
+                    self.copy(tile)
+            if not final:
+                for piece in early:
+                    self._pieces(fed[-1:], piece)
+            self.read[w[0].lo] = self.read[a[0].lo] = self.array
         for piece in cuts:
             done = self._pieces(fed if piece in late else fed[-1:], piece)
             some = min(width, piece[3] * d) - piece[2] * d
             self.write(done, piece[1] - piece[0], some, part)
+
+    def _steps(self, at: int) -> list[tuple[int, Span]]:
+        """The chunks of the first or last tile in the portions in which they are loaded."""
+        out, last = [], len(self.chunks) - 1
+        for c, chunk in enumerate(self.chunks):
+            cut = at == c == 0, at == len(self.tiles) - 1 and c == last
+            parts = portions(self.config, self.s, chunk, *cut) if any(cut) else [chunk]
+            out += [(c, ks) for ks in parts]
+        return out
+
+    def _taken(self, at: int, c: int, ks: Span) -> tuple[tuple[Local, bool], tuple[Local, bool]]:
+        """The slots of a chunk, and whether it must be loaded."""
+        if ks[0] == self.chunks[c][0]:
+            n = at * len(self.chunks) + c
+            self.now = self.w_slots.take(self.w_uses[n]), self.a_slots.take(self.a_uses[n])
+        return self.now
+
+    def _reach(self, c: int, ks: Span) -> int:
+        """The last of the taps that are loaded when a portion of a chunk is wanted."""
+        return ks[1] if self.p.w.taps or self.held[c] == self.chunks[c] else self.held[c][1]
 
     def _pieces(self, fed: list[Fed], piece: Rect) -> float:
         """MATMUL what a piece has in common with what there is, portion by portion of K."""

@@ -31,7 +31,7 @@ def few(config: ChipConfig, s: Schedule) -> int:
 def moves(config: ChipConfig, p: Problem, s: Schedule) -> Iterator[Schedule]:
     """Schedules that differ in one respect."""
     d, p = config.dim, p.oriented(s)
-    unit, k = p.w.unit(d), p.segment or p.k
+    k = p.segment or p.k
     for ka in (0, p.k, 2 * s.kt, 4 * s.kt, ceil_div(ceil_div(p.k, s.kt), 2) * s.kt):
         if s.kt < ka < p.k + s.kt or not ka:
             yield fitted(p, replace(s, ka=min(ka, p.k)))
@@ -44,8 +44,8 @@ def moves(config: ChipConfig, p: Problem, s: Schedule) -> Iterator[Schedule]:
     for lead in (0, 1, 2, 4):
         if lead < ceil_div(s.nt, d):
             yield replace(s, lead=lead)
-    rest = p.n % unit
-    for last_n in (0, rest or unit, unit + rest, 2 * unit + rest, 4 * unit + rest):
+    rest = p.n % d
+    for last_n in (0, rest or d, d + rest, 2 * d + rest, 4 * d + rest):
         if last_n <= s.nt and last_n < p.n:
             yield replace(s, last_n=last_n)
     for value in (2, 4, 8):
@@ -60,9 +60,8 @@ def moves(config: ChipConfig, p: Problem, s: Schedule) -> Iterator[Schedule]:
     for kt in (ceil_div(ceil_div(s.kt, d), 2) * d, 2 * s.kt, k, d):
         if kt < k + d:
             yield fitted(p, replace(s, kt=min(kt, k)))
-    half = ceil_div(ceil_div(s.nt, unit), 2) * unit
-    for nt in (half, 2 * s.nt, s.nt - unit, s.nt + unit, p.n):
-        if 0 < nt < p.n + unit:
+    for nt in (ceil_div(ceil_div(s.nt, d), 2) * d, 2 * s.nt, s.nt - d, s.nt + d, p.n):
+        if 0 < nt < p.n + d:
             yield fitted(p, replace(s, nt=min(nt, p.n)))
     if s.ka:
         for value in (0, s.kt, 2 * s.kt):
@@ -83,22 +82,20 @@ def sample(config: ChipConfig, p: Problem, swap: bool, rng: Random) -> Schedule:
     """A schedule of which each field is drawn from what is usual."""
     d = config.dim
 
-    unit = p.w.unit(d)
-
-    def blocks(length: int, by: int, *parts: int) -> list[int]:
-        return [min(length, ceil_div(ceil_div(length, by), x) * by) for x in parts]
+    def blocks(length: int, *parts: int) -> list[int]:
+        return [min(length, ceil_div(ceil_div(length, d), x) * d) for x in parts]
 
     mt = rng.choice([p.m, p.m, *(min(p.m, d * x) for x in (1, 2, 4, 8)),
                      *(ceil_div(p.m, x) for x in (2, 3, 4, 5, 6, 8))])  # fmt: skip
-    nt = rng.choice([p.n, p.n, *(min(p.n, unit * x) for x in (1, 2, 4, 8, 16)),
-                     *blocks(p.n, unit, 2, 3, 4, 5, 6)])  # fmt: skip
+    nt = rng.choice([p.n, p.n, *(min(p.n, d * x) for x in (1, 2, 4, 8, 16)),
+                     *blocks(p.n, 2, 3, 4, 5, 6)])  # fmt: skip
     k = p.segment or p.k
-    kt = rng.choice([k, *(min(k, d * x) for x in (1, 1, 2, 4, 8)), *blocks(k, d, 2)])
-    rest = p.n % unit or unit
+    kt = rng.choice([k, *(min(k, d * x) for x in (1, 1, 2, 4, 8)), *blocks(k, 2)])
+    rest = p.n % d or d
     first_m = rng.choice([0, 0, d // 4, d // 2])
     last_m = rng.choice([0, 0, d // 4, d // 2, d])
     some: dict[str, Any] = {
-        "first_m": first_m, "last_m": last_m, "last_n": rng.choice([0, 0, rest, rest + unit]),
+        "first_m": first_m, "last_m": last_m, "last_n": rng.choice([0, 0, rest, rest + d]),
         "head": rng.choice([0, d // 2, d, mt]), "tail": rng.choice([0, min(d, mt) - 1, mt]),
         "first_k": rng.choice([0, 0, d]), "last_k": rng.choice([0, 0, d, 2 * d]),
     }  # fmt: skip
@@ -118,5 +115,4 @@ def fitted(p: Problem, s: Schedule) -> Schedule:
         last_n=min(s.last_n, s.nt) * (s.nt < p.n), tail=min(s.tail, s.mt),
         first_k=first_k, last_k=s.last_k * (s.last_k < s.kt), ka=ka,
     )  # fmt: skip
-    whole = s.across or p.w.way == "turned"
-    return replace(s, head=min(s.head, s.first_m or s.mt) * (not whole))
+    return replace(s, head=min(s.head, s.first_m or s.mt) * (not s.across))

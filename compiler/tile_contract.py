@@ -27,6 +27,7 @@ from tilewright.compiler.patch_copies import PatchCopies
 from tilewright.compiler.patch_loads import PatchLoader
 from tilewright.compiler.patches import Patches
 from tilewright.compiler.schedule import (
+    FIRST,
     Problem,
     Schedule,
     Span,
@@ -53,8 +54,6 @@ from tilewright.compiler.tile_epilogue import Finisher, after_of
 from tilewright.compiler.tile_store import Vectors, goes_short, store_op, turned_stores
 from tilewright.compiler.tiles import Local, Op, Plan, Slots, share_of
 from tilewright.isa.table import Mem, Type
-
-FIRST = 3  # pieces in which the first tile's rows of an image are copied: none waits for another
 
 __all__ = ["OPERAND_CONV", "OPERAND_TYPE", "problem", "span_bytes", "tile_contract"]
 
@@ -185,9 +184,14 @@ class _Tiler:
         for n, (c, ks) in enumerate(steps):
             last = (c, ks) == steps[-1]
             fed.append(self._feed(at, c, ks, rows, cols, [] if late or not last else pieces))
-            if n == 0:  # the next tile's are there already, but for those of the second one
+            begin = len(steps) // 2 if at == 0 else 0  # until then, what the next portion reads
+            if at == 0 and n < begin:
+                self.ops += self._copied(0, self._reach(*steps[n + 1]))
+            if n == begin:  # the next tile's are there already, but for the second one's
+                self.ops += self._copied(at)
                 coming = [*self._copied(at + 1), *self._copied(at + 2)]
-            self.ops += share_of(coming, n, len(steps))
+            if n >= begin:
+                self.ops += share_of(coming, n - begin, len(steps) - begin)
             first = ks[0] == steps[0][1][0] and c == 0
             if last or (first and self._meets_vectors(pieces, vector_part)):
                 self.ops += self.vectors.loads(vector_part, rows if self.s.swap else cols)
@@ -209,12 +213,22 @@ class _Tiler:
                 self._matmul(feed, cols, n > 0, [piece])
             self._store(b, rows, cols, piece, vector_part)
 
-    def _copied(self, at: int, pieces: int = 1) -> list[Op]:
-        """The copy of the rows of the image that only tiles from this one on read."""
+    def _copied(self, at: int, taps: int = 0, pieces: int = 1) -> list[Op]:
+        """The copy of the rows of the image that only tiles from this one on read.
+
+        Parameters
+        ----------
+        taps : that are read, if not all of them.
+        """
         if self.copies is None or at >= len(self.tiles):
             return []
-        b, i, j = self.tiles[at]
-        return self.copies.of(b, self.cols[j] if self.s.swap else self.rows[i], pieces)
+        _, i, j = self.tiles[at]
+        pixels = self.cols[j] if self.s.swap else self.rows[i]
+        return self.copies.of(pixels, taps or self.p.k, pieces)
+
+    def _reach(self, c: int, ks: Span) -> int:
+        """The last of the taps that are loaded when a portion of a chunk is wanted."""
+        return ks[1] if self.s.swap or self.held[c] == self.chunks[c] else self.held[c][1]
 
     def _steps(self, at: int) -> list[tuple[int, Span]]:
         """The chunks of a tile in the portions in which they are loaded and multiplied."""
@@ -252,13 +266,13 @@ class _Tiler:
             cuts = row_cuts(count, self.s.head if at == 0 and self.s.head else count)
             steps = [("mm", (*cut, 0, blocks)) for cut in cuts]
             groups = [(0, blocks)]
-            if not self.s.across and not turned:
+            if not self.s.across:
                 groups = sorted({(x.b0, x.b1) for x in pieces}) or groups
             weights: list[tuple[str, Rect]] = [("w", (0, 0, *g)) for g in groups if w_new]
             rows_a: list[tuple[str, Rect]] = [("a", (0, count, 0, 0))] * a_new
             first, then = (rows_a, weights) if turned else (weights, rows_a)
             steps = first[:1] + then + first[1:] + steps
-        self.ops += self._copied(0, FIRST) if at == 0 else []
+        self.ops += self._copied(0, self._reach(c, ks), FIRST) if at == 0 else []
         for what, rect in steps:
             if what == "w":
                 at = self._place(w_slot, chunk, ks, self._beside(blocks) * self.d)

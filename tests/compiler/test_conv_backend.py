@@ -9,7 +9,6 @@ from tilewright import lax, sim
 from tilewright.compiler import refine_conv
 from tilewright.compiler.image import Image
 from tilewright.compiler.kernels import Contract, Convolve, Pad
-from tilewright.compiler.primitives_conv import Extent, packing
 from tilewright.compiler.schedule import Schedule, ScheduleError
 from tilewright.compiler.schedule_conv import ConvPlan, ConvSchedule
 from tilewright.isa.config import parse_config
@@ -91,7 +90,7 @@ def test_random_convolutions_keep_their_bits(config):
             config=config,
         )  # fmt: skip
         seen |= {k.source.packing for k in back.kernels.kernels if isinstance(k.source, Convolve)}
-    assert {0, 1} < seen
+    assert {0, 1} <= seen and len(seen) > 2 - (dim == 2)
 
 
 @pytest.mark.parametrize("config", ["tw4", "tw16"])
@@ -191,7 +190,7 @@ def test_images_below_each_other_share_their_zeros(kernel, c, stride):
 def test_the_padded_copy_is_made_ahead_of_the_tiles(dtype, stride, dilation):
     """In phases of a dilated kernel's columns; the same bits before the tiles or between them."""
     rng = np.random.default_rng((stride, dilation))
-    x, w = array(rng, (2, 11, 9, 3), dtype), array(rng, (3, 4, 3, 5), dtype)
+    x, w = array(rng, (2, 23, 19, 3), dtype), array(rng, (3, 4, 3, 5), dtype)
 
     def layer(x, w):
         return conv(x, w, window_strides=(1, stride), padding="SAME", dimension_numbers=LAYOUTS[0],
@@ -338,11 +337,11 @@ def test_transposed_convolution_reads_gaps_as_zeros():
 def test_engines_agree(dtype):
     """Functional, cycle and RTL: the same bytes and cycles."""
     rng = np.random.default_rng(8)
-    x, w = array(rng, (2, 6, 7, 5), dtype), array(rng, (3, 3, 5, 6), dtype)
-    assert packing(Extent(3, 3, 2), Extent(3, 7), 5, 6, 4) > 0
+    x, w = array(rng, (2, 10, 11, 5), dtype), array(rng, (3, 3, 5, 6), dtype)
     back = compiled(
         lambda x, w: conv(x, w, window_strides=(2, 1), padding="SAME",
                           dimension_numbers=LAYOUTS[0]), x, w)  # fmt: skip
+    assert back.kernels.kernels[-1].source.packing
     memory = sim.load_memory(back.program)
     for value, port in zip((x, w), back.program.inputs, strict=True):
         memory.write(port.addr, value)
