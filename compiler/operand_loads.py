@@ -60,8 +60,10 @@ def operand(view: View | Patches) -> Operand:
 def _patches(patches: Patches) -> Operand:
     size = patches.dtype.itemsize
     pitch = gcd(*(s * size for n, s in (*patches.pixels, *patches.taps[1:]) if n > 1))
-    way, taps = "turned" if patches.turned else "patches", tuple(n for n, _ in patches.taps)
-    return Operand(size, way, pitch, patches.offset * size % 64, True, taps, patches.lanes)
+    taps, pixels = (tuple(n for n, _ in levels) for levels in (patches.taps, patches.pixels))
+    way = "turned" if patches.turned else "patches"
+    return Operand(size, way, pitch, patches.offset * size % 64, patches.batch[0] == 1, taps,
+                   pixels, patches.lanes)  # fmt: skip
 
 
 def span_bytes(view: View, low: tuple[int, ...], high: tuple[int, ...]) -> Dram:

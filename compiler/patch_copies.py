@@ -40,7 +40,7 @@ class PatchCopies:
         """Elements of K of a kernel row."""
         return self.source.w.shape[2] * self.source.w.shape[3]
 
-    def of(self, pixels: Span, taps: int, pieces: int = 1) -> list[Op]:
+    def of(self, batch: int, pixels: Span, taps: int, pieces: int = 1) -> list[Op]:
         """What some taps of these pixels read, but for what was copied before, in some pieces."""
         (h, w), ops = self.source.axes, []
         first, last = pixels[0] // w.out, (pixels[1] - 1) // w.out
@@ -50,5 +50,5 @@ class PatchCopies:
             end = (bottom - image * h.out) * h.stride + (taps - 1) // self.taps * h.dilation + 1
             step = max(1, ceil_div(end - row, pieces))
             for at in range(row, end, step):
-                ops += self.stage.rows(image, at, min(end, at + step))
+                ops += self.stage.rows(batch + image, at, min(end, at + step))
         return ops

@@ -37,7 +37,7 @@ class PatchLoader:
         self.conv = part_conv(self.patches, part)
         ops: list[Op] = []
         if self.patches.turned:
-            lanes = self.patches.lanes_of(cols)
+            lanes = self.patches.lanes_of(batch, cols)
             for tap in boxes(self.taps, rows):
                 ops += self._turned(lanes, tap, at + (tap[0] - rows[0]) * layout.row, used, layout)
             return ops

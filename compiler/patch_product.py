@@ -8,6 +8,7 @@ padding: often a kernel copies it, whose rows are made ahead of the tiles that r
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 from tilewright.compiler.boxes import merged
 from tilewright.compiler.core import FLOATS
@@ -15,6 +16,7 @@ from tilewright.compiler.image import Image
 from tilewright.compiler.kernels import Axis, Contract, Convolve, Kernel
 from tilewright.compiler.patch_copies import Staged
 from tilewright.compiler.patches import Patches
+from tilewright.compiler.schedule import MAX_COUNT
 from tilewright.compiler.schedule_cost import floor
 from tilewright.compiler.share import share
 from tilewright.compiler.tile_contract import problem
@@ -27,18 +29,20 @@ def _is_whole(axis: Axis) -> bool:
     return axis.gap == 1 and axis.pad == 0 and reach <= axis.size
 
 
-def _patches(source: Convolve, lanes: bool) -> Patches:
-    """The patches of all images."""
+def _patches(source: Convolve, together: bool, lanes: bool) -> Patches:
+    """The patches of all images `together`, or a matrix for each."""
     x, (h, w), phases = source.x, source.axes, source.phases
     image, row, column = x.strides[1:4]
     across = column if phases > 1 else w.dilation * column
     taps = merged([(x.shape[4], x.strides[4]), (w.taps, across), (h.taps, h.dilation * row)])
-    pixels = [(w.out, w.stride * column), (h.out, h.stride * row), (x.shape[1], image)]
+    pixels = [(w.out, w.stride * column), (h.out, h.stride * row)]
+    pixels += [(x.shape[1], image)] * together
     if phases == 1:
         pixels = merged(pixels)
     if not taps or taps[0][1] != 1:
         taps = [(1, 1), *taps]
-    return Patches(x.buffer, x.offset, tuple(pixels or [(1, 0)]), tuple(taps), phases,
+    batch = (1, 0) if together else (x.shape[1], image)
+    return Patches(x.buffer, x.offset, batch, tuple(pixels or [(1, 0)]), tuple(taps), phases,
                    x.shape[3] // phases * column, w.stride, lanes)  # fmt: skip
 
 
@@ -60,12 +64,14 @@ class Product:
 def products(config: ChipConfig, kernel: Kernel) -> list[Product]:
     """A convolution kernel as contractions, the most promising first; none where it is none.
 
-    Their order of additions is that of the convolution: K is cut into its segments, if it must be.
+    Tiles that go on in the next image need a LOAD that counts the runs of both. The order of
+    additions is that of the convolution: K is cut into its segments, if it must be.
     """
     source = kernel.source
     assert isinstance(source, Convolve)
     _, i, j, c, o = source.w.shape
-    k, dim = i * j * c, config.dim
+    k, many, dim = i * j * c, source.x.shape[1], config.dim
+    results = prod(a.out for a in source.axes)
     weights = source.w.reshape((1, k, o))
     alone = source.w.shape[0] == 1 and not kernel.epilogue.pool
     if not alone or not all(map(_is_whole, source.axes)) or weights is None:
@@ -75,9 +81,10 @@ def products(config: ChipConfig, kernel: Kernel) -> list[Product]:
     found = []
     for segment in sorted({0 if flat else image.depth, image.depth % k}):
         for lanes in (False, True)[: 1 + (source.phases == 1 and not segment)]:
-            product = replace(
-                kernel, source=Contract(_patches(source, lanes), weights, source.passes, segment)
-            )
+            together = not lanes or many == 1 or 2 * results <= MAX_COUNT
+            w = weights if together else weights.broadcast((many, k, o), (0, 1, 2))
+            patches = _patches(source, together, lanes)
+            product = replace(kernel, source=Contract(patches, w, source.passes, segment))
             p = problem(product)
             least = floor(config, p.transposed if lanes else p)
             found.append(Product(product, lanes, least))

@@ -58,10 +58,11 @@ class Lanes:
 
 @dataclass(frozen=True)
 class Patches:
-    """The (1, M, K) matrix of patches, or the (1, K, M) one if `turned`.
+    """The (B, M, K) matrices of patches, or the (B, K, M) ones if `turned`.
 
     Parameters
     ----------
+    batch : matrices, and elements from one to the next.
     pixels : levels of a row's number, innermost first: of results along W, along H, and images.
     taps : levels of a column's number; elements of the first one are neighbours.
     phases, period : parts of an image row, and elements from one to the next; see `Convolve`.
@@ -71,6 +72,7 @@ class Patches:
 
     buffer: Buffer
     offset: int
+    batch: Level
     pixels: tuple[Level, ...]
     taps: tuple[Level, ...]
     phases: int = 1
@@ -86,29 +88,29 @@ class Patches:
     @property
     def shape(self) -> tuple[int, int, int]:
         m, k = (prod(n for n, _ in levels) for levels in (self.pixels, self.taps))
-        return (1, k, m) if self.turned else (1, m, k)
+        return (self.batch[0], k, m) if self.turned else (self.batch[0], m, k)
 
     def transpose(self, permutation: tuple[int, ...]) -> Patches:
-        """The other orientation."""
+        """The other orientation of each matrix."""
         assert permutation == (0, 2, 1), permutation
         return replace(self, turned=not self.turned)
 
-    def lanes_of(self, span: Span) -> Lanes:
+    def lanes_of(self, batch: int, span: Span) -> Lanes:
         """The pixels of a span; they have one phase."""
         assert self.phases == 1, self.phases
-        low, high = (_digits([n for n, _ in self.pixels], at) for at in (span[0], span[1] - 1))
-        top = max((i for i, (a, b) in enumerate(zip(low, high, strict=True)) if a != b), default=0)
-        element = self.offset + sum(
-            a * s for a, (_, s) in zip(low[top:], self.pixels[top:], strict=True)
-        )
-        levels = [*self.pixels[:top], (high[top] - low[top] + 1, self.pixels[top][1])]
-        drop = [n - 1 - at for at, (n, _) in zip(high[:top], self.pixels, strict=False)]
+        counts, steps = zip(*self.pixels, strict=True)
+        inside, low, high = lane_box(counts, span)
+        top = len(inside) - 1
+        element = self.offset + batch * self.batch[1]
+        element += sum(a * s for a, s in zip(low[top:], steps[top:], strict=True))
+        levels = list(zip(inside, steps, strict=False))
+        drop = [n - 1 - at for at, n in zip(high[:top], counts, strict=False)]
         return Lanes(span[1] - span[0], element, levels, low[:top], drop)
 
     def runs(self, box: Box) -> Iterator[Run]:
         """The pixels of a box, phase by phase."""
         number, counts = box
-        digits, pitch = _digits([n for n, _ in self.pixels], number), 1
+        digits, pitch = _digits(tuple(n for n, _ in self.pixels), number), 1
         levels = []
         for (n, s), count in zip(self.pixels, counts, strict=True):
             levels.append((count, s, pitch))
@@ -126,7 +128,14 @@ class Patches:
             yield Run(number + i, at, [(many, inner, self.phases), *outer])
 
 
-def _digits(counts: list[int], number: int) -> list[int]:
+def lane_box(counts: tuple[int, ...], span: Span) -> tuple[list[int], list[int], list[int]]:
+    """Levels of the smallest box that holds a span; digits of the first and the last number."""
+    low, high = (_digits(counts, at) for at in (span[0], span[1] - 1))
+    top = max((i for i, (a, b) in enumerate(zip(low, high, strict=True)) if a != b), default=0)
+    return [*counts[:top], high[top] - low[top] + 1], low, high
+
+
+def _digits(counts: tuple[int, ...], number: int) -> list[int]:
     """Of a number, innermost first."""
     out = []
     for n in counts:

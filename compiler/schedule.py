@@ -103,7 +103,7 @@ class Operand:
         of a convolution's patches (`Patches`), in runs.
     pitch, first : bytes between contiguous runs; address of the first one (modulo 64).
     shared : whether all batches read the same.
-    taps : of patches, the counts of the levels of K, innermost first.
+    taps, pixels : of patches, the counts of their levels, innermost first.
     lanes : whether pixels are to be columns of the array.
     """
 
@@ -113,6 +113,7 @@ class Operand:
     first: int = 0
     shared: bool = True
     taps: tuple[int, ...] = ()
+    pixels: tuple[int, ...] = ()
     lanes: bool = False
 
     def transposed(self, rows: int, cols: int) -> Operand:
@@ -148,7 +149,7 @@ class Copy:
     store: float
 
     def needed(self, pixels: int, taps: int) -> int:
-        """Rows of all images that so many taps of the first so many results see."""
+        """Rows that so many taps of the first so many results of all images see."""
         image, last = divmod(pixels - 1, self.across * self.down)
         reach = (taps - 1) // self.taps * self.dilation + 1
         return (image * (self.down - 1) + last // self.across) * self.stride + (image + 1) * reach

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tilewright.compiler.patches import boxes
+from math import prod
+
+from tilewright.compiler.patches import boxes, lane_box
 from tilewright.compiler.schedule import (
     MAX_COUNT,
     Problem,
@@ -68,6 +70,8 @@ def check(config: ChipConfig, p: Problem, s: Schedule) -> None:
         raise ScheduleError(f"{s}: a_banks must be in 1 to {BANKS - 1}, not {s.a_banks}")
     if p.a.way == "patches":
         _check_patches(config, p, s)
+    if p.w.way == "turned" and prod(p.w.pixels) > MAX_COUNT:
+        _check_lanes(config, p, s)
     if s.across and (p.local > 1 or s.head):
         raise ScheduleError(f"{s}: across needs 8-bit operands and no head")
     if s.parts not in (2, 4, 8):
@@ -112,6 +116,17 @@ def _check_patches(config: ChipConfig, p: Problem, s: Schedule) -> None:
             raise ScheduleError(
                 f"{s}: kt, or ka, must be a multiple of the {p.a.taps[0]} neighbours among the "
                 f"taps, or all of them: columns {piece[0]} to {piece[1]} are no whole blocks"
+            )
+
+
+def _check_lanes(config: ChipConfig, p: Problem, s: Schedule) -> None:
+    """Refuse columns that lie among more pixels than LOAD counts."""
+    for first, last in grid(config, p, s)[1]:
+        runs = prod(lane_box(p.w.pixels, (first, last))[0])
+        if runs > MAX_COUNT:
+            raise ScheduleError(
+                f"{s}: columns {first} to {last} lie among {runs} pixels of whole rows and images, "
+                f"LOAD counts at most {MAX_COUNT}: take an nt that divides those"
             )
 
 

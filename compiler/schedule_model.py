@@ -72,8 +72,8 @@ class _Run(Clocks):
         c = self.p.copy
         if c is None or at >= len(self.tiles):
             return
-        _, i, j = self.tiles[at]
-        pixels = self.cols[j][1] if self.p.w.taps else self.rows[i][1]
+        b, i, j = self.tiles[at]
+        pixels = b * self.p.n + self.cols[j][1] if self.p.w.taps else self.rows[i][1]
         new = c.needed(pixels, taps or self.p.k) - self.copied
         self.made[at] = self.made.get(at, self.made.get(at - 1, 0.0))
         if new > 0:

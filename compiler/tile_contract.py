@@ -222,9 +222,9 @@ class _Tiler:
         """
         if self.copies is None or at >= len(self.tiles):
             return []
-        _, i, j = self.tiles[at]
+        b, i, j = self.tiles[at]
         pixels = self.cols[j] if self.s.swap else self.rows[i]
-        return self.copies.of(pixels, taps or self.p.k, pieces)
+        return self.copies.of(b, pixels, taps or self.p.k, pieces)
 
     def _reach(self, c: int, ks: Span) -> int:
         """The last of the taps that are loaded when a portion of a chunk is wanted."""

@@ -98,10 +98,10 @@ def test_lanes_are_the_pixels_of_a_span_in_order():
         counts = tuple(map(int, rng.integers(1, 6, rng.integers(1, 4))))
         steps = tuple(1000 ** (i + 1) for i in range(len(counts)))
         levels = tuple(zip(counts, steps, strict=True))
-        patches = Patches(Buffer("x", (10**12,), I8, "input"), 7, levels, ((1, 1),))
+        patches = Patches(Buffer("x", (10**12,), I8, "input"), 7, (1, 0), levels, ((1, 1),))
         total = int(np.prod(counts))
         lo, hi = sorted(map(int, rng.choice(total + 1, 2, replace=False)))
-        found = patches.lanes_of((lo, hi))
+        found = patches.lanes_of(0, (lo, hi))
         box = [found.element]
         for n, s in found.levels:
             box = [at + i * s for i in range(n) for at in box]
@@ -161,6 +161,27 @@ def test_refused_schedule_says_what_patches_do_not_allow(change, message):
     s = replace(Schedule(8, 14, 8, swap=True), **change)
     with pytest.raises(ScheduleError, match=message):
         compiled(layer, x, w, schedules={1: s})
+
+
+def test_tiles_of_large_images_do_not_go_on_in_the_next_one():
+    def layer(x, w):
+        return conv(x, w, window_strides=(1, 1), padding="VALID", dimension_numbers=NHWC)
+
+    for side, batches in ((180, 1), (190, 2)):
+        x, w = np.zeros((2, side, side, 3), I8), np.zeros((3, 3, 3, 5), I8)
+        (kernel,) = kernels_of(layer, x, w, config="tw16").kernels
+        (found,) = [x for x in products(parse_config("tw16"), kernel) if x.lanes]
+        assert problem(found.kernel).batches == batches
+
+
+def test_columns_among_more_pixels_than_load_counts_are_refused():
+    x, w = np.zeros((1, 3, 40002, 1), I8), np.zeros((2, 3, 1, 5), I8)
+
+    def layer(x, w):
+        return conv(x, w, window_strides=(1, 1), padding="VALID", dimension_numbers=NHWC)
+
+    with pytest.raises(ScheduleError, match="among 80000 pixels of whole rows and images, LOAD"):
+        compiled(layer, x, w, config="tw16", schedules={0: Schedule(5, 4096, 6, swap=True)})
 
 
 def test_an_image_is_copied_ahead_of_the_tiles_that_read_it():
