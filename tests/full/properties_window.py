@@ -28,8 +28,8 @@ class Walk:
     `start` takes `base` and the counts and strides of `new` ((count, stride), inner first); `step`
     goes on. When an index grows by 1 its row grows by the stride, when it becomes 0 its row is the
     next outer one's: row = base + i1*s1 + i2*s2 + ...
-    With `cut` (now, i1 and i2 of the first row, bytes to it, bytes of its i1) it begins inside of
-    an i2, and where it is cut it goes on so in the next i3.
+    With `cut` (now, i1 and i2 of the first row, where dimension 3 steps on from, bytes of its i1)
+    `base` is that row, and where it is cut the next i3's first row is at this i1, too, s3 further.
     """
 
     def __init__(self, m: Module, start, step, base, new, cut=None):
@@ -41,7 +41,7 @@ class Walk:
         self.to = Signal(32, name="ghost_to")  # the row that `start` or `step` takes
         more = [a + 1 < c for a, c in zip(self.at, self.count, strict=True)]
         if cut is not None:
-            now, first1, first2, both, back = cut
+            now, first1, first2, outer, back = cut
             more[:2] = [x & ~now for x in more[:2]]
             self.kept = kept1, kept_back = Signal(16), Signal(32)
             with m.If(start):
@@ -50,8 +50,6 @@ class Walk:
         chosen = nexts[-1]
         for grows, value in reversed(list(zip(more[:-1], nexts[:-1], strict=True))):
             chosen = Mux(grows, value, chosen)
-        if cut is not None:
-            base, chosen = base + both, chosen + Mux(now, kept_back, 0)
         m.d.comb += self.to.eq(Mux(start, base, chosen))
         wraps = step  # all inner dimensions do
         for i, (count, stride) in enumerate(new):
@@ -65,10 +63,9 @@ class Walk:
         if cut is not None:
             with m.If(start):
                 m.d.sync += [self.at[0].eq(first1), self.at[1].eq(first2)]
-                m.d.sync += [self.row[1].eq(self.to - back), self.row[2].eq(self.to - both)]
+                m.d.sync += [self.row[1].eq(self.to - back), self.row[2].eq(outer)]
             with m.Elif(step & now):
-                m.d.sync += self.at[0].eq(kept1)
-                m.d.sync += [row.eq(self.to - kept_back) for row in self.row[1:]]
+                m.d.sync += [self.at[0].eq(kept1), self.row[1].eq(self.to - kept_back)]
 
     def inside(self):
         """Each index is below its count."""
@@ -174,9 +171,9 @@ class LoadWindow(Property):
         count1 = Mux(double, (instr.c1 >> 1) + instr.c1[0], instr.c1)
         strides = ((count1, stride1), (instr.c2, instr.s2), (instr.c3, instr.s3))
         cut = dut.more[2].cut
-        both = (instr.begin - instr.dram)[:32]
-        cut = cut, instr.skip1, instr.skip2, both, instr.back
-        self.walk = walk = Walk(m, start, step & ~last, instr.dram, strides, cut)
+        outer = Mux(instr.pack == 3, instr.dram, instr.begin)
+        cut = cut, instr.skip1, instr.skip2, outer, instr.back
+        self.walk = walk = Walk(m, start, step & ~last, instr.begin, strides, cut)
         self.first1, self.back = walk.kept
         self.fill, self.gather = Signal(name="ghost_fill"), Signal(name="ghost_gather")
         self.run = Signal(18, name="ghost_run")
@@ -247,8 +244,7 @@ class LoadWindow(Property):
         at = Signal(34)  # of the next beat; it may be the first one beyond the address space
         beyond = (beat == 0) & (behind.end <= 0)
         m.d.comb += at.eq(beat << low | beyond << 32)
-        levels = list(nest.levels["dram"])
-        levels[2] = (levels[2] - Mux(held.pack == 3, 0, held.back))[:32]
+        levels = nest.levels["dram"]
         some = held.xpose & held.pack[1]
         kept = [(held.run, self.run), (held.odd, self.odd), (held.s1, walk.stride[0].as_signed())]
         kept += [(held.s2, walk.stride[1].as_signed()), (held.s3, walk.stride[2].as_signed())]
