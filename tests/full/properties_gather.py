@@ -14,6 +14,7 @@ from properties_window import drive
 from tilewright.hw.load_address import AddressGenerator, describe
 from tilewright.hw.payload import payload
 from tilewright.isa.timing import LOAD_OUTSTANDING
+from tilewright.isa.units import LACKS
 
 SEE = (
     ("(row[:16] * held.s1)[:32]", "self.any_low"),
@@ -105,6 +106,7 @@ class Taken(Reader):
             address.offset.eq(self.free(32, "offset")),
             dut.take.eq(address.take),
             Assume(instr.gather & ~instr.fill & ~instr.xpose & ~instr.joined & ~instr.paired),
+            *(Assume(instr[n] == 0) for n in LACKS),
             *(Assume(instr[c] != 0) for c in ("c0", "c1", "c2", "c3")),
             Assert(~address.take | (level != 0)),
             Assert(level <= 16),

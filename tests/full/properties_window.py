@@ -154,8 +154,6 @@ class LoadWindow(Property):
         return (
             Assume((instr.skip1 < instr.c1) & (some | (instr.skip1 == 0))),
             Assume((instr.skip2 < instr.c2) & (some & (instr.pack == 3) | (instr.skip2 == 0))),
-            Assume((instr.skip1 != 0) | (instr.back == 0)),
-            Assume((instr.skip2 != 0) | (instr.begin == (instr.dram + instr.back)[:32])),
             # a sequence's runs come to their end in the last row, of the last i3 that is in it
             Assume(~nest.cut | (held.pack != 2) | (nest.left[1] == 1)),
             Assume(~nest.cut | (held.pack != 3) | (nest.left[2] == 1)),
@@ -258,7 +256,7 @@ class LoadWindow(Property):
             *(Assert(~reads | (nest.left[i] + walk.at[i] == walk.count[i])) for i in range(3)),
             *(Assert(~reads | (a == b)) for a, b in zip(levels, walk.row, strict=True)),
             Assert(~reads | (held.first1 + self.first1 == held.c1)),
-            Assert(~reads | (held.back == self.back) & (some | (held.back == 0))),
+            Assert(~reads | (held.back == self.back)),
             Assert(~reads | (self.first1 < held.c1) & (some | (self.first1 == 0))),
             Assert((lead == 0) | (active & held.gather & (extra.left == 0))),
             Assert(lead <= LOAD_GATHER),
