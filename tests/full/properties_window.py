@@ -255,6 +255,8 @@ class LoadWindow(Property):
             *(Assert(~reads | ok) for ok in walk.inside()),
             *(Assert(~reads | (nest.left[i] + walk.at[i] == walk.count[i])) for i in range(3)),
             *(Assert(~reads | (a == b)) for a, b in zip(levels, walk.row, strict=True)),
+            # what a step leads to; then rows are equal by one sum each
+            Assert(~reads | dut.start | (nest.next["dram"] == walk.to)),
             Assert(~reads | (held.first1 + self.first1 == held.c1)),
             Assert(~reads | (held.back == self.back)),
             Assert(~reads | (self.first1 < held.c1) & (some | (self.first1 == 0))),
