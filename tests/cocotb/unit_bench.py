@@ -182,7 +182,14 @@ def instructions(name: str, seed: int) -> tuple[list[dict[str, int]], bytes]:
                 values = {f.name: e.values[f.name] for f in spec.fields}
                 if name in ("load", "store"):
                     values["span"] = (values["c1"] * values["s1"]) % (1 << 32)  # if joined
-                out.append(derived(CONFIG, spec, e.values) | values)
+                found = derived(CONFIG, spec, e.values) | values
+                if name == "load":
+                    back = values["skip1"] * values["s1"]
+                    begin = values["dram"] + back + values["skip2"] * values["s2"]
+                    found |= {"back": back % (1 << 32), "begin": begin % (1 << 32)}
+                    if values["xpose"]:
+                        found["row_elems"] = found["sequence"]
+                out.append(found)
         seed += 1000
     return out, start
 
