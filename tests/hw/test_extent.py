@@ -21,6 +21,26 @@ from tilewright.isa.table import CONV_BYTES, INSTRUCTIONS, TYPE_BYTES, Conv, Des
 from tilewright.isa.units import LACKS
 
 
+async def stepped(ctx, dut, spec, values):
+    """Take an instruction through EXTENT: its cycles; what is valid after `last` is there then."""
+    ir = spec.opcode
+    for name, (at, f) in spec.layout.items():
+        ir |= (values[name] & ((1 << f.bits) - 1)) << at
+    for port, value in ((dut.ir, ir), (dut.word, ir), (dut.enter, 1), (dut.step, 0)):
+        ctx.set(port, value)
+    await ctx.tick()
+    ctx.set(dut.enter, 0)
+    ctx.set(dut.step, 1)
+    cycles = 1
+    while not ctx.get(dut.last):
+        await ctx.tick()
+        cycles += 1
+    await ctx.tick()
+    ctx.set(dut.step, 0)
+    await ctx.delay(1e-9)
+    return cycles
+
+
 def run_bytes(spec, v):
     """Bytes of one row of a LOAD or STORE in DRAM."""
     return v["c0"] * (CONV_BYTES[v["conv"]] if spec.name == "load" else TYPE_BYTES[v["out"]])
@@ -211,23 +231,8 @@ def test_sequences_of_all_lengths_have_the_blocks_of_their_product(pack, counts)
                 continue
             c1, c2, c3 = counts
             v = Instr.make("load", xpose=1, pack=pack, c1=c1, c2=c2, c3=c3, l1=l1, loc=loc, l0=77)
-            ir = spec.opcode
-            for name, (at, f) in spec.layout.items():
-                ir |= (v.values[name] & ((1 << f.bits) - 1)) << at
-            for port, value in ((dut.ir, ir), (dut.word, ir), (dut.enter, 1), (dut.step, 0)):
-                ctx.set(port, value)
             ctx.set(dut.window_limit, EVERYTHING[1])
-            await ctx.tick()
-            ctx.set(dut.enter, 0)
-            ctx.set(dut.step, 1)
-            cycles = 1
-            while not ctx.get(dut.last):
-                await ctx.tick()
-                cycles += 1
-            await ctx.tick()
-            ctx.set(dut.step, 0)
-            await ctx.delay(1e-9)
-            assert cycles == extent_cycles(spec, v.values)
+            assert await stepped(ctx, dut, spec, v.values) == extent_cycles(spec, v.values)
             bad = runs > 65535 or reach == 16384
             assert ctx.get(dut.bad) == bad
             if not bad:
@@ -260,22 +265,7 @@ def test_a_partial_sequence_has_the_runs_that_are_there(pack, counts, lacks):
     v = Instr.make("load", xpose=1, pack=pack, **fields).values
 
     async def body(ctx):
-        ir = spec.opcode
-        for name, (at, f) in spec.layout.items():
-            ir |= (v[name] & ((1 << f.bits) - 1)) << at
-        for port, value in ((dut.ir, ir), (dut.word, ir), (dut.enter, 1), (dut.step, 0)):
-            ctx.set(port, value)
-        await ctx.tick()
-        ctx.set(dut.enter, 0)
-        ctx.set(dut.step, 1)
-        cycles = 1
-        while not ctx.get(dut.last):
-            await ctx.tick()
-            cycles += 1
-        await ctx.tick()
-        ctx.set(dut.step, 0)
-        await ctx.delay(1e-9)
-        assert cycles == extent_cycles(spec, v)
+        assert await stepped(ctx, dut, spec, v) == extent_cycles(spec, v)
         small = all(x < counts[i // 2] for i, x in enumerate(lacks))
         bad = box > 65535 or not small or runs < 1
         assert ctx.get(dut.bad) == bad
